@@ -1,0 +1,51 @@
+//! What can go wrong in the engine.
+
+use crate::limits::{MAX_KEY_BYTES, MAX_VALUE_BYTES, MAX_VALUE_DEPTH};
+
+/// Why an operation was refused. Nothing was changed.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Error {
+    /// The key is too long.
+    #[error("the key has {0} bytes; the limit is {MAX_KEY_BYTES}: shorten it")]
+    KeyTooLong(usize),
+    /// The value is too large.
+    #[error(
+        "the value takes {0} bytes; the limit is {MAX_VALUE_BYTES}: split it over several keys"
+    )]
+    ValueTooLarge(usize),
+    /// The value is nested too deep.
+    #[error("the value is nested more than {MAX_VALUE_DEPTH} levels deep: flatten it")]
+    ValueTooDeep,
+}
+
+/// Why bytes from outside were refused. Nothing was applied.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum DecodeError {
+    /// They end too early.
+    #[error("the data ends too early, at byte {0}: it was cut off")]
+    Truncated(usize),
+    /// They do not have the checksum that they carry.
+    #[error("the checksum does not match: the data was damaged on the way or on disk")]
+    Checksum,
+    /// A newer format.
+    #[error("the data has format version {0}, which this release does not know: upgrade it")]
+    UnknownVersion(u8),
+    /// More of something than allowed.
+    #[error("{what} is {found}, above the limit of {limit}")]
+    Limit {
+        /// What is too large.
+        what: &'static str,
+        /// How large.
+        found: u64,
+        /// How large it may be.
+        limit: u64,
+    },
+    /// Anything else that no correct peer would write.
+    #[error("malformed data at byte {at}: {what}")]
+    Malformed {
+        /// Where.
+        at: usize,
+        /// What rule it breaks.
+        what: &'static str,
+    },
+}

@@ -1,0 +1,24 @@
+//! The bounds that the engine holds everybody to, each with its reason.
+//!
+//! They are checked once, where something enters: in a [`Transaction`](crate::Transaction) for
+//! what the program writes, in the decoders for what comes from outside.
+
+/// Longest name of a document, in bytes: names appear in URLs, files and logs.
+pub const MAX_NAME_BYTES: usize = 512;
+/// Longest key, in bytes: keys are held by every replica and sent with every write.
+pub const MAX_KEY_BYTES: usize = 4 * 1024;
+/// Largest value, in encoded bytes: a write travels whole, so it must fit a frame beside others.
+pub const MAX_VALUE_BYTES: usize = 1024 * 1024;
+/// Deepest nesting of lists and maps in one value: decoding is recursive, and the stack is finite.
+pub const MAX_VALUE_DEPTH: usize = 64;
+/// Largest frame between two peers, in bytes; larger deltas are cut into chunks.
+pub const MAX_FRAME_BYTES: usize = 4 * 1024 * 1024;
+/// Most bytes that wait for one peer; past it the peer catches up by version.
+pub const MAX_QUEUE_BYTES: usize = 8 * 1024 * 1024;
+/// Most documents open on one connection.
+pub const MAX_DOCUMENTS_PER_CONNECTION: usize = 1024;
+/// How far ahead of the receiver's clock an operation may be stamped, in milliseconds: one hour.
+pub const MAX_CLOCK_AHEAD_MILLIS: u64 = 60 * 60 * 1000;
+/// Removed dots that the log keeps at the least, before the oldest are pruned; a document with
+/// more live values keeps as many as it has values.
+pub const MIN_LOG_DOTS: usize = 1_000_000;

@@ -1,0 +1,1 @@
+//! One map that many processes hold at once.
