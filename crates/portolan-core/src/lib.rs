@@ -5,6 +5,7 @@ pub mod limits;
 
 mod change;
 mod clock;
+mod codec;
 mod delta;
 mod document;
 mod dots;

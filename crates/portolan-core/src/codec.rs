@@ -1,0 +1,428 @@
+//! The primitives of every encoding: LEB128 integers, lengths that are bounded before memory is
+//! taken, dot sets, keys and values. `docs/format.md` gives the bytes.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use smol_str::SmolStr;
+
+use crate::dots::{DotRange, DotSet};
+use crate::error::DecodeError;
+use crate::key::Key;
+use crate::limits::{MAX_KEY_BYTES, MAX_VALUE_BYTES, MAX_VALUE_DEPTH};
+use crate::replica::ReplicaId;
+use crate::value::Value;
+
+/// Appends an unsigned LEB128 integer.
+#[inline]
+pub(crate) fn put_varint(out: &mut Vec<u8>, mut n: u64) {
+    while n >= 0x80 {
+        out.push(n as u8 | 0x80);
+        n >>= 7;
+    }
+    out.push(n as u8);
+}
+
+/// Appends a signed integer, zigzag-coded so that small ones are short.
+#[inline]
+pub(crate) fn put_zigzag(out: &mut Vec<u8>, n: i64) {
+    put_varint(out, ((n << 1) ^ (n >> 63)) as u64);
+}
+
+/// Appends a length and the bytes.
+pub(crate) fn put_bytes(out: &mut Vec<u8>, bytes: &[u8]) {
+    put_varint(out, bytes.len() as u64);
+    out.extend_from_slice(bytes);
+}
+
+/// Reads from bytes that nobody vouches for.
+#[derive(Clone, Debug)]
+pub(crate) struct Reader<'a> {
+    bytes: &'a [u8],
+    at: usize,
+}
+
+impl<'a> Reader<'a> {
+    pub(crate) fn new(bytes: &'a [u8]) -> Self {
+        Self { bytes, at: 0 }
+    }
+
+    /// Bytes not read so far: no count of things can exceed it.
+    pub(crate) fn remaining(&self) -> usize {
+        self.bytes.len() - self.at
+    }
+
+    pub(crate) fn malformed(&self, what: &'static str) -> DecodeError {
+        DecodeError::Malformed { at: self.at, what }
+    }
+
+    #[inline]
+    pub(crate) fn byte(&mut self) -> Result<u8, DecodeError> {
+        let byte = *self
+            .bytes
+            .get(self.at)
+            .ok_or(DecodeError::Truncated(self.at))?;
+        self.at += 1;
+        Ok(byte)
+    }
+
+    #[inline]
+    pub(crate) fn take(&mut self, len: usize) -> Result<&'a [u8], DecodeError> {
+        let end = self
+            .at
+            .checked_add(len)
+            .filter(|end| *end <= self.bytes.len());
+        let end = end.ok_or(DecodeError::Truncated(self.bytes.len()))?;
+        let taken = &self.bytes[self.at..end];
+        self.at = end;
+        Ok(taken)
+    }
+
+    /// An integer in its shortest form only, so that equal content has equal bytes.
+    #[inline]
+    pub(crate) fn varint(&mut self) -> Result<u64, DecodeError> {
+        let first = self.byte()?;
+        if first < 0x80 {
+            return Ok(u64::from(first));
+        }
+        let mut n = u64::from(first & 0x7f);
+        let mut shift = 7;
+        loop {
+            let byte = self.byte()?;
+            if shift == 63 && byte > 1 {
+                return Err(self.malformed("an integer of more than 64 bits"));
+            }
+            n |= u64::from(byte & 0x7f) << shift;
+            if byte < 0x80 {
+                if byte == 0 {
+                    return Err(self.malformed("an integer that is not in its shortest form"));
+                }
+                return Ok(n);
+            }
+            shift += 7;
+        }
+    }
+
+    #[inline]
+    pub(crate) fn zigzag(&mut self) -> Result<i64, DecodeError> {
+        let n = self.varint()?;
+        Ok((n >> 1) as i64 ^ -((n & 1) as i64))
+    }
+
+    /// Eight bytes, little-endian.
+    pub(crate) fn u64_le(&mut self) -> Result<u64, DecodeError> {
+        let mut word = [0; 8];
+        word.copy_from_slice(self.take(8)?);
+        Ok(u64::from_le_bytes(word))
+    }
+
+    /// A count of things that take at least one byte each of what remains.
+    pub(crate) fn count(&mut self, what: &'static str) -> Result<usize, DecodeError> {
+        let limit = self.remaining() as u64;
+        self.bounded(what, limit)
+    }
+
+    /// An integer of at most `limit`.
+    pub(crate) fn bounded(&mut self, what: &'static str, limit: u64) -> Result<usize, DecodeError> {
+        let found = self.varint()?;
+        if found > limit {
+            return Err(DecodeError::Limit { what, found, limit });
+        }
+        Ok(found as usize)
+    }
+
+    /// A length of at most `limit`, and so many bytes.
+    pub(crate) fn bytes(
+        &mut self,
+        what: &'static str,
+        limit: usize,
+    ) -> Result<&'a [u8], DecodeError> {
+        let len = self.bounded(what, limit as u64)?;
+        self.take(len)
+    }
+
+    pub(crate) fn text(
+        &mut self,
+        what: &'static str,
+        limit: usize,
+    ) -> Result<&'a str, DecodeError> {
+        let bytes = self.bytes(what, limit)?;
+        std::str::from_utf8(bytes).map_err(|_| self.malformed("text that is not UTF-8"))
+    }
+
+    /// Fails where anything is left.
+    pub(crate) fn finish(&self) -> Result<(), DecodeError> {
+        if self.remaining() > 0 {
+            return Err(self.malformed("bytes after the end"));
+        }
+        Ok(())
+    }
+}
+
+/// Appends a dot set: the number of replicas, and for each its id, the number of its ranges, and
+/// the ranges as gaps and lengths.
+pub(crate) fn put_dots(out: &mut Vec<u8>, dots: &DotSet) {
+    let groups = dots.ranges().chunk_by(|a, b| a.replica == b.replica);
+    put_varint(out, groups.clone().count() as u64);
+    for group in groups {
+        out.extend_from_slice(&group[0].replica.get().to_le_bytes());
+        put_varint(out, group.len() as u64);
+        let mut next = 1;
+        for range in group {
+            put_varint(out, range.first - next);
+            put_varint(out, range.last - range.first);
+            next = range.last.saturating_add(1);
+        }
+    }
+}
+
+/// Reads what [`put_dots`] wrote, and nothing else: replicas ascend, ranges ascend and do not touch.
+pub(crate) fn read_dots(reader: &mut Reader<'_>) -> Result<DotSet, DecodeError> {
+    let mut dots = DotSet::new();
+    let mut previous = None;
+    for _ in 0..reader.count("the number of replicas")? {
+        let replica = ReplicaId::new(reader.u64_le()?);
+        if previous.is_some_and(|previous| previous >= replica) {
+            return Err(reader.malformed("replicas out of order"));
+        }
+        previous = Some(replica);
+        let ranges = reader.count("the number of ranges")?;
+        if ranges == 0 {
+            return Err(reader.malformed("a replica without ranges"));
+        }
+        let mut next = 1u64;
+        for i in 0..ranges {
+            let gap = reader.varint()?;
+            if i > 0 && gap == 0 {
+                return Err(reader.malformed("ranges that touch"));
+            }
+            let overflow = "a sequence number of more than 64 bits";
+            let first = next
+                .checked_add(gap)
+                .ok_or_else(|| reader.malformed(overflow))?;
+            let span = reader.varint()?;
+            // The largest number stays free: there is always a next one.
+            let last = first.checked_add(span).filter(|last| *last < u64::MAX);
+            let last = last.ok_or_else(|| reader.malformed(overflow))?;
+            dots.push(DotRange {
+                replica,
+                first,
+                last,
+            });
+            next = last + 1;
+        }
+    }
+    Ok(dots)
+}
+
+const BOOL_FALSE: u8 = 1;
+const BOOL_TRUE: u8 = 2;
+const INT: u8 = 3;
+const FLOAT: u8 = 4;
+const STR: u8 = 5;
+const BYTES: u8 = 6;
+const LIST: u8 = 7;
+const MAP: u8 = 8;
+
+/// Appends a key: its kind, and its content.
+pub(crate) fn put_key(out: &mut Vec<u8>, key: &Key) {
+    match key {
+        Key::Bool(false) => out.push(BOOL_FALSE),
+        Key::Bool(true) => out.push(BOOL_TRUE),
+        Key::Int(i) => {
+            out.push(INT);
+            put_zigzag(out, *i);
+        }
+        Key::Str(s) => {
+            out.push(STR);
+            put_bytes(out, s.as_bytes());
+        }
+        Key::Bytes(b) => {
+            out.push(BYTES);
+            put_bytes(out, b);
+        }
+    }
+}
+
+pub(crate) fn read_key(reader: &mut Reader<'_>) -> Result<Key, DecodeError> {
+    Ok(match reader.byte()? {
+        BOOL_FALSE => Key::Bool(false),
+        BOOL_TRUE => Key::Bool(true),
+        INT => Key::Int(reader.zigzag()?),
+        STR => Key::Str(SmolStr::new(
+            reader.text("the length of a key", MAX_KEY_BYTES)?,
+        )),
+        BYTES => Key::Bytes(reader.bytes("the length of a key", MAX_KEY_BYTES)?.into()),
+        _ => return Err(reader.malformed("an unknown kind of key")),
+    })
+}
+
+/// The byte that tells a value's kind; of null and the booleans it is all there is.
+pub(crate) fn value_tag(value: &Value) -> u8 {
+    match value {
+        Value::Null => 0,
+        Value::Bool(false) => BOOL_FALSE,
+        Value::Bool(true) => BOOL_TRUE,
+        Value::Int(_) => INT,
+        Value::Float(_) => FLOAT,
+        Value::Str(_) => STR,
+        Value::Bytes(_) => BYTES,
+        Value::List(_) => LIST,
+        Value::Map(_) => MAP,
+    }
+}
+
+/// Appends a value's content, without its tag.
+pub(crate) fn put_value_body(out: &mut Vec<u8>, value: &Value) {
+    match value {
+        Value::Null | Value::Bool(_) => {}
+        Value::Int(i) => put_zigzag(out, *i),
+        Value::Float(x) => out.extend_from_slice(&x.to_bits().to_le_bytes()),
+        Value::Str(s) => put_bytes(out, s.as_bytes()),
+        Value::Bytes(b) => put_bytes(out, b),
+        Value::List(list) => {
+            put_varint(out, list.len() as u64);
+            list.iter().for_each(|item| put_value(out, item));
+        }
+        Value::Map(map) => {
+            put_varint(out, map.len() as u64);
+            for (key, item) in map.iter() {
+                put_bytes(out, key.as_bytes());
+                put_value(out, item);
+            }
+        }
+    }
+}
+
+/// Appends a value: its tag and its content.
+pub(crate) fn put_value(out: &mut Vec<u8>, value: &Value) {
+    out.push(value_tag(value));
+    put_value_body(out, value);
+}
+
+pub(crate) fn read_value(reader: &mut Reader<'_>) -> Result<Value, DecodeError> {
+    let tag = reader.byte()?;
+    read_value_body(reader, tag, 0)
+}
+
+/// Reads the content of a value of a known tag, itself `depth` levels deep.
+pub(crate) fn read_value_body(
+    reader: &mut Reader<'_>,
+    tag: u8,
+    depth: usize,
+) -> Result<Value, DecodeError> {
+    const LENGTH: &str = "the length of a value";
+    Ok(match tag {
+        0 => Value::Null,
+        BOOL_FALSE => Value::Bool(false),
+        BOOL_TRUE => Value::Bool(true),
+        INT => Value::Int(reader.zigzag()?),
+        FLOAT => Value::Float(f64::from_bits(reader.u64_le()?)),
+        STR => Value::Str(SmolStr::new(reader.text(LENGTH, MAX_VALUE_BYTES)?)),
+        BYTES => Value::Bytes(reader.bytes(LENGTH, MAX_VALUE_BYTES)?.into()),
+        LIST | MAP if depth >= MAX_VALUE_DEPTH => {
+            let (found, limit) = (depth as u64 + 1, MAX_VALUE_DEPTH as u64);
+            return Err(DecodeError::Limit {
+                what: "the depth of a value",
+                found,
+                limit,
+            });
+        }
+        LIST => {
+            let len = reader.count(LENGTH)?;
+            let mut list = Vec::new();
+            for _ in 0..len {
+                let tag = reader.byte()?;
+                list.push(read_value_body(reader, tag, depth + 1)?);
+            }
+            Value::List(list.into())
+        }
+        MAP => {
+            let len = reader.count(LENGTH)?;
+            let mut map = BTreeMap::new();
+            for _ in 0..len {
+                let key = SmolStr::new(reader.text("the length of a key", MAX_VALUE_BYTES)?);
+                if map.last_key_value().is_some_and(|(last, _)| *last >= key) {
+                    return Err(reader.malformed("keys of a map out of order"));
+                }
+                let tag = reader.byte()?;
+                map.insert(key, read_value_body(reader, tag, depth + 1)?);
+            }
+            Value::Map(Arc::new(map))
+        }
+        _ => return Err(reader.malformed("an unknown kind of value")),
+    })
+}
+
+/// First four bytes of the XXH3 hash: guards what is stored or sent against damage, not malice.
+pub(crate) fn checksum(bytes: &[u8]) -> [u8; 4] {
+    (xxhash_rust::xxh3::xxh3_64(bytes) as u32).to_le_bytes()
+}
+
+/// Appends the checksum of all that `out` holds.
+pub(crate) fn put_checksum(out: &mut Vec<u8>) {
+    let sum = checksum(out);
+    out.extend_from_slice(&sum);
+}
+
+/// Splits off and verifies the checksum at the end.
+pub(crate) fn check_checksum(bytes: &[u8]) -> Result<&[u8], DecodeError> {
+    let (body, sum) = bytes
+        .split_last_chunk::<4>()
+        .ok_or(DecodeError::Truncated(bytes.len()))?;
+    if checksum(body) != *sum {
+        return Err(DecodeError::Checksum);
+    }
+    Ok(body)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn integers_round_trip_in_one_form_only() {
+        for n in [
+            0,
+            1,
+            127,
+            128,
+            300,
+            u64::from(u32::MAX),
+            u64::MAX - 1,
+            u64::MAX,
+        ] {
+            let mut out = Vec::new();
+            put_varint(&mut out, n);
+            assert_eq!(Reader::new(&out).varint(), Ok(n));
+            out.clear();
+            put_zigzag(&mut out, n as i64);
+            assert_eq!(Reader::new(&out).zigzag(), Ok(n as i64));
+        }
+        assert!(Reader::new(&[0x80, 0]).varint().is_err());
+        assert!(Reader::new(&[0xff; 11]).varint().is_err());
+        assert!(Reader::new(&[0x80]).varint().is_err());
+    }
+
+    #[test]
+    fn a_claimed_length_takes_no_memory() {
+        let mut bytes = vec![LIST];
+        put_varint(&mut bytes, u64::MAX);
+        assert!(matches!(
+            read_value(&mut Reader::new(&bytes)),
+            Err(DecodeError::Limit { .. })
+        ));
+    }
+
+    #[test]
+    fn nesting_is_bounded() {
+        let nested = |levels: usize| {
+            let mut bytes = [LIST, 1].repeat(levels);
+            bytes.push(0);
+            bytes
+        };
+        assert!(read_value(&mut Reader::new(&nested(MAX_VALUE_DEPTH))).is_ok());
+        assert!(read_value(&mut Reader::new(&nested(MAX_VALUE_DEPTH + 1))).is_err());
+        assert!(read_value(&mut Reader::new(&nested(100_000))).is_err());
+    }
+}
