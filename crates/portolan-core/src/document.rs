@@ -541,6 +541,11 @@ impl Document {
         if next == NONE {
             order.remove(&self.slab, head);
             place.remove();
+            if self.index.len() < self.index.capacity() / 8 {
+                let slab = &self.slab;
+                let room = self.index.len() * 2;
+                self.index.shrink_to(room, |slot| spread(slab[*slot].hash));
+            }
         } else {
             order.replace(&self.slab, head, next);
             *place.get_mut() = next;

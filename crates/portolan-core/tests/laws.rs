@@ -1,6 +1,7 @@
 //! The laws of join, on random runs against a naive reference: any order, loss, duplication,
 //! superseded operations, pruned logs, failed transactions.
 
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 
 use portolan_core::{
@@ -38,7 +39,7 @@ impl Truth {
             }
         }
         for siblings in state.values_mut() {
-            siblings.sort_by(|a, b| (b.0, b.1, b.2).cmp(&(a.0, a.1, a.2)));
+            siblings.sort_by_key(|sibling| Reverse((sibling.0, sibling.1, sibling.2)));
         }
         state
     }
@@ -72,15 +73,12 @@ impl Peer {
                     .get(&change.path)
                     .and_then(|values| values.first());
                 assert_eq!(before, change.old.as_ref(), "{:?}", change.path);
-                match change.new {
-                    Some(new) => {
-                        let siblings = std::iter::once(new).chain(change.siblings).collect();
-                        self.seen.insert(change.path, siblings);
-                    }
-                    None => {
-                        assert!(change.siblings.is_empty());
-                        self.seen.remove(&change.path);
-                    }
+                if let Some(new) = change.new {
+                    let siblings = std::iter::once(new).chain(change.siblings).collect();
+                    self.seen.insert(change.path, siblings);
+                } else {
+                    assert!(change.siblings.is_empty());
+                    self.seen.remove(&change.path);
                 }
             }
         }
@@ -354,7 +352,9 @@ proptest! {
         // The join of joins: what each half amounts to, sent as one delta.
         let halves = [left, right].map(|half| {
             let mut document = Document::new(ReplicaId::new(98));
-            half.iter().for_each(|delta| { document.apply(delta); });
+            for delta in half {
+                document.apply(delta);
+            }
             document.delta_since(&Version::default())
         });
         let all: Vec<&Delta> = deltas.iter().collect();
