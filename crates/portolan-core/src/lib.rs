@@ -37,6 +37,7 @@
 //! 2018): state is key → {dot → value} with a causal context, a delta a piece of both.
 
 pub mod limits;
+pub mod sync;
 
 mod change;
 mod clock;
