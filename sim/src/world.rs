@@ -20,7 +20,7 @@ const PATIENCE: u64 = 15 * 60_000;
 
 /// What happened in a run, or in many.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Outcome {
+pub(crate) struct Outcome {
     nodes: usize,
     operations: usize,
     frames: usize,
@@ -32,7 +32,7 @@ pub struct Outcome {
 }
 
 impl Outcome {
-    pub fn add(&mut self, other: &Outcome) {
+    pub(crate) fn add(&mut self, other: &Outcome) {
         self.nodes += other.nodes;
         self.operations += other.operations;
         self.frames += other.frames;
@@ -52,7 +52,7 @@ struct Arrival {
     frame: Bytes,
 }
 
-pub struct World {
+pub(crate) struct World {
     seed: u64,
     loud: bool,
     rng: Rng,
@@ -71,7 +71,7 @@ pub struct World {
 }
 
 impl World {
-    pub fn new(seed: u64, loud: bool) -> Self {
+    pub(crate) fn new(seed: u64, loud: bool) -> Self {
         let mut rng = Rng::with_seed(seed);
         let count = rng.usize(2..=6);
         let durable = rng.u8(0..=255);
@@ -155,7 +155,7 @@ impl World {
         }
     }
 
-    pub fn run(mut self) -> Outcome {
+    pub(crate) fn run(mut self) -> Outcome {
         while self.now < self.trouble_ends {
             self.trouble();
             let step = self.rng.u64(1..200);
@@ -497,6 +497,7 @@ impl World {
         let link = &mut self.links[number];
         let [from, to] = link.ends;
         let dead = self.nodes[to].replica.is_none();
+        let now = self.now + self.nodes[from].skew;
         let Some(replica) = &mut self.nodes[from].replica else {
             return;
         };
@@ -507,7 +508,7 @@ impl World {
             read: true,
             write: true,
         };
-        link.sessions[0] = Some(replica.connect(self.now + self.nodes[from].skew, access, None));
+        link.sessions[0] = Some(replica.connect(now, access, None));
         self.outcome.connections += 1;
     }
 
@@ -553,11 +554,11 @@ impl World {
                     }
                 }
                 let node = &mut self.nodes[at];
-                let (old, loaded, now) = (node.id, node.loaded, self.now + node.skew);
+                let (old, loaded) = (node.id, node.loaded);
                 let Some(replica) = &mut node.replica else {
                     return;
                 };
-                replica.change_replica(id, now);
+                replica.change_replica(id);
                 let shadow = std::mem::take(&mut node.shadow);
                 let old = Dot::new(old, loaded);
                 self.truth.rename(old, shadow, &others, replica.document());
@@ -574,11 +575,11 @@ impl World {
     fn send(&mut self, number: usize, end: usize) {
         let link = &mut self.links[number];
         let at = link.ends[end];
+        let now = self.now + self.nodes[at].skew;
         let (Some(session), Some(replica)) = (link.sessions[end], &mut self.nodes[at].replica)
         else {
             return;
         };
-        let now = self.now + self.nodes[at].skew;
         while link.is_free(end, self.now) {
             let Some(frame) = replica.poll_frame(session, now) else {
                 break;
@@ -611,13 +612,13 @@ impl World {
     fn arrive(&mut self, arrival: Arrival) {
         let link = &mut self.links[arrival.link];
         let at = link.ends[arrival.to];
+        let now = self.now + self.nodes[at].skew;
         let Some(replica) = &mut self.nodes[at].replica else {
             return;
         };
         if link.epoch != arrival.epoch || !link.up {
             return;
         }
-        let now = self.now + self.nodes[at].skew;
         let frame = Frame::decode(arrival.frame).expect("frames arrive undamaged");
         // Where it fails, the event `Closed` says what to do.
         match link.sessions[arrival.to] {
