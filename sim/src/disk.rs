@@ -34,6 +34,14 @@ impl Disk {
         }
     }
 
+    /// A copy of what is safe.
+    pub(crate) fn synced(&self) -> Self {
+        Self {
+            synced: self.synced.clone(),
+            unsynced: Vec::new(),
+        }
+    }
+
     pub(crate) fn unsynced(&self) -> usize {
         self.unsynced.len()
     }

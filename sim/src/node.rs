@@ -16,6 +16,8 @@ pub(crate) struct Node {
     pub(crate) disk: Option<Disk>,
     /// A copy of the disk from some time ago.
     pub(crate) backup: Option<Disk>,
+    /// Whether its disk is such a copy, and it does not know so far.
+    pub(crate) restored: bool,
     /// What its clock shows beyond the true time.
     pub(crate) skew: u64,
     /// Own operations that were there when it started.
@@ -36,6 +38,7 @@ impl Node {
             id,
             disk: durable.then(Disk::default),
             backup: None,
+            restored: false,
             skew,
             loaded: 0,
             shadow: Vec::new(),

@@ -7,6 +7,7 @@ use fastrand::Rng;
 use portolan_core::sync::{Access, Config, Event, Frame, Replica};
 use portolan_core::{Dot, Key, ReplicaId, Value, Version};
 
+use crate::disk::Disk;
 use crate::network::Link;
 use crate::node::Node;
 use crate::truth::{Operation, Truth, shown};
@@ -74,7 +75,7 @@ impl World {
     pub(crate) fn new(seed: u64, loud: bool) -> Self {
         let mut rng = Rng::with_seed(seed);
         let count = rng.usize(2..=6);
-        let durable = rng.u8(0..=255);
+        let (durable, all_durable) = (rng.u8(..), rng.bool());
         let mut world = Self {
             seed,
             loud,
@@ -115,7 +116,7 @@ impl World {
             } else {
                 0
             };
-            let durable = world.rng.u8(..) <= durable;
+            let durable = all_durable || world.rng.u8(..) <= durable;
             world.nodes.push(Node::new(id, durable, skew));
         }
         world.connect_cluster();
@@ -142,7 +143,9 @@ impl World {
                 .flat_map(|a| (0..a).map(move |b| [a, b]))
                 .collect(),
         };
-        let lossy = self.rng.u8(..) < 80;
+        // What is lost between nodes without disks can be lost for ever, and what it removed with it.
+        let durable = self.nodes.iter().all(|node| node.disk.is_some());
+        let lossy = durable && self.rng.bool();
         for ends in pairs {
             let link = Link::new(ends, lossy, &mut self.rng);
             self.links.push(link);
@@ -193,7 +196,7 @@ impl World {
             175..185 => drop(self.crash(at)),
             185..190 => {
                 let node = &mut self.nodes[at];
-                node.backup.clone_from(&node.disk);
+                node.backup = node.disk.as_ref().map(Disk::synced);
             }
             190..193 => self.restore(at),
             193..205 => self.compact(at),
@@ -307,14 +310,15 @@ impl World {
         let node = &mut self.nodes[at];
         node.replica = None;
         node.start_at = start_at;
-        let old = node.id;
+        let (old, restored) = (node.id, node.restored);
         if let Some(disk) = &mut node.disk {
             disk.crash(kept);
             let last = disk.load(old).own_seq();
             // Persist before publish: nobody knows what was lost.
             for other in self.nodes.iter().filter_map(Node::document) {
                 let known = other.version().last_seq(old);
-                assert!(known <= last, "{old} told of {known} and stored {last}");
+                let told = known <= last || restored;
+                assert!(told, "{old} told of {known} and stored {last}");
             }
         } else {
             self.nodes[at].id = self.fresh_id();
@@ -341,10 +345,14 @@ impl World {
                     Some(disk) => disk.load(there.id).version(),
                     None => peer.version().clone(),
                 };
-                let lost = version.difference(&kept);
+                // What the peer passed on itself it may not have stored so far.
+                let own = Version::from_range(here.id, 1, u64::MAX - 1);
+                let lost = version.intersection(&own).difference(&kept);
                 assert!(
                     lost.is_empty(),
-                    "{lost:?} was acknowledged and is not stored"
+                    "{lost:?} was acknowledged to {} by {} and is not stored",
+                    here.id,
+                    there.id
                 );
             }
         }
@@ -390,6 +398,7 @@ impl World {
             self.say(|| format!("node {at} is restored from a backup"));
             self.outcome.backups += 1;
             self.nodes[at].disk = Some(backup);
+            self.nodes[at].restored = true;
             let known = self.everything_known();
             self.truth.retain_known(&known);
         }
@@ -562,7 +571,7 @@ impl World {
                 let shadow = std::mem::take(&mut node.shadow);
                 let old = Dot::new(old, loaded);
                 self.truth.rename(old, shadow, &others, replica.document());
-                (node.id, node.loaded) = (id, 0);
+                (node.id, node.loaded, node.restored) = (id, 0, false);
                 self.settle(at);
             }
             Event::Diverged { .. } => panic!("equal versions, unequal digests"),

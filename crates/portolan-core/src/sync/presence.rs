@@ -90,7 +90,8 @@ impl Replica {
         }
         let same = known.is_some_and(|known| known.state == state);
         let newer = known.is_none_or(|known| number > known.number);
-        if let Some(via) = known.map(|known| known.via) {
+        let via = known.map(|known| known.via);
+        if let Some(via) = via {
             self.forget_via(via, replica);
         }
         let limit = self.config.presence_bytes;
@@ -110,6 +111,9 @@ impl Replica {
             self.presences.others.insert(replica, present);
         }
         let gone = state.is_none();
+        if gone && via.is_none() {
+            return;
+        }
         if gone || !same {
             self.events.push_back(Event::Presence { replica, state });
         }
