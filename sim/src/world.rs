@@ -292,9 +292,10 @@ impl World {
         self.settle(at);
     }
 
-    /// False where there is nothing to crash, or the node would forget that it is a backup.
+    /// False where there is nothing to crash, or somebody must first learn that it is a backup from
+    /// those who know.
     fn crash(&mut self, at: usize) -> bool {
-        if self.nodes[at].replica.is_none() || !self.nodes[at].shadow.is_empty() {
+        if self.nodes[at].replica.is_none() || self.nodes.iter().any(|node| node.restored) {
             return false;
         }
         self.check_acknowledged();
@@ -388,17 +389,20 @@ impl World {
         };
         let mut known =
             others().map(|(_, node)| Some(node.document()?.version().intersection(&own)));
-        let first = known.next().flatten();
+        let first: Option<Version> = known.next().flatten();
         let stored =
             others().all(|(_, node)| node.replica.as_ref().is_some_and(|r| r.unstored() == 0));
         if first.is_none() || !stored || known.any(|version| version != first) {
             return;
         }
+        drop(known);
+        let others_know = first;
         if self.crash(at) {
             self.say(|| format!("node {at} is restored from a backup"));
             self.outcome.backups += 1;
+            let others = others_know.map_or(0, |version| version.last_seq(id));
+            self.nodes[at].restored = others > backup.load(id).own_seq();
             self.nodes[at].disk = Some(backup);
-            self.nodes[at].restored = true;
             let known = self.everything_known();
             self.truth.retain_known(&known);
         }
