@@ -281,6 +281,9 @@ impl World {
         });
         if outcome.is_ok() {
             let time = replica.document().latest();
+            if let (Some((first, ..)), Some((last, ..))) = (made.first(), made.last()) {
+                self.truth.note_transaction(*first, *last);
+            }
             for (dot, wrote, removed) in made {
                 let wrote = wrote.map(|(key, value)| (key, value, time));
                 let operation = Operation { wrote, removed };
@@ -545,7 +548,29 @@ impl World {
                 self.send(number, end);
             }
         }
-        self.nodes[at].check_watcher();
+        if self.rng.u8(..) < 4 {
+            self.nodes[at].check_watcher();
+            self.check_meanwhile(at);
+        }
+    }
+
+    /// At any time a replica shows what the operations that it has applied amount to, and of a
+    /// transaction all or nothing.
+    fn check_meanwhile(&self, at: usize) {
+        let node = &self.nodes[at];
+        if let Some(document) = node
+            .document()
+            .filter(|_| self.nodes.iter().all(|n| !n.restored))
+        {
+            let version = document.version();
+            assert_eq!(
+                shown(document),
+                self.truth.shown(&version),
+                "node {at} meanwhile, lossy {}",
+                self.links[0].lossy
+            );
+            self.truth.check_transactions(&version);
+        }
     }
 
     fn answer(&mut self, at: usize, event: Event) {

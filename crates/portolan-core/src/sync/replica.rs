@@ -243,7 +243,7 @@ impl Replica {
                 break;
             };
             self.own_stored = withheld.dots.last_seq(self.document.replica());
-            self.publish(&withheld.dots, &withheld.delta, None);
+            self.publish(&withheld.dots, &withheld.delta, None, false);
         }
         self.open_gates();
         while self.owing.front().is_some_and(|(n, _)| *n <= number) {
@@ -443,7 +443,7 @@ impl Replica {
             self.own_stored = own_seq;
             if !self.sessions.is_empty() {
                 let delta = Bytes::from(self.document.own_since(before).encode());
-                self.publish(&dots, &delta, None);
+                self.publish(&dots, &delta, None, false);
             }
         }
     }
