@@ -55,7 +55,10 @@ impl Replica {
     ) -> Result<(), ProtocolError> {
         match message {
             Message::Hello(hello) => self.receive_hello(id, now, &hello),
-            Message::Error(error) => self.receive_error(id, error),
+            Message::Error(error) => {
+                self.receive_error(id, error);
+                Ok(())
+            }
             _ => Err(ProtocolError::DataBeforeHello),
         }
     }
@@ -69,9 +72,9 @@ impl Replica {
         match message {
             Message::Hello(_) => Err(ProtocolError::DuplicateHello),
             Message::Delta { delta, bytes } => {
-                self.receive_delta(id, now, &delta, bytes, Kind::Live)
+                self.receive_delta(id, now, &delta, &bytes, Kind::Live)
             }
-            Message::Part(part) => self.receive_part(id, now, part),
+            Message::Part(part) => self.receive_part(id, now, &part),
             Message::Ack(dots) => self.receive_ack(id, &dots),
             Message::Want(version) => self.receive_want(id, &version),
             Message::Digest(digest) => self.receive_digest(id, now, &digest),
@@ -87,7 +90,10 @@ impl Replica {
                 });
                 Ok(())
             }
-            Message::Error(error) => self.receive_error(id, error),
+            Message::Error(error) => {
+                self.receive_error(id, error);
+                Ok(())
+            }
         }
     }
 
@@ -112,7 +118,7 @@ impl Replica {
         id: SessionId,
         now: u64,
         delta: &Delta,
-        bytes: Bytes,
+        bytes: &Bytes,
         kind: Kind,
     ) -> Result<(), ProtocolError> {
         let repair = kind == Kind::Repair;
@@ -168,7 +174,7 @@ impl Replica {
         }
         if !new.is_empty() {
             self.note_gaps(id, now, &new);
-            self.publish(&new, &bytes, Some(id), kind != Kind::Live);
+            self.publish(&new, bytes, Some(id), kind != Kind::Live);
         }
         Ok(())
     }
@@ -200,7 +206,7 @@ impl Replica {
         }
     }
 
-    fn receive_part(&mut self, id: SessionId, now: u64, part: Part) -> Result<(), ProtocolError> {
+    fn receive_part(&mut self, id: SessionId, now: u64, part: &Part) -> Result<(), ProtocolError> {
         let limit = self.config.staged_bytes as u64;
         let gap_delay = self.config.gap_delay;
         let session = self.open(id)?;
@@ -267,7 +273,7 @@ impl Replica {
         session.finished_transfer = transfer;
         let delta = Delta::decode(&bytes)?;
         let kind = if repair { Kind::Repair } else { Kind::CatchUp };
-        self.receive_delta(id, now, &delta, Bytes::from(bytes), kind)
+        self.receive_delta(id, now, &delta, &Bytes::from(bytes), kind)
     }
 
     fn receive_ack(&mut self, id: SessionId, dots: &DotSet) -> Result<(), ProtocolError> {
@@ -307,10 +313,13 @@ impl Replica {
             self.check_own(&theirs.version)?;
             self.note_lacking(id, now, &theirs.version);
         }
-        let Some(digest) = theirs.digest.filter(|_| theirs.version == self.version) else {
+        let Some(fingerprint) = theirs
+            .fingerprint
+            .filter(|_| theirs.version == self.version)
+        else {
             return Ok(());
         };
-        let equal = digest == self.document.digest();
+        let equal = fingerprint == self.document.digest();
         let session = self.open(id)?;
         if equal {
             if std::mem::take(&mut session.diverged) {
@@ -361,7 +370,7 @@ impl Replica {
         self.wake(id);
     }
 
-    fn receive_error(&mut self, id: SessionId, error: ErrorFrame) -> Result<(), ProtocolError> {
+    fn receive_error(&mut self, id: SessionId, error: ErrorFrame) {
         self.shut(id, None);
         self.events.push_back(Event::Closed {
             session: id,
@@ -370,7 +379,6 @@ impl Replica {
                 message: error.message,
             },
         });
-        Ok(())
     }
 
     fn open(&mut self, id: SessionId) -> Result<&mut Session, ProtocolError> {

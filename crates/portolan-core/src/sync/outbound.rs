@@ -369,7 +369,7 @@ impl Replica {
         let version = self.published();
         let digest = Digest {
             unstored: self.unstored_dots().intersection(&version),
-            digest: (self.gate() == 0).then(|| self.document.digest()),
+            fingerprint: (self.gate() == 0).then(|| self.document.digest()),
             version,
         };
         let frame = frame::digest(self.handle, &digest);

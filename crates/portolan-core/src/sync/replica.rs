@@ -310,8 +310,8 @@ impl Replica {
     }
 
     /// Presents new credentials to the peer of a session that this side opened.
-    pub fn refresh(&mut self, session: SessionId, credentials: Bytes) {
-        let frame = frame::credentials(self.handle, &credentials);
+    pub fn refresh(&mut self, session: SessionId, credentials: &[u8]) {
+        let frame = frame::credentials(self.handle, credentials);
         if let Some(s) = self.sessions.get_mut(&session).filter(|s| s.is_open()) {
             s.control.push_back(frame);
             self.wake(session);
