@@ -11,6 +11,17 @@ use crate::delta::Delta;
 use crate::dots::{DotSet, Version};
 use crate::replica::Dot;
 
+/// What a delta was computed for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    /// One transaction: for everybody.
+    Live,
+    /// What this replica lacked.
+    CatchUp,
+    /// Comparison of whole states.
+    Repair,
+}
+
 impl Replica {
     /// Takes in a frame of a session.
     ///
@@ -60,7 +71,9 @@ impl Replica {
     ) -> Result<(), ProtocolError> {
         match message {
             Message::Hello(_) => Err(ProtocolError::DuplicateHello),
-            Message::Delta { delta, bytes } => self.receive_delta(id, now, &delta, &bytes, false),
+            Message::Delta { delta, bytes } => {
+                self.receive_delta(id, now, &delta, &bytes, Kind::Live)
+            }
             Message::Part(part) => self.receive_part(id, now, &part),
             Message::Ack(dots) => self.receive_ack(id, &dots),
             Message::Want(version) => self.receive_want(id, &version),
@@ -106,8 +119,9 @@ impl Replica {
         now: u64,
         delta: &Delta,
         bytes: &Bytes,
-        repair: bool,
+        kind: Kind,
     ) -> Result<(), ProtocolError> {
+        let repair = kind == Kind::Repair;
         if !self.open(id)?.receives() {
             return Err(ProtocolError::NotWritable);
         }
@@ -160,7 +174,7 @@ impl Replica {
         }
         if !new.is_empty() {
             self.note_gaps(id, now, &new);
-            self.publish(&new, bytes, Some(id));
+            self.publish(&new, bytes, Some(id), kind != Kind::Live);
         }
         Ok(())
     }
@@ -258,7 +272,8 @@ impl Replica {
         };
         session.finished_transfer = transfer;
         let delta = Delta::decode(&bytes)?;
-        self.receive_delta(id, now, &delta, &Bytes::from(bytes), repair)
+        let kind = if repair { Kind::Repair } else { Kind::CatchUp };
+        self.receive_delta(id, now, &delta, &Bytes::from(bytes), kind)
     }
 
     fn receive_ack(&mut self, id: SessionId, dots: &DotSet) -> Result<(), ProtocolError> {
