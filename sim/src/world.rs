@@ -526,11 +526,7 @@ impl World {
         if !link.up || link.sessions[0].is_some() || link.dial_at > self.now || dead {
             return;
         }
-        let access = Access {
-            read: true,
-            write: true,
-        };
-        link.sessions[0] = Some(replica.connect(now, access, None));
+        link.sessions[0] = Some(replica.connect(now, Access::ALL, None));
         self.outcome.connections += 1;
     }
 
@@ -663,38 +659,23 @@ impl World {
         if link.epoch != arrival.epoch || !link.up {
             return;
         }
-        let frame = Frame::decode(arrival.frame).expect("frames arrive undamaged");
-        // Where it fails, the event `Closed` says what to do.
-        match link.sessions[arrival.to] {
-            Some(session) => drop(replica.receive(session, now, frame)),
-            None => match frame.hello().filter(|hello| !hello.reply) {
-                Some(hello) => {
-                    let all = Access {
-                        read: true,
-                        write: true,
+        let frame = Frame::decode(arrival.frame.clone()).expect("frames arrive undamaged");
+        if let Some(session) = link.sessions[arrival.to] {
+            // Where it fails, the event `Closed` says what to do.
+            let _ = replica.receive(session, now, frame);
+        } else if let Some(hello) = frame.hello().filter(|hello| !hello.reply) {
+            match replica.accept(now, hello, Access::ALL) {
+                Ok(session) => link.sessions[arrival.to] = Some(session),
+                Err(error) => {
+                    let refusal = Arrival {
+                        to: 1 - arrival.to,
+                        frame: error.to_frame("doc"),
+                        ..arrival
                     };
-                    match replica.accept(now, hello, all) {
-                        Ok(session) => {
-                            link.sessions[arrival.to] = Some(session);
-                        }
-                        Err(error) => {
-                            let frame = error.to_frame("doc");
-                            let arrives = self.now + 10;
-                            self.sent += 1;
-                            let back = 1 - arrival.to;
-                            let (epoch, link) = (link.epoch, arrival.link);
-                            let last = Arrival {
-                                link,
-                                epoch,
-                                to: back,
-                                frame,
-                            };
-                            self.arrivals.insert((arrives, self.sent), last);
-                        }
-                    }
+                    self.sent += 1;
+                    self.arrivals.insert((self.now + 10, self.sent), refusal);
                 }
-                None => {} // a late frame of a session that is over
-            },
+            }
         }
         self.settle(at);
     }
