@@ -2,6 +2,7 @@
 //!
 //! draft
 pub mod limits;
+pub mod sync;
 
 mod change;
 mod clock;

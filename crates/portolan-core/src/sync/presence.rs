@@ -1,0 +1,1 @@
+//! Presence: small states that live as long as the connection they came through.
