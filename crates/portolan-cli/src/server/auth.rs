@@ -90,6 +90,9 @@ pub(crate) enum TokenError {
 /// A token that was found good; ask [`Auth::check`] again before relying on it later.
 #[derive(Clone, Debug)]
 pub(crate) struct Grant {
+    token: String,
+    /// The rules that it was verified by.
+    rules: u64,
     subject: Option<String>,
     id: Option<String>,
     expires: u64,
@@ -182,13 +185,17 @@ impl Auth {
     /// Reads the file again; the old rules stay in force when that fails. Whether they changed.
     pub(crate) fn reload(&self) -> anyhow::Result<bool> {
         let Some(file) = &self.file else { return Ok(false) };
-        let rules = Rules::read(file)?;
-        let before = std::mem::replace(&mut *self.rules.write(), Arc::new(rules));
-        let same = before.text == self.rules.read().text;
-        if !same {
-            self.changed.send_modify(|times| *times += 1);
+        let mut fresh = Rules::read(file)?;
+        {
+            let mut rules = self.rules.write();
+            if rules.text == fresh.text {
+                return Ok(false);
+            }
+            fresh.number = rules.number + 1;
+            *rules = Arc::new(fresh);
         }
-        Ok(!same)
+        self.changed.send_modify(|times| *times += 1);
+        Ok(true)
     }
 
     /// Counts the changes of the rules.
@@ -216,12 +223,18 @@ impl Auth {
     pub(crate) fn check(&self, caller: &Caller) -> Result<Option<u64>, TokenError> {
         match caller {
             Caller::Anyone => Ok(None),
-            Caller::Bearer(grant) => self.rules.read().check(grant, now()).map(Some),
+            Caller::Bearer(grant) => {
+                let rules = self.rules.read().clone();
+                if rules.number != grant.rules {
+                    rules.verify(&grant.token)?;
+                }
+                rules.check(grant, now()).map(Some)
+            }
         }
     }
 }
 
-fn now() -> u64 {
+pub(super) fn now() -> u64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH);
     since.map_or(0, |time| time.as_secs())
 }
@@ -231,6 +244,8 @@ fn now() -> u64 {
 struct Rules {
     /// To tell whether the file says something else than before.
     text: String,
+    /// How many came before.
+    number: u64,
     keys: Vec<NamedKey>,
     audience: Option<String>,
     origins: HashSet<String>,
@@ -397,7 +412,8 @@ impl Rules {
         let AccessEntry { audience, origins, revoked } = file.access;
         let trimmed = origins.iter().map(|origin| origin.trim_end_matches('/').to_owned());
         let origins = trimmed.collect();
-        Ok(Self { text, keys, audience, origins, revoked: revoked.into_iter().collect() })
+        let revoked = revoked.into_iter().collect();
+        Ok(Self { text, number: 0, keys, audience, origins, revoked })
     }
 
     /// Checks form and signature; what may change with time is for [`check`](Self::check).
@@ -445,7 +461,14 @@ impl Rules {
                 .map_err(|_| TokenError::Malformed("a pattern in `maps`"))?;
             maps.push((pattern, rights(names)?));
         }
-        Ok(Grant { subject: claims.sub, id: claims.jti, expires: claims.exp as u64, maps })
+        Ok(Grant {
+            token: token.to_owned(),
+            rules: self.number,
+            subject: claims.sub,
+            id: claims.jti,
+            expires: claims.exp as u64,
+            maps,
+        })
     }
 
     /// Seconds for which the grant is good if nothing changes.
