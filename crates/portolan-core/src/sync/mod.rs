@@ -30,6 +30,8 @@ mod config;
 mod error;
 mod event;
 mod frame;
+mod inbound;
+mod outbound;
 mod presence;
 mod replica;
 mod session;
