@@ -63,11 +63,11 @@ impl Listener {
             while connections.try_join_next().is_some() {}
             let slot = tokio::select! {
                 slot = self.slots.clone().acquire_owned() => slot,
-                _ = stopping.wait_for(|stopping| *stopping) => break,
+                () = stops(&mut stopping) => break,
             };
             let accepted = tokio::select! {
                 accepted = self.socket.accept() => accepted,
-                _ = stopping.wait_for(|stopping| *stopping) => break,
+                () = stops(&mut stopping) => break,
             };
             match accepted {
                 Ok((stream, peer)) => {
@@ -134,7 +134,8 @@ impl Connection {
         let mut connection = std::pin::pin!(connection);
         let ended = tokio::select! {
             ended = connection.as_mut() => ended,
-            _ = self.stopping.wait_for(|stopping| *stopping) => {
+            // What `wait_for` returns holds a lock, which must be gone before the next await.
+            () = stops(&mut self.stopping) => {
                 connection.as_mut().graceful_shutdown();
                 connection.await
             }
@@ -143,6 +144,11 @@ impl Connection {
             tracing::debug!(%peer, %error, "connection broke off");
         }
     }
+}
+
+async fn stops(stopping: &mut watch::Receiver<bool>) {
+    // An error means that the sender has gone, which is a stop too.
+    let _ = stopping.wait_for(|stopping| *stopping).await;
 }
 
 /// What TLS needs, from PEM files.

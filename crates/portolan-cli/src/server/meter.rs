@@ -70,12 +70,13 @@ impl Drop for OpenConnection {
 
 fn record(node: &NodeStatus, streams: usize) {
     let sum = |f: fn(&portolan::MapStatus) -> u64| node.maps.iter().map(f).sum::<u64>() as f64;
-    let queued = |map: &portolan::MapStatus| map.sessions.iter().map(|session| session.queued_bytes as u64).sum();
+    let sessions = node.maps.iter().flat_map(|map| &map.sessions);
+    let queued = sessions.map(|session| session.queued_bytes as u64).sum::<u64>();
     gauge!("portolan_documents").set(node.maps.len() as f64);
     gauge!("portolan_keys").set(sum(|map| map.keys as u64));
     gauge!("portolan_operations").set(sum(|map| map.version.len()));
     gauge!("portolan_sessions").set(sum(|map| map.sessions.len() as u64));
-    gauge!("portolan_queued_bytes").set(node.maps.iter().map(queued).sum::<u64>() as f64);
+    gauge!("portolan_queued_bytes").set(queued as f64);
     gauge!("portolan_unstored_writes").set(sum(|map| map.unstored));
     gauge!("portolan_event_streams").set(streams as f64);
     let served = node.links.iter().filter(|link| !link.opened).count();

@@ -136,7 +136,7 @@ impl IntoResponse for Problem {
         });
         let mut response = (self.status, Json(body)).into_response();
         let headers = response.headers_mut();
-        headers.extend(self.headers.into_iter().map(|(name, value)| (Some(name), value)).collect::<axum::http::HeaderMap>());
+        headers.extend(self.headers);
         let media_type = HeaderValue::from_static("application/problem+json");
         headers.insert(header::CONTENT_TYPE, media_type);
         response
