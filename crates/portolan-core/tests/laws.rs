@@ -590,11 +590,29 @@ fn a_replica_from_an_old_backup_gives_way_under_a_new_id() {
         .iter()
         .map(|(key, siblings)| (key.to_string(), siblings.map(|s| s.value.clone()).collect()))
         .collect();
+    // Its log does not say of the world's operations what it knew of its own: one who knows some
+    // of them and asks for the rest is not told that they are dead.
+    let mut late = Document::new(ReplicaId::new(4));
+    late.apply(&world.delta_of(&DotSet::from_range(id, 1, 4)));
+    late.apply(&restored.delta_of(&DotSet::from_range(id, 6, 6)));
+    assert!(late.contains_key("world"));
     let want = [("kept", 6), ("own", 6), ("replaced", 5), ("world", 4)];
     let want: Vec<_> = want
         .map(|(k, v)| (k.to_owned(), vec![Value::from(v)]))
         .to_vec();
     assert_eq!(shown, want);
+}
+
+#[test]
+fn a_write_after_hearing_of_a_later_one_wins() {
+    let mut fast = Document::new(ReplicaId::new(1));
+    fast.set(NOW + 60_000, "k", "fast").expect("within limits");
+    let mut slow = Document::new(ReplicaId::new(2));
+    slow.apply(&fast.snapshot());
+    slow.set(NOW, "other", 1).expect("within limits");
+    let [fast_time, slow_time] =
+        ["k", "other"].map(|key| slow.get_all(key).map(|s| s.timestamp).max());
+    assert!(slow_time > fast_time);
 }
 
 #[test]

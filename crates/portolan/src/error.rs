@@ -55,6 +55,10 @@ pub enum Error {
         reason: String,
     },
 
+    /// The connection of a peer that was served broke. The peer connects again.
+    #[error("the connection broke: {0}; the peer may connect again")]
+    Disconnected(String),
+
     /// The other side refused a map.
     #[error("the map `{map}` was refused: {reason}; ask for a token that allows it")]
     Refused {
@@ -127,6 +131,10 @@ pub enum Error {
         /// What the system says.
         source: Arc<std::io::Error>,
     },
+
+    /// A presence state above the limit.
+    #[error("the presence was not set: {0}; make it smaller")]
+    Presence(String),
 
     /// The node was closed.
     #[error("the node is closed: spawn another")]

@@ -39,18 +39,22 @@ pub mod json;
 
 mod authorize;
 mod builder;
+mod clock;
 mod control;
 mod convert;
+mod core;
 mod error;
 mod limits;
 mod link;
 mod map;
 mod node;
+mod outbox;
 mod pattern;
 mod peer;
 mod shared;
 mod status;
 mod store;
+mod timers;
 mod watch;
 mod websocket;
 
@@ -68,5 +72,5 @@ pub use portolan_core::{
     Timestamp, Transaction, Value, Version, limits as engine_limits,
 };
 pub use status::{LinkState, LinkStatus, MapStatus, NodeStatus, StoreStatus};
-pub use store::{Report, verify};
-pub use watch::{Entry, Event, Watch};
+pub use store::{MapReport, Report, verify};
+pub use watch::{Entry, Event, Numbered, Watch};

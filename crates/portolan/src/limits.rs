@@ -12,8 +12,16 @@ pub(crate) const WATCH_QUEUE: usize = 65_536;
 /// Bytes that wait for the store before connections stop reading: what comes faster than the disk
 /// takes it must wait at the sender.
 pub(crate) const STORE_BACKLOG_BYTES: usize = 64 * 1024 * 1024;
-/// Bytes handed to a connection between two flushes: enough to fill segments, little to hold.
-pub(crate) const FLUSH_BYTES: usize = 256 * 1024;
+/// Bytes that a connection takes from one map before it turns to the next, and so about what it
+/// holds itself: enough to fill segments, little when thousands of peers are slow.
+pub(crate) const TURN_BYTES: usize = 64 * 1024;
+/// Notices that wait for a connection before it stops reading: a peer that asks and asks, and never
+/// reads the answers, must not make them pile up.
+pub(crate) const NOTICES: usize = 256;
+/// How long one frame may take to leave: a peer that reads nothing for so long is gone.
+pub(crate) const SEND_TIMEOUT: Duration = Duration::from_secs(60);
+/// How long a map whose session was ended waits before the next one, on the same connection.
+pub(crate) const REOPEN_DELAY: Duration = Duration::from_secs(2);
 /// How long a connection may be silent before it is asked for a sign of life.
 pub(crate) const KEEP_ALIVE: Duration = Duration::from_secs(15);
 /// How long a connection attempt may take, name resolution and TLS included.

@@ -11,9 +11,10 @@ use super::frame::{self, Access, Hello, PROTOCOL};
 use super::outbound::CatchUp;
 use super::presence::Presences;
 use super::session::{Phase, Session, SessionId, SessionStatus};
-use crate::document::{Document, Transaction};
+use crate::document::Document;
 use crate::dots::{DotSet, Version};
 use crate::replica::ReplicaId;
+use crate::transaction::Transaction;
 
 /// Something to store.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -23,7 +24,7 @@ pub struct Write {
     /// The bytes of a [`Delta`](crate::Delta).
     pub delta: Bytes,
     /// Whether it is the whole state and takes the place of everything stored before it, which
-    /// must not be read again. Rare: after [`Replica::change_replica`].
+    /// must not be read again. Rare: after [`Replica::change_replica`] and after a repair.
     pub replaces: bool,
 }
 
@@ -319,7 +320,7 @@ impl Replica {
     ///
     /// Own operations done since this `Replica` was made are done again under the new id; older
     /// ones are taken to be what the others know under their dots.
-    pub fn change_replica(&mut self, replica: ReplicaId, now: u64) {
+    pub fn change_replica(&mut self, replica: ReplicaId) {
         let ids: Vec<SessionId> = self.sessions.keys().copied().collect();
         for id in ids {
             if self.sessions[&id].phase != Phase::Closed {
@@ -332,7 +333,7 @@ impl Replica {
                 self.end(id, ErrorCode::Restart, &words);
             }
         }
-        self.document.change_replica(replica, self.loaded_seq, now);
+        self.document.change_replica(replica, self.loaded_seq);
         self.reused = false;
         self.loaded_seq = 0;
         self.own_stored = 0;
