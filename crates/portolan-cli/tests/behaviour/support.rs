@@ -121,8 +121,24 @@ pub(crate) struct Server {
 impl Server {
     /// Starts a server on a free port.
     pub(crate) fn start<S: Into<String>>(arguments: impl IntoIterator<Item = S>) -> Self {
-        let arguments: Vec<String> = arguments.into_iter().map(Into::into).collect();
-        Self::spawn("127.0.0.1:0", arguments)
+        Self::start_on("127.0.0.1:0", arguments)
+    }
+
+    pub(crate) fn start_on<S: Into<String>>(
+        listen: &str,
+        arguments: impl IntoIterator<Item = S>,
+    ) -> Self {
+        let arguments = arguments.into_iter().map(Into::into).collect();
+        Self::spawn(binary(), listen, arguments)
+    }
+
+    /// Starts a server through a command that ends by becoming it.
+    pub(crate) fn start_with<S: Into<String>>(
+        command: Command,
+        arguments: impl IntoIterator<Item = S>,
+    ) -> Self {
+        let arguments = arguments.into_iter().map(Into::into).collect();
+        Self::spawn(command, "127.0.0.1:0", arguments)
     }
 
     /// Starts a server that keeps nothing.
@@ -135,8 +151,8 @@ impl Server {
         Self::start(["--store".to_owned(), store.display().to_string()])
     }
 
-    fn spawn(listen: &str, arguments: Vec<String>) -> Self {
-        let mut child = binary()
+    fn spawn(mut command: Command, listen: &str, arguments: Vec<String>) -> Self {
+        let mut child = command
             .args(["serve", "--listen", listen])
             .args(&arguments)
             .stdin(Stdio::null())
@@ -169,7 +185,7 @@ impl Server {
         let _ = self.child.kill();
         let _ = self.child.wait();
         let address = self.address().to_string();
-        *self = Self::spawn(&address, self.arguments.clone());
+        *self = Self::spawn(binary(), &address, self.arguments.clone());
     }
 
     pub(crate) fn address(&self) -> SocketAddr {
@@ -425,6 +441,11 @@ impl Lines {
             Err(RecvTimeoutError::Disconnected) => None,
             Err(RecvTimeoutError::Timeout) => panic!("no line"),
         }
+    }
+
+    /// The next line if it is there.
+    pub(crate) fn try_next(&self) -> Option<String> {
+        self.lines.try_recv().ok()
     }
 
     #[track_caller]
