@@ -18,8 +18,16 @@ pub(crate) fn verify(arguments: &Verify) -> Result<(), Failure> {
     let mut out = output();
     let mut print = || {
         for map in &report.maps {
-            let MapReport { name, keys, operations, digest } = map;
-            writeln!(out, "{name}: {keys} keys, {operations} operations, digest {digest:032x}")?;
+            let MapReport {
+                name,
+                keys,
+                operations,
+                digest,
+            } = map;
+            writeln!(
+                out,
+                "{name}: {keys} keys, {operations} operations, digest {digest:032x}"
+            )?;
         }
         writeln!(
             out,

@@ -53,9 +53,16 @@ fn write(
         };
         match answer {
             Ok(answer) => {
-                let expected: &[u16] = if value.is_some() { &[201, 204] } else { &[204, 404] };
+                let expected: &[u16] = if value.is_some() {
+                    &[201, 204]
+                } else {
+                    &[204, 404]
+                };
                 assert!(expected.contains(&answer.status), "{answer:?}");
-                *entry = Known { acknowledged: value, under_way: None };
+                *entry = Known {
+                    acknowledged: value,
+                    under_way: None,
+                };
                 done.fetch_add(1, Ordering::SeqCst);
             }
             Err(_) => return known,
@@ -65,11 +72,17 @@ fn write(
 
 #[test]
 fn nothing_acknowledged_is_lost_and_nothing_removed_returns() {
-    let rounds = std::env::var("PORTOLAN_KILL_ROUNDS").ok().and_then(|n| n.parse().ok()).unwrap_or(10);
-    let seed = std::env::var("PORTOLAN_SEED").ok().and_then(|n| n.parse().ok()).unwrap_or_else(|| {
-        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
-        now.unwrap().as_nanos() as u64 | 1
-    });
+    let rounds = std::env::var("PORTOLAN_KILL_ROUNDS")
+        .ok()
+        .and_then(|n| n.parse().ok())
+        .unwrap_or(10);
+    let seed = std::env::var("PORTOLAN_SEED")
+        .ok()
+        .and_then(|n| n.parse().ok())
+        .unwrap_or_else(|| {
+            let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+            now.unwrap().as_nanos() as u64 | 1
+        });
     eprintln!("PORTOLAN_SEED={seed}");
     let mut random = Random(seed);
     let folder = folder();
@@ -95,14 +108,26 @@ fn nothing_acknowledged_is_lost_and_nothing_removed_returns() {
         writes += done.load(Ordering::SeqCst);
         server.restart();
         let held = server.read("/v1/maps/m");
-        let held = if held.status == 200 { held.json() } else { json!({}) };
+        let held = if held.status == 200 {
+            held.json()
+        } else {
+            json!({})
+        };
         for (writer, keys) in known.iter_mut().enumerate() {
             for (key, known) in keys {
-                let found = held.get(format!("{writer}-{key}")).map(|value| value.as_u64().unwrap());
+                let found = held
+                    .get(format!("{writer}-{key}"))
+                    .map(|value| value.as_u64().unwrap());
                 let allowed = found == known.acknowledged || Some(found) == known.under_way;
-                assert!(allowed, "round {round}, key {writer}-{key}: {found:?}, but {known:?}");
+                assert!(
+                    allowed,
+                    "round {round}, key {writer}-{key}: {found:?}, but {known:?}"
+                );
                 // From here on this is what is known.
-                *known = Known { acknowledged: found, under_way: None };
+                *known = Known {
+                    acknowledged: found,
+                    under_way: None,
+                };
             }
         }
     }

@@ -10,7 +10,10 @@ fn a_stream_starts_with_the_map_and_goes_on_with_its_changes() {
     server.put("m", "a", &json!(1));
     let events = server.events("m", "", None);
     let snapshot = events.expect("snapshot");
-    assert_eq!((&snapshot.data["first"], &snapshot.data["last"]), (&json!(true), &json!(true)));
+    assert_eq!(
+        (&snapshot.data["first"], &snapshot.data["last"]),
+        (&json!(true), &json!(true))
+    );
     assert_eq!(snapshot.data["entries"][0]["path"], json!(["a"]));
     assert_eq!(snapshot.data["entries"][0]["value"], json!(1));
     assert!(snapshot.id.is_some());
@@ -18,15 +21,31 @@ fn a_stream_starts_with_the_map_and_goes_on_with_its_changes() {
     server.put("m", "a", &json!(null));
     let change = events.expect("change").data;
     assert_eq!(change["changes"][0]["old"], json!(1));
-    assert!(change["changes"][0].as_object().unwrap().contains_key("new"));
+    assert!(
+        change["changes"][0]
+            .as_object()
+            .unwrap()
+            .contains_key("new")
+    );
     assert_eq!(change["changes"][0]["new"], json!(null));
     server.http("DELETE", "/v1/maps/m/keys/a", &[], "");
     let change = events.expect("change").data;
-    assert!(!change["changes"][0].as_object().unwrap().contains_key("new"));
+    assert!(
+        !change["changes"][0]
+            .as_object()
+            .unwrap()
+            .contains_key("new")
+    );
 
     // A transaction is one event.
-    let lines = "{\"op\":\"set\",\"key\":1,\"value\":1}\n{\"op\":\"set\",\"key\":\"b\",\"value\":2}";
-    server.http("POST", "/v1/maps/m/transact", &[("content-type", "application/x-ndjson")], lines);
+    let lines =
+        "{\"op\":\"set\",\"key\":1,\"value\":1}\n{\"op\":\"set\",\"key\":\"b\",\"value\":2}";
+    server.http(
+        "POST",
+        "/v1/maps/m/transact",
+        &[("content-type", "application/x-ndjson")],
+        lines,
+    );
     let change = events.expect("change").data;
     assert_eq!(change["changes"].as_array().unwrap().len(), 2);
     assert_eq!(change["changes"][0]["path"], json!([1]));
@@ -48,7 +67,10 @@ fn a_stream_resumes_after_the_last_event() {
         assert_eq!(events.expect("change").data["changes"][0]["new"], json!(i));
     }
     let by_query = server.events("m", &format!("?last_event_id={id}"), None);
-    assert_eq!(by_query.expect("change").data["changes"][0]["new"], json!(2));
+    assert_eq!(
+        by_query.expect("change").data["changes"][0]["new"],
+        json!(2)
+    );
 }
 
 #[test]
@@ -63,11 +85,17 @@ fn an_id_that_is_not_known_gets_a_snapshot() {
     let ahead = format!("{run}-{}", number + 1_000);
     for unknown in ["nonsense", "", ahead.as_str()] {
         let events = server.events("m", "", Some(unknown));
-        assert_eq!(events.expect("snapshot").data["entries"][0]["value"], json!(1));
+        assert_eq!(
+            events.expect("snapshot").data["entries"][0]["value"],
+            json!(1)
+        );
     }
     server.restart();
     let events = server.events("m", "", Some(&id));
-    assert_eq!(events.expect("snapshot").data["entries"][0]["value"], json!(1));
+    assert_eq!(
+        events.expect("snapshot").data["entries"][0]["value"],
+        json!(1)
+    );
 }
 
 #[test]
@@ -89,9 +117,16 @@ fn an_id_that_is_too_old_gets_a_snapshot() {
 fn a_large_snapshot_comes_in_pieces_that_end_with_the_id() {
     let server = Server::in_memory();
     let lines: String = (0..30_000)
-        .map(|i| format!("{{\"op\":\"set\",\"key\":{i},\"value\":\"some text for the value {i}\"}}\n"))
+        .map(|i| {
+            format!("{{\"op\":\"set\",\"key\":{i},\"value\":\"some text for the value {i}\"}}\n")
+        })
         .collect();
-    server.http("POST", "/v1/maps/m/transact", &[("content-type", "application/x-ndjson")], &lines);
+    server.http(
+        "POST",
+        "/v1/maps/m/transact",
+        &[("content-type", "application/x-ndjson")],
+        &lines,
+    );
     let events = server.events("m", "", None);
     let (mut keys, mut pieces) = (0, 0);
     loop {
@@ -114,10 +149,19 @@ fn a_pattern_leaves_the_rest_out() {
     server.put("m", "other", &json!(1));
     server.put("m", "feature%2Fa", &json!(1));
     let events = server.events("m", "?pattern=feature/**", None);
-    assert_eq!(events.expect("snapshot").data["entries"].as_array().unwrap().len(), 1);
+    assert_eq!(
+        events.expect("snapshot").data["entries"]
+            .as_array()
+            .unwrap()
+            .len(),
+        1
+    );
     server.put("m", "other", &json!(2));
     server.put("m", "feature%2Fb", &json!(2));
-    assert_eq!(events.expect("change").data["changes"][0]["path"], json!(["feature/b"]));
+    assert_eq!(
+        events.expect("change").data["changes"][0]["path"],
+        json!(["feature/b"])
+    );
 }
 
 #[test]
@@ -133,9 +177,13 @@ fn watch_prints_each_change_as_a_line() {
     assert!(first.contains("feature/ping"));
     server.put("m", "other", &json!(1));
     server.put("m", "feature%2Fa", &json!({ "x": 1.0 }));
-    let change = std::iter::from_fn(|| Some(watch.json())).find(|c| c["path"] == json!(["feature/a"]));
+    let change =
+        std::iter::from_fn(|| Some(watch.json())).find(|c| c["path"] == json!(["feature/a"]));
     let change = change.expect("a change");
-    assert_eq!((&change["old"], &change["new"]), (&json!(1), &json!({ "x": 1.0 })));
+    assert_eq!(
+        (&change["old"], &change["new"]),
+        (&json!(1), &json!({ "x": 1.0 }))
+    );
     server.run(["unset", "m", "feature/a"]).ok();
     let change = watch.json();
     assert_eq!(change["old"], json!({ "x": 1.0 }));
@@ -178,6 +226,12 @@ fn watch_outlives_its_server_and_misses_nothing() {
         }
     }
     assert_eq!(last["new"]["new"], json!(2));
-    assert_eq!((&last["gone"]["old"], last["gone"].get("new")), (&json!(1), None));
-    assert_eq!((&last["kept"]["old"], &last["kept"]["new"]), (&json!(1), &json!(3)));
+    assert_eq!(
+        (&last["gone"]["old"], last["gone"].get("new")),
+        (&json!(1), None)
+    );
+    assert_eq!(
+        (&last["kept"]["old"], &last["kept"]["new"]),
+        (&json!(1), &json!(3))
+    );
 }

@@ -14,8 +14,16 @@ fn maps_are_listed_while_they_have_keys() {
     let expected = json!([{ "name": "a/b", "keys": 2 }, { "name": "b", "keys": 1 }]);
     assert_eq!(server.read("/v1/maps").json(), expected);
     assert_eq!(server.http("DELETE", "/v1/maps/a%2Fb", &[], "").status, 204);
-    assert_eq!(server.read("/v1/maps").json(), json!([{ "name": "b", "keys": 1 }]));
-    assert_eq!(server.http("DELETE", "/v1/maps/a%2Fb", &[], "").problem(404), "no-map");
+    assert_eq!(
+        server.read("/v1/maps").json(),
+        json!([{ "name": "b", "keys": 1 }])
+    );
+    assert_eq!(
+        server
+            .http("DELETE", "/v1/maps/a%2Fb", &[], "")
+            .problem(404),
+        "no-map"
+    );
 }
 
 #[test]
@@ -47,14 +55,25 @@ fn a_key_is_put_read_and_deleted() {
 #[test]
 fn keys_are_listed_in_order_with_their_kind() {
     let server = Server::in_memory();
-    for key in ["true", "2", "%22x%22", "%7B%22%24bytes%22%3A%22AA%3D%3D%22%7D"] {
+    for key in [
+        "true",
+        "2",
+        "%22x%22",
+        "%7B%22%24bytes%22%3A%22AA%3D%3D%22%7D",
+    ] {
         let path = format!("/v1/maps/m/keys/{key}?typed");
         assert_eq!(server.http("PUT", &path, &[], "1").status, 201, "{key}");
     }
     let keys = json!([true, 2, "x", { "$bytes": "AA==" }]);
     assert_eq!(server.read("/v1/maps/m/keys").json(), keys);
-    assert_eq!(server.read("/v1/maps/m/keys?pattern=x").json(), json!(["x"]));
-    assert_eq!(server.read("/v1/maps/m/keys?pattern=%5B").problem(400), "bad-request");
+    assert_eq!(
+        server.read("/v1/maps/m/keys?pattern=x").json(),
+        json!(["x"])
+    );
+    assert_eq!(
+        server.read("/v1/maps/m/keys?pattern=%5B").problem(400),
+        "bad-request"
+    );
 }
 
 #[test]
@@ -103,9 +122,17 @@ fn a_map_is_one_object_or_typed_lines() {
     let answer = server.read("/v1/maps/m");
     assert_eq!(answer.body, "{\"7\":\"seven\",\"b\":{\"n\":[1]}}");
     assert_eq!(answer.header("content-type"), Some("application/json"));
-    let lines = server.http("GET", "/v1/maps/m", &[("accept", "application/x-ndjson")], "");
+    let lines = server.http(
+        "GET",
+        "/v1/maps/m",
+        &[("accept", "application/x-ndjson")],
+        "",
+    );
     assert_eq!(lines.header("content-type"), Some("application/x-ndjson"));
-    assert_eq!(lines.body, "{\"key\":7,\"value\":\"seven\"}\n{\"key\":\"b\",\"value\":{\"n\":[1]}}\n");
+    assert_eq!(
+        lines.body,
+        "{\"key\":7,\"value\":\"seven\"}\n{\"key\":\"b\",\"value\":{\"n\":[1]}}\n"
+    );
     server.put("m", "7", &json!("text"));
     let problem = server.read("/v1/maps/m");
     assert!(problem.body.contains("application/x-ndjson"), "{problem:?}");
@@ -117,7 +144,12 @@ fn a_transaction_is_all_or_nothing() {
     let server = Server::in_memory();
     server.put("m", "old", &json!(1));
     let transact = |media_type: &str, body: &str| {
-        server.http("POST", "/v1/maps/m/transact", &[("content-type", media_type)], body)
+        server.http(
+            "POST",
+            "/v1/maps/m/transact",
+            &[("content-type", media_type)],
+            body,
+        )
     };
     let body = json!({ "operations": [
         { "op": "set", "key": "a", "value": null },
@@ -127,7 +159,10 @@ fn a_transaction_is_all_or_nothing() {
     ]});
     let done = transact("application/json; charset=utf-8", &body.to_string());
     assert_eq!(done.json(), json!({ "set": 2, "unset": 1 }));
-    assert_eq!(server.read("/v1/maps/m").json(), json!({ "1": { "$bytes": "AA==" }, "a": null }));
+    assert_eq!(
+        server.read("/v1/maps/m").json(),
+        json!({ "1": { "$bytes": "AA==" }, "a": null })
+    );
 
     let before = server.read("/v1/maps/m").body;
     let long = "k".repeat(5_000);
@@ -146,7 +181,10 @@ fn a_transaction_is_all_or_nothing() {
         assert_eq!(server.read("/v1/maps/m").body, before);
     }
     assert_eq!(transact("text/plain", "x").problem(415), "media-type");
-    assert_eq!(transact("application/json", "[]").problem(400), "bad-request");
+    assert_eq!(
+        transact("application/json", "[]").problem(400),
+        "bad-request"
+    );
 }
 
 #[test]
@@ -154,25 +192,51 @@ fn what_cannot_be_answered_is_a_problem() {
     let server = Server::start(["--memory", "--max-body", "1"]);
     assert_eq!(server.read("/nowhere").problem(404), "no-route");
     assert_eq!(server.read("/v1/maps/a/b").problem(404), "no-route");
-    assert_eq!(server.http("POST", "/v1/maps", &[], "").problem(405), "method");
-    assert_eq!(server.http("POST", "/v1/maps/m", &[], "").header("allow"), Some("GET, DELETE"));
+    assert_eq!(
+        server.http("POST", "/v1/maps", &[], "").problem(405),
+        "method"
+    );
+    assert_eq!(
+        server.http("POST", "/v1/maps/m", &[], "").header("allow"),
+        Some("GET, DELETE")
+    );
     assert_eq!(server.read("/v1/maps/m/transact").problem(405), "method");
     assert_eq!(server.read("/v1/maps/%FF").status, 400);
-    assert_eq!(server.read("/v1/maps/m/keys/k?colour=1").problem(400), "bad-request");
-    assert_eq!(server.read("/v1/maps/m/keys/1.5?typed").problem(400), "bad-request");
+    assert_eq!(
+        server.read("/v1/maps/m/keys/k?colour=1").problem(400),
+        "bad-request"
+    );
+    assert_eq!(
+        server.read("/v1/maps/m/keys/1.5?typed").problem(400),
+        "bad-request"
+    );
     assert_eq!(server.read("/v1/sync").problem(400), "bad-request");
     let put = |path: &str, body: &str| server.http("PUT", path, &[], body);
     assert_eq!(put("/v1/maps/m/keys/k", "{").problem(400), "bad-request");
-    assert_eq!(put("/v1/maps/m/keys/k", "{\"a\":1,\"a\":2}").problem(400), "bad-request");
+    assert_eq!(
+        put("/v1/maps/m/keys/k", "{\"a\":1,\"a\":2}").problem(400),
+        "bad-request"
+    );
     let deep = format!("{}{}", "[".repeat(70), "]".repeat(70));
     assert_eq!(put("/v1/maps/m/keys/k", &deep).problem(400), "bad-request");
     let long = "m".repeat(600);
-    assert_eq!(put(&format!("/v1/maps/{long}/keys/k"), "1").problem(400), "bad-request");
+    assert_eq!(
+        put(&format!("/v1/maps/{long}/keys/k"), "1").problem(400),
+        "bad-request"
+    );
     let long = "k".repeat(5_000);
-    assert_eq!(put(&format!("/v1/maps/m/keys/{long}"), "1").problem(422), "invalid");
+    assert_eq!(
+        put(&format!("/v1/maps/m/keys/{long}"), "1").problem(422),
+        "invalid"
+    );
     let large = format!("\"{}\"", "x".repeat(3 << 20));
     assert_eq!(put("/v1/maps/m/keys/k", &large).problem(422), "invalid");
-    let lines = [("content-type", "application/x-ndjson")];
+    let length = large.len().to_string();
+    let lines = [
+        ("content-type", "application/x-ndjson"),
+        ("content-length", length.as_str()),
+        ("expect", "100-continue"),
+    ];
     let answer = server.http("POST", "/v1/maps/m/transact", &lines, &large);
     assert_eq!(answer.problem(413), "too-large");
     assert_eq!(server.read("/v1/maps").json(), json!([]));
@@ -186,10 +250,23 @@ fn health_and_measures_are_there() {
     assert_eq!(server.read("/readyz").body, "ready\n");
     let metrics = server.read("/metrics");
     assert_eq!(metrics.status, 200);
-    for line in ["portolan_documents 1", "portolan_keys 1", "portolan_operations 1", "portolan_queued_bytes 0"] {
-        assert!(metrics.body.lines().any(|found| found == line), "{line} in {}", metrics.body);
+    for line in [
+        "portolan_documents 1",
+        "portolan_keys 1",
+        "portolan_operations 1",
+        "portolan_queued_bytes 0",
+    ] {
+        assert!(
+            metrics.body.lines().any(|found| found == line),
+            "{line} in {}",
+            metrics.body
+        );
     }
-    for name in ["portolan_connections", "portolan_file_descriptors_limit", "portolan_http_requests_total"] {
+    for name in [
+        "portolan_connections",
+        "portolan_file_descriptors_limit",
+        "portolan_http_requests_total",
+    ] {
         assert!(metrics.body.contains(name), "{name}");
     }
 }
@@ -199,11 +276,17 @@ fn the_inspector_is_one_page_that_loads_nothing_else() {
     let server = Server::in_memory();
     let page = server.read("/");
     assert_eq!(page.status, 200);
-    assert!(page.header("content-type").is_some_and(|kind| kind.starts_with("text/html")));
+    assert!(
+        page.header("content-type")
+            .is_some_and(|kind| kind.starts_with("text/html"))
+    );
     let policy = page.header("content-security-policy").expect("a policy");
     assert!(policy.contains("default-src 'none'") && policy.contains("frame-ancestors 'none'"));
     for foreign in ["src=\"", "http://", "https://", "@import", "url("] {
-        let body = page.body.replace("http://www.w3.org/2000/svg", "").replace("'http:", "");
+        let body = page
+            .body
+            .replace("http://www.w3.org/2000/svg", "")
+            .replace("'http:", "");
         assert!(!body.contains(foreign), "{foreign}");
     }
 }
@@ -212,7 +295,10 @@ fn the_inspector_is_one_page_that_loads_nothing_else() {
 fn one_address_cannot_ask_for_ever() {
     let server = Server::start(["--memory", "--rate-limit", "5"]);
     let answers: Vec<_> = (0..30).map(|_| server.read("/healthz")).collect();
-    let refused: Vec<_> = answers.iter().filter(|answer| answer.status == 429).collect();
+    let refused: Vec<_> = answers
+        .iter()
+        .filter(|answer| answer.status == 429)
+        .collect();
     assert!(refused.len() >= 10, "{}", refused.len());
     assert_eq!(refused[0].problem(429), "rate-limit");
     assert!(refused[0].header("retry-after").is_some());
@@ -221,6 +307,12 @@ fn one_address_cannot_ask_for_ever() {
 #[test]
 fn an_unknown_host_name_is_not_answered_without_tokens() {
     let server = Server::in_memory();
-    let answer = http(&server.url, "GET", "/v1/maps", &[("host", "evil.example:7117")], "");
+    let answer = http(
+        &server.url,
+        "GET",
+        "/v1/maps",
+        &[("host", "evil.example:7117")],
+        "",
+    );
     assert_eq!(answer.problem(403), "origin");
 }

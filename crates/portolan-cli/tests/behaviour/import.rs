@@ -15,17 +15,45 @@ fn each_form_is_imported() {
     };
     let object = write("a.json", r#"{"x": 1, "y": {"n": null}}"#);
     server.run(["import", "object", &object]).ok();
-    assert_eq!(server.read("/v1/maps/object").json(), json!({ "x": 1, "y": { "n": null } }));
+    assert_eq!(
+        server.read("/v1/maps/object").json(),
+        json!({ "x": 1, "y": { "n": null } })
+    );
 
-    let rows = write("rows.json", r#"{"all": {"rows": [{"id": "a", "n": 1}, {"id": 2}]}}"#);
-    server.run(["import", "rows", &rows, "--rows", "/all/rows", "--key", "id"]).ok();
-    assert_eq!(server.read("/v1/maps/rows").json(), json!({ "a": { "id": "a", "n": 1 }, "2": { "id": 2 } }));
+    let rows = write(
+        "rows.json",
+        r#"{"all": {"rows": [{"id": "a", "n": 1}, {"id": 2}]}}"#,
+    );
+    server
+        .run([
+            "import",
+            "rows",
+            &rows,
+            "--rows",
+            "/all/rows",
+            "--key",
+            "id",
+        ])
+        .ok();
+    assert_eq!(
+        server.read("/v1/maps/rows").json(),
+        json!({ "a": { "id": "a", "n": 1 }, "2": { "id": 2 } })
+    );
 
-    let lines = write("a.ndjson", "{\"key\":1,\"value\":\"one\"}\n{\"key\":\"b\",\"value\":[]}\n");
+    let lines = write(
+        "a.ndjson",
+        "{\"key\":1,\"value\":\"one\"}\n{\"key\":\"b\",\"value\":[]}\n",
+    );
     server.run(["import", "lines", &lines]).ok();
-    assert_eq!(server.read("/v1/maps/lines").json(), json!({ "1": "one", "b": [] }));
+    assert_eq!(
+        server.read("/v1/maps/lines").json(),
+        json!({ "1": "one", "b": [] })
+    );
 
-    let table = write("a.csv", "code,name\nDE,Germany\nFR,\"France, or \"\"l'Hexagone\"\"\"\n");
+    let table = write(
+        "a.csv",
+        "code,name\nDE,Germany\nFR,\"France, or \"\"l'Hexagone\"\"\"\n",
+    );
     let said = server.run(["import", "table", &table]).ok();
     assert!(said.starts_with("imported 2 entries into table"), "{said}");
     let expected = json!({
@@ -33,7 +61,9 @@ fn each_form_is_imported() {
         "FR": { "code": "FR", "name": "France, or \"l'Hexagone\"" },
     });
     assert_eq!(server.read("/v1/maps/table").json(), expected);
-    server.run(["import", "table", &table, "--key", "name"]).ok();
+    server
+        .run(["import", "table", &table, "--key", "name"])
+        .ok();
     assert!(server.get("table", "Germany").is_some());
 }
 
@@ -43,8 +73,18 @@ fn an_import_is_one_change() {
     let events = server.events("m", "", None);
     events.expect("snapshot");
     let text = json!({ "a": 1, "b": 2, "c": 3 }).to_string();
-    feed(&mut server.command(["import", "m", "-", "--format", "json"]), text.as_bytes()).ok();
-    assert_eq!(events.expect("change").data["changes"].as_array().unwrap().len(), 3);
+    feed(
+        &mut server.command(["import", "m", "-", "--format", "json"]),
+        text.as_bytes(),
+    )
+    .ok();
+    assert_eq!(
+        events.expect("change").data["changes"]
+            .as_array()
+            .unwrap()
+            .len(),
+        3
+    );
 }
 
 #[test]
@@ -52,14 +92,21 @@ fn a_broken_file_is_named_with_its_place_and_nothing_is_imported() {
     let server = Server::in_memory();
     for (format, text, place) in [
         ("json", "{\"a\": 1,\n\"b\": }", "line 2, column 6"),
-        ("ndjson", "{\"key\":1,\"value\":1}\n{\"key\":2}\n", "line 2, column 9"),
+        (
+            "ndjson",
+            "{\"key\":1,\"value\":1}\n{\"key\":2}\n",
+            "line 2, column 9",
+        ),
         ("csv", "a,b\n1,2\n3\n", "line 3, column 1"),
         ("csv", "a,b\n1,\"2\n3,4\n", "line 2, column 2"),
         ("json", "{\"a\":1,\"b\":2,\"a\":3}", "line 1, column"),
     ] {
         let mut command = server.command(["import", "m", "-", "--format", format]);
         let message = feed(&mut command, text.as_bytes()).fails(2);
-        assert!(message.contains(place) && message.contains("nothing was imported"), "{message}");
+        assert!(
+            message.contains(place) && message.contains("nothing was imported"),
+            "{message}"
+        );
     }
     server.run(["import", "m", "/nowhere.json"]).fails(2);
     server.run(["import", "m", "/etc/hostname"]).fails(2);
@@ -73,7 +120,10 @@ fn duplicates_are_refused_unless_a_rule_is_given() {
     let server = Server::in_memory();
     let text = b"{\"a\":1,\"b\":2,\"a\":3}";
     let import = |rule: &str| {
-        feed(&mut server.command(["import", "m", "-", "--format", "json", "--duplicates", rule]), text)
+        feed(
+            &mut server.command(["import", "m", "-", "--format", "json", "--duplicates", rule]),
+            text,
+        )
     };
     assert!(import("refuse").fails(2).contains("--duplicates"));
     for (rule, kept) in [("first", 1), ("last", 3)] {
@@ -88,7 +138,10 @@ fn what_one_value_breaks_imports_nothing() {
     let text = json!({ "a": 1, "b": "x".repeat(2 << 20) }).to_string();
     let mut command = server.command(["import", "m", "-", "--format", "json"]);
     let message = feed(&mut command, text.as_bytes()).fails(4);
-    assert!(message.contains("\"b\"") && message.contains("1048576"), "{message}");
+    assert!(
+        message.contains("\"b\"") && message.contains("1048576"),
+        "{message}"
+    );
     server.run(["keys", "m"]).fails(1);
 }
 
@@ -103,10 +156,15 @@ fn a_hundred_thousand_rows_are_one_transaction() {
     let file = folder.path().join("rows.json");
     std::fs::write(&file, json!({ "rows": rows }).to_string()).unwrap();
     let file = file.display().to_string();
-    let said = server.run(["import", "m", &file, "--rows", "/rows", "--key", "id"]).ok();
+    let said = server
+        .run(["import", "m", &file, "--rows", "/rows", "--key", "id"])
+        .ok();
     assert!(said.starts_with("imported 100000 entries"), "{said}");
     server.restart();
-    assert_eq!(server.read("/v1/maps").json(), json!([{ "name": "m", "keys": 100_000 }]));
+    assert_eq!(
+        server.read("/v1/maps").json(),
+        json!([{ "name": "m", "keys": 100_000 }])
+    );
     assert_eq!(server.get("m", "row-099999").unwrap()["n"], json!(99_999));
 }
 

@@ -34,12 +34,19 @@ fn every_list_of_iso_codes_is_imported_as_it_is() {
     ] {
         let path = format!("{FOLDER}/{file}");
         let pointer = format!("/{field}");
-        let said = server.run(["import", field, &path, "--rows", &pointer, "--key", key]).ok();
+        let said = server
+            .run(["import", field, &path, "--rows", &pointer, "--key", key])
+            .ok();
         let rows = rows(file, field);
-        assert!(said.starts_with(&format!("imported {} entries", rows.len())), "{said}");
+        assert!(
+            said.starts_with(&format!("imported {} entries", rows.len())),
+            "{said}"
+        );
         let exported: Json = serde_json::from_str(&server.run(["export", field]).ok()).unwrap();
-        let expected: serde_json::Map<_, _> =
-            rows.into_iter().map(|row| (row[key].as_str().unwrap().to_owned(), row)).collect();
+        let expected: serde_json::Map<_, _> = rows
+            .into_iter()
+            .map(|row| (row[key].as_str().unwrap().to_owned(), row))
+            .collect();
         assert_eq!(exported, Json::Object(expected), "{file}");
     }
 }
@@ -57,7 +64,15 @@ fn languages_survive_parting_and_a_killed_server() {
 
     // A second process sees the whole import.
     let file = format!("{FOLDER}/iso_639-3.json");
-    let import = ["import", "languages", &file, "--rows", "/639-3", "--key", "alpha_3"];
+    let import = [
+        "import",
+        "languages",
+        &file,
+        "--rows",
+        "/639-3",
+        "--key",
+        "alpha_3",
+    ];
     server.run(import).ok();
     let rows = rows("iso_639-3.json", "639-3");
     let mut seen = BTreeMap::new();
@@ -80,7 +95,9 @@ fn languages_survive_parting_and_a_killed_server() {
         Server::start(["--memory", "--connect", &url])
     });
     wait_until("both have all", || {
-        clients.iter().all(|client| client.get("languages", "zzj").is_some())
+        clients
+            .iter()
+            .all(|client| client.get("languages", "zzj").is_some())
     });
     proxies.iter().for_each(Proxy::cut);
     clients[0].put("languages", "deu", &json!({ "name": "Deutsch" }));
@@ -88,21 +105,28 @@ fn languages_survive_parting_and_a_killed_server() {
     proxies.iter().for_each(Proxy::mend);
     wait_until("both values are everywhere", || {
         let everywhere = [&clients[0], &clients[1], &server];
-        everywhere.iter().all(|place| place.siblings("languages", "deu").len() == 2)
+        everywhere
+            .iter()
+            .all(|place| place.siblings("languages", "deu").len() == 2)
     });
     let order = server.siblings("languages", "deu");
     for client in &clients {
         assert_eq!(client.siblings("languages", "deu"), order);
     }
-    let told = std::iter::from_fn(|| Some(watch.json())).find(|change| change.get("siblings").is_some());
+    let told =
+        std::iter::from_fn(|| Some(watch.json())).find(|change| change.get("siblings").is_some());
     let told = told.expect("the watcher is told");
-    assert_eq!(json!([told["new"], told["siblings"][0]]), Json::Array(order.clone()));
+    assert_eq!(
+        json!([told["new"], told["siblings"][0]]),
+        Json::Array(order.clone())
+    );
 
     // The server is killed in the middle of a stream of writes.
     let acknowledged = Arc::new(AtomicU64::new(0));
     let failed = Arc::new(Mutex::new(None));
     let writer = {
-        let (url, acknowledged, failed) = (server.url.clone(), acknowledged.clone(), failed.clone());
+        let (url, acknowledged, failed) =
+            (server.url.clone(), acknowledged.clone(), failed.clone());
         std::thread::spawn(move || {
             for i in 1.. {
                 let path = format!("/v1/maps/languages/keys/new-{i}");
@@ -116,24 +140,38 @@ fn languages_survive_parting_and_a_killed_server() {
             }
         })
     };
-    wait_until("writes go on", || acknowledged.load(Ordering::SeqCst) >= 100);
+    wait_until("writes go on", || {
+        acknowledged.load(Ordering::SeqCst) >= 100
+    });
     server.kill();
     writer.join().unwrap();
     server.restart();
     let acknowledged = acknowledged.load(Ordering::SeqCst);
     assert!(acknowledged >= 100, "{failed:?}");
-    let keys: Vec<String> = serde_json::from_value(server.read("/v1/maps/languages/keys?pattern=new-*").json()).unwrap();
+    let keys: Vec<String> =
+        serde_json::from_value(server.read("/v1/maps/languages/keys?pattern=new-*").json())
+            .unwrap();
     for i in 1..=acknowledged {
-        assert!(keys.contains(&format!("new-{i}")), "{i} of {acknowledged} is lost");
-        assert_eq!(server.get("languages", &format!("new-{i}")), Some(json!({ "n": i })));
+        assert!(
+            keys.contains(&format!("new-{i}")),
+            "{i} of {acknowledged} is lost"
+        );
+        assert_eq!(
+            server.get("languages", &format!("new-{i}")),
+            Some(json!({ "n": i }))
+        );
     }
     assert!(keys.len() as u64 <= acknowledged + 1);
     assert_eq!(server.siblings("languages", "deu"), order);
-    assert_eq!(server.get("languages", "zzj").as_ref(), rows.last().filter(|row| row["alpha_3"] == json!("zzj")));
+    assert_eq!(
+        server.get("languages", "zzj").as_ref(),
+        rows.last().filter(|row| row["alpha_3"] == json!("zzj"))
+    );
 
     // The watcher and the clients are back, and have missed nothing.
     server.put("languages", "deu", &json!({ "name": "German" }));
-    let mut missing: std::collections::BTreeSet<_> = (1..=acknowledged).map(|i| format!("new-{i}")).collect();
+    let mut missing: std::collections::BTreeSet<_> =
+        (1..=acknowledged).map(|i| format!("new-{i}")).collect();
     loop {
         let change = watch.json();
         let key = change["path"][0].as_str().unwrap();
@@ -148,7 +186,9 @@ fn languages_survive_parting_and_a_killed_server() {
     for client in &clients {
         wait_until("the clients are back", || {
             client.siblings("languages", "deu") == [json!({ "name": "German" })]
-                && client.get("languages", &format!("new-{acknowledged}")).is_some()
+                && client
+                    .get("languages", &format!("new-{acknowledged}"))
+                    .is_some()
         });
     }
 }

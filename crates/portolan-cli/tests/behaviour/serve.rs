@@ -25,8 +25,11 @@ fn what_was_stored_is_there_after_a_stop() {
         assert!(events.next().is_none());
         assert_eq!(server.wait(), 0, "{}", server.log());
         assert!(server.log().contains("stopped"));
-        let report = run([ "verify".as_ref(), folder.path().as_os_str()]).ok();
-        assert!(report.contains("m: 1 keys") && report.contains("is sound"), "{report}");
+        let report = run(["verify".as_ref(), folder.path().as_os_str()]).ok();
+        assert!(
+            report.contains("m: 1 keys") && report.contains("is sound"),
+            "{report}"
+        );
         let server = Server::on(folder.path());
         assert_eq!(server.get("m", "k"), Some(json!(1)));
     }
@@ -42,7 +45,9 @@ fn a_request_under_way_is_answered_when_the_server_stops() {
     stream.read_exact(&mut told).unwrap();
     assert!(told.starts_with(b"HTTP/1.1 100"));
     server.signal("TERM");
-    wait_until("it stops listening", || TcpStream::connect(server.address()).is_err());
+    wait_until("it stops listening", || {
+        TcpStream::connect(server.address()).is_err()
+    });
     stream.write_all(b"123").unwrap();
     let mut answer = String::new();
     stream.read_to_string(&mut answer).unwrap();
@@ -58,7 +63,10 @@ fn an_address_in_use_is_told_and_the_store_left_alone() {
     let address = server.address().to_string();
     let store_text = store.display().to_string();
     let message = run(["serve", "--listen", &address, "--store", &store_text]).fails(4);
-    assert!(message.contains(&address) && message.contains("--listen"), "{message}");
+    assert!(
+        message.contains(&address) && message.contains("--listen"),
+        "{message}"
+    );
     assert!(!store.exists());
 }
 
@@ -92,14 +100,23 @@ fn a_store_that_cannot_be_used_is_told() {
         }
         write.commit().unwrap();
     }
-    for message in [refused(&["--store", &text], 4), run(["verify", &text]).fails(4)] {
-        assert!(message.contains("99") && message.contains("upgrade"), "{message}");
+    for message in [
+        refused(&["--store", &text], 4),
+        run(["verify", &text]).fails(4),
+    ] {
+        assert!(
+            message.contains("99") && message.contains("upgrade"),
+            "{message}"
+        );
     }
 
     std::fs::write(&file, &sound[..sound.len() / 2]).unwrap();
     assert!(refused(&["--store", &text], 4).contains("damaged"));
     std::fs::write(&file, b"this is no store").unwrap();
-    for message in [refused(&["--store", &text], 4), run(["verify", &text]).fails(4)] {
+    for message in [
+        refused(&["--store", &text], 4),
+        run(["verify", &text]).fails(4),
+    ] {
         assert!(message.contains("damaged"), "{message}");
     }
     assert_eq!(std::fs::read(&file).unwrap(), b"this is no store");
@@ -115,7 +132,9 @@ fn a_full_disk_is_told_and_loses_nothing() {
     let folder = folder();
     let mount = folder.path().display().to_string();
     let can_mount = format!("mount -t tmpfs -o size=1m tmpfs '{mount}'");
-    let allowed = Command::new("unshare").args(["-rm", "sh", "-c", &can_mount]).output();
+    let allowed = Command::new("unshare")
+        .args(["-rm", "sh", "-c", &can_mount])
+        .output();
     if !allowed.is_ok_and(|done| done.status.success()) {
         eprintln!("skipped: this machine does not let its users mount a file system");
         return;
@@ -143,7 +162,12 @@ fn a_full_disk_is_told_and_loses_nothing() {
     assert!(full.body.contains("free some room"), "{full:?}");
     assert_eq!(server.read("/readyz").status, 507);
     assert_eq!(server.read("/healthz").status, 200);
-    assert!(server.run(["set", "m", "more", &"x".repeat(100_000)]).fails(4).contains("full"));
+    assert!(
+        server
+            .run(["set", "m", "more", &"x".repeat(100_000)])
+            .fails(4)
+            .contains("full")
+    );
     assert!(!stored.is_empty());
     for i in stored {
         let value = server.get("m", &i.to_string()).expect("it was stored");
@@ -155,12 +179,25 @@ fn a_full_disk_is_told_and_loses_nothing() {
 fn other_machines_are_let_in_only_on_purpose() {
     let anywhere = ["serve", "--listen", "0.0.0.0:0", "--memory"];
     let message = run(anywhere).fails(2);
-    assert!(message.contains("--auth") && message.contains("--insecure"), "{message}");
-    let server = Server::start_on("0.0.0.0:0", ["--memory".to_owned(), "--insecure".to_owned()]);
+    assert!(
+        message.contains("--auth") && message.contains("--insecure"),
+        "{message}"
+    );
+    let server = Server::start_on(
+        "0.0.0.0:0",
+        ["--memory".to_owned(), "--insecure".to_owned()],
+    );
     crate::support::wait_until("a warning", || server.log().contains("nobody is asked"));
     let folder = folder();
     let file = crate::support::write_auth(folder.path(), "");
-    Server::start_on("0.0.0.0:0", ["--memory".to_owned(), "--auth".to_owned(), file.display().to_string()]);
+    Server::start_on(
+        "0.0.0.0:0",
+        [
+            "--memory".to_owned(),
+            "--auth".to_owned(),
+            file.display().to_string(),
+        ],
+    );
 }
 
 #[test]
@@ -171,13 +208,19 @@ fn files_that_are_wrong_are_named() {
         std::fs::write(&file, text).unwrap();
         file.display().to_string()
     };
-    let auth = write("auth.toml", "[[keys]]\nalgorithm = \"HS256\"\nsecret = \"short\"\n");
+    let auth = write(
+        "auth.toml",
+        "[[keys]]\nalgorithm = \"HS256\"\nsecret = \"short\"\n",
+    );
     assert!(refused(&["--memory", "--auth", &auth], 2).contains("32"));
     assert!(refused(&["--memory", "--auth", "/nowhere"], 2).contains("/nowhere"));
     let empty = write("empty.pem", "");
     refused(&["--memory", "--tls-cert", &empty, "--tls-key", &empty], 2);
     refused(&["--memory", "--connect", "nonsense://x"], 2);
-    refused(&["--memory", "--connect", "ws://127.0.0.1:1", "--map", "[a"], 2);
+    refused(
+        &["--memory", "--connect", "ws://127.0.0.1:1", "--map", "[a"],
+        2,
+    );
 }
 
 #[test]
@@ -188,18 +231,25 @@ fn the_log_is_json_when_asked() {
     wait_until("it has logged", || server.log().contains("stopped"));
     for line in server.log().lines() {
         let entry: serde_json::Value = serde_json::from_str(line).expect(line);
-        assert!(entry["timestamp"].is_string() && entry["level"] == json!("INFO"), "{line}");
+        assert!(
+            entry["timestamp"].is_string() && entry["level"] == json!("INFO"),
+            "{line}"
+        );
     }
 }
 
 #[test]
 fn many_files_may_be_open() {
     let mut shell = Command::new("sh");
-    let script = format!("ulimit -S -n 200 && exec '{}' \"$@\"", env!("CARGO_BIN_EXE_portolan"));
+    let script = format!(
+        "ulimit -S -n 200 && exec '{}' \"$@\"",
+        env!("CARGO_BIN_EXE_portolan")
+    );
     shell.args(["-c", &script, "sh"]);
     let server = Server::start_with(shell, ["--memory".to_owned()]);
-    let connections: Vec<_> =
-        (0..400).map(|_| TcpStream::connect(server.address()).unwrap()).collect();
+    let connections: Vec<_> = (0..400)
+        .map(|_| TcpStream::connect(server.address()).unwrap())
+        .collect();
     assert_eq!(server.read("/healthz").status, 200);
     drop(connections);
 }
@@ -209,7 +259,10 @@ fn tls_protects_commands_streams_and_servers() {
     let folder = folder();
     let names = vec!["localhost".to_owned(), "127.0.0.1".to_owned()];
     let made = rcgen::generate_simple_self_signed(names).unwrap();
-    let (cert, key) = (folder.path().join("cert.pem"), folder.path().join("key.pem"));
+    let (cert, key) = (
+        folder.path().join("cert.pem"),
+        folder.path().join("key.pem"),
+    );
     std::fs::write(&cert, made.cert.pem()).unwrap();
     std::fs::write(&key, made.signing_key.serialize_pem()).unwrap();
     let (cert, key) = (cert.display().to_string(), key.display().to_string());
