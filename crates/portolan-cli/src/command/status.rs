@@ -54,7 +54,7 @@ pub(crate) fn status(arguments: &Status) -> Result<(), Failure> {
     if arguments.json {
         return written(writeln!(out, "{}", text.trim_end()).and_then(|()| out.flush()));
     }
-    let status: ServerStatus = serde_json::from_str(&text).map_err(no_portolan)?;
+    let status: ServerStatus = serde_json::from_str(&text).map_err(|error| no_portolan(&error))?;
     written(print(&mut out, client.base(), &status).and_then(|()| out.flush()))
 }
 

@@ -167,14 +167,16 @@ impl Watcher {
     fn take(&mut self, event: ServerEvent) -> Result<(), Failure> {
         match event.name.as_str() {
             "change" => {
-                let changes: Changes = serde_json::from_str(&event.data).map_err(no_portolan)?;
+                let changes: Changes =
+                    serde_json::from_str(&event.data).map_err(|error| no_portolan(&error))?;
                 for change in &changes.changes {
                     self.hold(change);
                 }
                 self.print(&changes.changes)?;
             }
             "snapshot" => {
-                let piece: Snapshot = serde_json::from_str(&event.data).map_err(no_portolan)?;
+                let piece: Snapshot =
+                    serde_json::from_str(&event.data).map_err(|error| no_portolan(&error))?;
                 if piece.first {
                     self.snapshot.clear();
                 }
@@ -189,7 +191,8 @@ impl Watcher {
                 struct Problem {
                     detail: String,
                 }
-                let problem: Problem = serde_json::from_str(&event.data).map_err(no_portolan)?;
+                let problem: Problem =
+                    serde_json::from_str(&event.data).map_err(|error| no_portolan(&error))?;
                 return Err(Failure::Refused(problem.detail));
             }
             _ => {}
