@@ -196,7 +196,9 @@ impl World {
             175..185 => drop(self.crash(at)),
             185..190 => {
                 let node = &mut self.nodes[at];
-                node.backup = node.disk.as_ref().map(Disk::synced);
+                if !node.restored {
+                    node.backup = node.disk.as_ref().map(Disk::synced);
+                }
             }
             190..193 => self.restore(at),
             193..205 => self.compact(at),
@@ -279,6 +281,9 @@ impl World {
         });
         if outcome.is_ok() {
             let time = replica.document().latest();
+            if let (Some((first, ..)), Some((last, ..))) = (made.first(), made.last()) {
+                self.truth.note_transaction(*first, *last);
+            }
             for (dot, wrote, removed) in made {
                 let wrote = wrote.map(|(key, value)| (key, value, time));
                 let operation = Operation { wrote, removed };
@@ -292,9 +297,10 @@ impl World {
         self.settle(at);
     }
 
-    /// False where there is nothing to crash, or the node would forget that it is a backup.
+    /// False where there is nothing to crash, or somebody must first learn that it is a backup from
+    /// those who know.
     fn crash(&mut self, at: usize) -> bool {
-        if self.nodes[at].replica.is_none() || !self.nodes[at].shadow.is_empty() {
+        if self.nodes[at].replica.is_none() || self.nodes.iter().any(|node| node.restored) {
             return false;
         }
         self.check_acknowledged();
@@ -388,17 +394,20 @@ impl World {
         };
         let mut known =
             others().map(|(_, node)| Some(node.document()?.version().intersection(&own)));
-        let first = known.next().flatten();
+        let first: Option<Version> = known.next().flatten();
         let stored =
             others().all(|(_, node)| node.replica.as_ref().is_some_and(|r| r.unstored() == 0));
         if first.is_none() || !stored || known.any(|version| version != first) {
             return;
         }
+        drop(known);
+        let others_know = first;
         if self.crash(at) {
             self.say(|| format!("node {at} is restored from a backup"));
             self.outcome.backups += 1;
+            let others = others_know.map_or(0, |version| version.last_seq(id));
+            self.nodes[at].restored = others > backup.load(id).own_seq();
             self.nodes[at].disk = Some(backup);
-            self.nodes[at].restored = true;
             let known = self.everything_known();
             self.truth.retain_known(&known);
         }
@@ -498,6 +507,10 @@ impl World {
                 && let Some(last) = disk.sync()
             {
                 replica.stored(last, self.now + node.skew);
+                // The new id and the state that goes with it are stored.
+                if node.renamed && replica.unstored() == 0 {
+                    (node.restored, node.renamed) = (false, false);
+                }
             }
         }
     }
@@ -513,11 +526,7 @@ impl World {
         if !link.up || link.sessions[0].is_some() || link.dial_at > self.now || dead {
             return;
         }
-        let access = Access {
-            read: true,
-            write: true,
-        };
-        link.sessions[0] = Some(replica.connect(now, access, None));
+        link.sessions[0] = Some(replica.connect(now, Access::ALL, None));
         self.outcome.connections += 1;
     }
 
@@ -535,7 +544,29 @@ impl World {
                 self.send(number, end);
             }
         }
-        self.nodes[at].check_watcher();
+        if self.rng.u8(..) < 4 {
+            self.nodes[at].check_watcher();
+            self.check_meanwhile(at);
+        }
+    }
+
+    /// At any time a replica shows what the operations that it has applied amount to, and of a
+    /// transaction all or nothing.
+    fn check_meanwhile(&self, at: usize) {
+        let node = &self.nodes[at];
+        if let Some(document) = node
+            .document()
+            .filter(|_| self.nodes.iter().all(|n| !n.restored))
+        {
+            let version = document.version();
+            assert_eq!(
+                shown(document),
+                self.truth.shown(&version),
+                "node {at} meanwhile, lossy {}",
+                self.links[0].lossy
+            );
+            self.truth.check_transactions(&version);
+        }
     }
 
     fn answer(&mut self, at: usize, event: Event) {
@@ -571,7 +602,7 @@ impl World {
                 let shadow = std::mem::take(&mut node.shadow);
                 let old = Dot::new(old, loaded);
                 self.truth.rename(old, shadow, &others, replica.document());
-                (node.id, node.loaded, node.restored) = (id, 0, false);
+                (node.id, node.loaded, node.backup, node.renamed) = (id, 0, None, true);
                 self.settle(at);
             }
             Event::Diverged { .. } => panic!("equal versions, unequal digests"),
@@ -628,38 +659,23 @@ impl World {
         if link.epoch != arrival.epoch || !link.up {
             return;
         }
-        let frame = Frame::decode(arrival.frame).expect("frames arrive undamaged");
-        // Where it fails, the event `Closed` says what to do.
-        match link.sessions[arrival.to] {
-            Some(session) => drop(replica.receive(session, now, frame)),
-            None => match frame.hello().filter(|hello| !hello.reply) {
-                Some(hello) => {
-                    let all = Access {
-                        read: true,
-                        write: true,
+        let frame = Frame::decode(arrival.frame.clone()).expect("frames arrive undamaged");
+        if let Some(session) = link.sessions[arrival.to] {
+            // Where it fails, the event `Closed` says what to do.
+            let _ = replica.receive(session, now, frame);
+        } else if let Some(hello) = frame.hello().filter(|hello| !hello.reply) {
+            match replica.accept(now, hello, Access::ALL) {
+                Ok(session) => link.sessions[arrival.to] = Some(session),
+                Err(error) => {
+                    let refusal = Arrival {
+                        to: 1 - arrival.to,
+                        frame: error.to_frame("doc"),
+                        ..arrival
                     };
-                    match replica.accept(now, hello, all) {
-                        Ok(session) => {
-                            link.sessions[arrival.to] = Some(session);
-                        }
-                        Err(error) => {
-                            let frame = error.to_frame("doc");
-                            let arrives = self.now + 10;
-                            self.sent += 1;
-                            let back = 1 - arrival.to;
-                            let (epoch, link) = (link.epoch, arrival.link);
-                            let last = Arrival {
-                                link,
-                                epoch,
-                                to: back,
-                                frame,
-                            };
-                            self.arrivals.insert((arrives, self.sent), last);
-                        }
-                    }
+                    self.sent += 1;
+                    self.arrivals.insert((self.now + 10, self.sent), refusal);
                 }
-                None => {} // a late frame of a session that is over
-            },
+            }
         }
         self.settle(at);
     }

@@ -43,6 +43,8 @@ pub struct Replica {
     pub(super) version: Version,
     /// Own operations up to this one were there at the start, or were done under this id since.
     loaded_seq: u64,
+    /// Own operations up to this one were told of since, as far as anybody listened.
+    pub(super) told: u64,
     /// Own operations up to this one may be told of.
     pub(super) own_stored: u64,
     pub(super) last_write: u64,
@@ -99,6 +101,7 @@ impl Replica {
             config,
             version: document.version(),
             loaded_seq: own_seq,
+            told: 0,
             own_stored: own_seq,
             last_write: 0,
             stored_write: if durable { 0 } else { u64::MAX },
@@ -240,7 +243,7 @@ impl Replica {
                 break;
             };
             self.own_stored = withheld.dots.last_seq(self.document.replica());
-            self.publish(&withheld.dots, &withheld.delta, None);
+            self.publish(&withheld.dots, &withheld.delta, None, false);
         }
         self.open_gates();
         while self.owing.front().is_some_and(|(n, _)| *n <= number) {
@@ -307,8 +310,8 @@ impl Replica {
     }
 
     /// Presents new credentials to the peer of a session that this side opened.
-    pub fn refresh(&mut self, session: SessionId, credentials: Bytes) {
-        let frame = frame::credentials(self.handle, &credentials);
+    pub fn refresh(&mut self, session: SessionId, credentials: &[u8]) {
+        let frame = frame::credentials(self.handle, credentials);
         if let Some(s) = self.sessions.get_mut(&session).filter(|s| s.is_open()) {
             s.control.push_back(frame);
             self.wake(session);
@@ -337,6 +340,7 @@ impl Replica {
         self.reused = false;
         self.loaded_seq = 0;
         self.own_stored = 0;
+        self.told = 0;
         self.withheld.clear();
         self.writes.clear();
         self.version = self.document.version();
@@ -439,7 +443,7 @@ impl Replica {
             self.own_stored = own_seq;
             if !self.sessions.is_empty() {
                 let delta = Bytes::from(self.document.own_since(before).encode());
-                self.publish(&dots, &delta, None);
+                self.publish(&dots, &delta, None, false);
             }
         }
     }
@@ -511,10 +515,11 @@ impl Replica {
     pub(super) fn check_own(&self, theirs: &DotSet) -> Result<(), ProtocolError> {
         let own = self.document.replica();
         let last = theirs.last_seq(own);
-        if last > self.own_stored {
+        let ours = self.loaded_seq.max(self.told);
+        if last > ours {
             return Err(ProtocolError::ReplicaReused {
                 replica: own,
-                ours: self.own_stored,
+                ours,
                 theirs: last,
             });
         }
