@@ -1,2 +1,5 @@
-//! To be filled.
-fn main() {}
+//! The benchmarks (`cargo xtask bench`).
+
+fn main() -> anyhow::Result<()> {
+    portolan_bench::run(None)
+}
