@@ -5,27 +5,37 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, bail, ensure};
+use serde::{Deserialize, Serialize};
 
 use crate::HeapProbe;
 use crate::engine::{Engine, EngineUse, with_engine};
-use crate::growth::exponent;
+use crate::growth::{Growth, KEEP_HEAP};
 use crate::options::{Job, Kind};
 use crate::report::Measure;
+use crate::stopwatch::Stopwatch;
 use crate::task::{figures, heap};
 
 /// The share of the full size that warms the code up first.
 const WARM_UP: usize = 10;
 
+/// What a child tells its parent.
+#[derive(Debug, Default, Serialize, Deserialize)]
+pub(crate) struct Answer {
+    pub(crate) measures: Vec<Measure>,
+    pub(crate) growth: Growth,
+}
+
 /// Starts the program on the job and reads what it measured.
-pub(crate) fn ask(program: &Path, job: &Job) -> anyhow::Result<Vec<Measure>> {
-    let kind = match job.kind {
-        Kind::Figures => "figures",
-        Kind::Growth => "growth",
-        Kind::Heap => "heap",
+pub(crate) fn ask(program: &Path, job: &Job) -> anyhow::Result<Answer> {
+    let (kind, environment) = match job.kind {
+        Kind::Figures => ("figures", [].as_slice()),
+        Kind::Growth => ("growth", KEEP_HEAP.as_slice()),
+        Kind::Heap => ("heap", [].as_slice()),
     };
     let output = Command::new(program)
         .args(["measure", "--engine", &job.engine])
         .args(["--task", job.task.name(), "--kind", kind])
+        .envs(environment.iter().copied())
         .stdin(Stdio::null())
         .stderr(Stdio::inherit())
         .output()
@@ -42,8 +52,8 @@ pub(crate) fn ask(program: &Path, job: &Job) -> anyhow::Result<Vec<Measure>> {
 
 /// The other side of [`ask`].
 pub(crate) fn answer(job: &Job, probe: Option<HeapProbe>) -> anyhow::Result<()> {
-    let measures = with_engine(&job.engine, Measurement { job, probe })?;
-    println!("{}", serde_json::to_string(&measures)?);
+    let answer = with_engine(&job.engine, Measurement { job, probe })?;
+    println!("{}", serde_json::to_string(&answer)?);
     Ok(())
 }
 
@@ -53,24 +63,28 @@ struct Measurement<'a> {
 }
 
 impl EngineUse for Measurement<'_> {
-    type Output = Vec<Measure>;
+    type Output = Answer;
 
-    fn run<E: Engine>(self) -> anyhow::Result<Vec<Measure>> {
+    fn run<E: Engine>(self) -> anyhow::Result<Answer> {
         let task = self.job.task;
+        let mut answer = Answer::default();
         match (self.job.kind, self.probe) {
             (Kind::Figures, _) => {
-                figures::<E>(task, task.size() / WARM_UP)?;
-                figures::<E>(task, task.size())
+                let mut watch = Stopwatch::warm();
+                figures::<E>(task, task.size() / WARM_UP, &mut watch)?;
+                answer.measures = figures::<E>(task, task.size(), &mut watch)?;
             }
-            (Kind::Growth, _) => exponent::<E>(task),
-            (Kind::Heap, Some(probe)) => heap::<E>(task, probe),
+            (Kind::Growth, _) => answer.growth = Growth::of::<E>(task)?,
+            (Kind::Heap, Some(probe)) => answer.measures = heap::<E>(task, probe)?,
             (Kind::Heap, None) => bail!("this build does not count the heap"),
         }
+        Ok(answer)
     }
 }
 
-/// Builds another program of the workspace, quietly where it is up to date, and tells its path.
+/// Builds another program of the workspace, quickly where it is up to date; tells its path.
 pub(crate) fn build(package: &str, binary: &str, arguments: &[&str]) -> anyhow::Result<PathBuf> {
+    eprintln!("building {binary}");
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let status = Command::new(cargo)
         .args(["build", "--quiet", "--release", "--package", package])

@@ -9,9 +9,12 @@ mod engine;
 mod growth;
 mod options;
 mod report;
+mod stopwatch;
 mod suite;
 mod task;
 mod workload;
+
+use std::process::ExitCode;
 
 use anyhow::ensure;
 use clap::Parser;
@@ -22,9 +25,18 @@ use report::Report;
 /// Tells how many bytes the process holds on its heap; only a build that counts them has one.
 pub type HeapProbe = fn() -> usize;
 
-/// Does what the command line asks for.
-pub fn run(heap: Option<HeapProbe>) -> anyhow::Result<()> {
-    let options = Options::parse();
+/// Does what the command line asks for, and says why where it cannot.
+pub fn run(heap: Option<HeapProbe>) -> ExitCode {
+    match obey(&Options::parse(), heap) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn obey(options: &Options, heap: Option<HeapProbe>) -> anyhow::Result<()> {
     if let Some(Command::Measure(job)) = &options.command {
         return child::answer(job, heap);
     }
@@ -35,7 +47,7 @@ pub fn run(heap: Option<HeapProbe>) -> anyhow::Result<()> {
     options.check_only()?;
     let mut report = Report::default();
     if options.wants_engine() {
-        suite::run(&options, &mut report)?;
+        suite::run(options, &mut report)?;
     }
     print!("{report}");
     if let Some(path) = &options.json {

@@ -1,5 +1,7 @@
 //! The benchmarks (`cargo xtask bench`).
 
-fn main() -> anyhow::Result<()> {
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
     portolan_bench::run(None)
 }

@@ -112,11 +112,12 @@ pub(crate) fn median(values: &[f64]) -> f64 {
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let engines = distinct(self.series.iter().map(|s| s.engine.as_str()));
-        let lines = distinct(
-            self.series
-                .iter()
-                .map(|s| (s.task.as_str(), s.metric.as_str())),
-        );
+        let tasks = distinct(self.series.iter().map(|s| s.task.as_str()));
+        let lines = tasks.into_iter().flat_map(|task| {
+            let series = self.series.iter().filter(move |s| s.task == task);
+            let metrics = distinct(series.map(|s| s.metric.as_str()));
+            metrics.into_iter().map(move |metric| (task, metric))
+        });
         let mut table = vec![header(&engines)];
         for (task, metric) in lines {
             let ours = self.median(task, PORTOLAN, metric);

@@ -5,13 +5,13 @@
 use std::collections::HashMap;
 use std::fmt::Debug;
 use std::str::FromStr;
-use std::time::Instant;
 
 use anyhow::{anyhow, ensure};
 
 use crate::HeapProbe;
 use crate::engine::Engine;
 use crate::report::Measure;
+use crate::stopwatch::Stopwatch;
 use crate::workload::{Contents, Entry, entries, entries_with, mixed_overwrites, overwrites};
 
 /// Keys that [`Task::Overwrite`] writes to in turn.
@@ -107,18 +107,22 @@ impl FromStr for Task {
 }
 
 /// Does `n` operations of the task and tells times and sizes.
-pub(crate) fn figures<E: Engine>(task: Task, n: usize) -> anyhow::Result<Vec<Measure>> {
+pub(crate) fn figures<E: Engine>(
+    task: Task,
+    n: usize,
+    watch: &mut Stopwatch,
+) -> anyhow::Result<Vec<Measure>> {
     match task {
-        Task::SetBatch => set::<E>(n, E::set_batch),
-        Task::SetEach => set::<E>(n, E::set_each),
-        Task::Get => get::<E>(n),
-        Task::Snapshot => snapshot::<E>(n),
-        Task::Update => update::<E>(n),
-        Task::Overwrite => overwrite::<E>(n, overwrites),
-        Task::OverwriteMixed => overwrite::<E>(n, mixed_overwrites),
-        Task::Delete => delete::<E>(n),
-        Task::Conflict => conflict::<E>(n),
-        Task::Clients => clients::<E>(n),
+        Task::SetBatch => set::<E>(n, watch, E::set_batch),
+        Task::SetEach => set::<E>(n, watch, E::set_each),
+        Task::Get => get::<E>(n, watch),
+        Task::Snapshot => snapshot::<E>(n, watch),
+        Task::Update => update::<E>(n, watch),
+        Task::Overwrite => overwrite::<E>(n, watch, overwrites),
+        Task::OverwriteMixed => overwrite::<E>(n, watch, mixed_overwrites),
+        Task::Delete => delete::<E>(n, watch),
+        Task::Conflict => conflict::<E>(n, watch),
+        Task::Clients => clients::<E>(n, watch),
     }
 }
 
@@ -154,31 +158,32 @@ pub(crate) fn heap<E: Engine>(task: Task, probe: HeapProbe) -> anyhow::Result<Ve
 
 fn set<E: Engine>(
     n: usize,
+    watch: &mut Stopwatch,
     write: impl FnOnce(&mut E, &[Entry]) -> anyhow::Result<()>,
 ) -> anyhow::Result<Vec<Measure>> {
     let entries = entries(n);
     let mut map = E::new(1)?;
-    let (time, ()) = timed(|| write(&mut map, &entries))?;
+    let (time, ()) = watch.time(|| write(&mut map, &entries))?;
     same(&map.contents()?, &Contents::of(&entries))?;
     Ok(vec![ms("time_ms", time)])
 }
 
-fn get<E: Engine>(n: usize) -> anyhow::Result<Vec<Measure>> {
+fn get<E: Engine>(n: usize, watch: &mut Stopwatch) -> anyhow::Result<Vec<Measure>> {
     let entries = entries(n);
     let mut map = E::new(1)?;
     map.set_batch(&entries)?;
     let asked = keys(&entries_with(n, 2));
-    let (time, sum) = timed(|| map.sum(&asked))?;
+    let (time, sum) = watch.time(|| map.sum(&asked))?;
     same(&sum, &Contents::of(&entries).sum)?;
     Ok(vec![ms("time_ms", time)])
 }
 
-fn snapshot<E: Engine>(n: usize) -> anyhow::Result<Vec<Measure>> {
+fn snapshot<E: Engine>(n: usize, watch: &mut Stopwatch) -> anyhow::Result<Vec<Measure>> {
     let entries = entries(n);
     let mut map = E::new(1)?;
     map.set_batch(&entries)?;
-    let (encode, bytes) = timed(|| map.snapshot())?;
-    let (decode, (_copy, contents)) = timed(|| {
+    let (encode, bytes) = watch.time(|| map.snapshot())?;
+    let (decode, (_copy, contents)) = watch.time(|| {
         let copy = E::open(2, &bytes)?;
         let contents = copy.contents()?;
         Ok((copy, contents))
@@ -191,12 +196,12 @@ fn snapshot<E: Engine>(n: usize) -> anyhow::Result<Vec<Measure>> {
     ])
 }
 
-fn update<E: Engine>(n: usize) -> anyhow::Result<Vec<Measure>> {
+fn update<E: Engine>(n: usize, watch: &mut Stopwatch) -> anyhow::Result<Vec<Measure>> {
     let entries = entries(n);
-    let (export, updates) = timed(|| E::new(1)?.updates(&entries))?;
+    let (export, updates) = watch.time(|| E::new(1)?.updates(&entries))?;
     same(&updates.len(), &n)?;
     let mut map = E::new(2)?;
-    let (apply, ()) = timed(|| updates.iter().try_for_each(|update| map.apply(update)))?;
+    let (apply, ()) = watch.time(|| updates.iter().try_for_each(|update| map.apply(update)))?;
     same(&map.contents()?, &Contents::of(&entries))?;
     let bytes: usize = updates.iter().map(Vec::len).sum();
     Ok(vec![
@@ -208,12 +213,13 @@ fn update<E: Engine>(n: usize) -> anyhow::Result<Vec<Measure>> {
 
 fn overwrite<E: Engine>(
     n: usize,
+    watch: &mut Stopwatch,
     writes: fn(usize, usize) -> Vec<Entry>,
 ) -> anyhow::Result<Vec<Measure>> {
-    let written = |n: usize| -> anyhow::Result<(f64, usize)> {
+    let mut written = |n: usize| -> anyhow::Result<(f64, usize)> {
         let writes = writes(OVERWRITTEN_KEYS, n);
         let mut map = E::new(1)?;
-        let (time, ()) = timed(|| map.set_each(&writes))?;
+        let (time, ()) = watch.time(|| map.set_each(&writes))?;
         let last: HashMap<&str, &Entry> = writes.iter().map(|w| (w.key.as_str(), w)).collect();
         same(&map.contents()?, &Contents::of(last.into_values()))?;
         Ok((time, map.snapshot()?.len()))
@@ -227,22 +233,22 @@ fn overwrite<E: Engine>(
     ])
 }
 
-fn delete<E: Engine>(n: usize) -> anyhow::Result<Vec<Measure>> {
+fn delete<E: Engine>(n: usize, watch: &mut Stopwatch) -> anyhow::Result<Vec<Measure>> {
     let entries = entries(n);
     let mut map = E::new(1)?;
     map.set_batch(&entries)?;
     let gone = keys(&entries_with(n, 2));
-    let (time, ()) = timed(|| map.unset_batch(&gone))?;
+    let (time, ()) = watch.time(|| map.unset_batch(&gone))?;
     same(&map.contents()?, &Contents::default())?;
     Ok(vec![ms("time_ms", time), size(map.snapshot()?.len())])
 }
 
-fn conflict<E: Engine>(n: usize) -> anyhow::Result<Vec<Measure>> {
+fn conflict<E: Engine>(n: usize, watch: &mut Stopwatch) -> anyhow::Result<Vec<Measure>> {
     let mut left = E::new(1)?;
     left.set_batch(&entries_with(n, 1))?;
     let mut right = E::new(2)?;
     right.set_batch(&entries_with(n, 2))?;
-    let (time, bytes) = timed(|| {
+    let (time, bytes) = watch.time(|| {
         let from_left = left.export()?;
         let from_right = right.export()?;
         left.import(&from_right)?;
@@ -255,26 +261,20 @@ fn conflict<E: Engine>(n: usize) -> anyhow::Result<Vec<Measure>> {
     Ok(vec![ms("time_ms", time), size(bytes)])
 }
 
-fn clients<E: Engine>(n: usize) -> anyhow::Result<Vec<Measure>> {
+fn clients<E: Engine>(n: usize, watch: &mut Stopwatch) -> anyhow::Result<Vec<Measure>> {
     let entries = entries(n);
     let mut updates = Vec::with_capacity(n);
     for (client, entry) in (1..).zip(&entries) {
         updates.append(&mut E::new(client)?.updates(std::slice::from_ref(entry))?);
     }
     let mut map = E::new(0)?;
-    let (time, ()) = timed(|| updates.iter().try_for_each(|update| map.apply(update)))?;
+    let (time, ()) = watch.time(|| updates.iter().try_for_each(|update| map.apply(update)))?;
     same(&map.contents()?, &Contents::of(&entries))?;
     Ok(vec![ms("time_ms", time)])
 }
 
 fn keys(entries: &[Entry]) -> Vec<String> {
     entries.iter().map(|entry| entry.key.clone()).collect()
-}
-
-fn timed<T>(work: impl FnOnce() -> anyhow::Result<T>) -> anyhow::Result<(f64, T)> {
-    let start = Instant::now();
-    let result = work()?;
-    Ok((start.elapsed().as_secs_f64() * 1000.0, result))
 }
 
 fn ms(metric: &str, time: f64) -> Measure {

@@ -81,7 +81,7 @@ impl Engine for Map {
 
     fn contents(&self) -> anyhow::Result<Contents> {
         let mut contents = Contents::default();
-        for (_, mut siblings) in self.document.iter() {
+        for (_, mut siblings) in &self.document {
             let winner = siblings.next().and_then(|sibling| sibling.value.as_int());
             contents.add(winner.context("no integer")?);
         }
