@@ -92,7 +92,6 @@ impl LiveDots {
         let before = self.pages.range(low..split.max(low));
         let after = self.pages.range(split.max(low)..=high.max(split));
         before
-            .map(|(number, page)| (number, page))
             .chain(tail.map(|(number, page)| (number, page)))
             .chain(after)
             .flat_map(|(number, page)| {

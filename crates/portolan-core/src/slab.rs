@@ -77,6 +77,10 @@ impl Slab {
         let chunk = &mut self.chunks[number as usize];
         chunk.used += 1;
         let slot = if chunk.vacant == NONE {
+            // A small document grows its first chunk by and by; later ones will fill.
+            if chunk.entries.capacity() == 0 && number > 0 {
+                chunk.entries.reserve_exact(CHUNK);
+            }
             chunk.entries.push(entry);
             (number << CHUNK_BITS) | (chunk.entries.len() - 1) as u32
         } else {
