@@ -64,7 +64,12 @@ pub(crate) struct Server {
     )]
     pub(crate) token: Option<String>,
     /// Trust the certificates in this PEM file instead of the public ones
-    #[arg(long, env = "PORTOLAN_CA", value_name = "FILE", help_heading = "Server")]
+    #[arg(
+        long,
+        env = "PORTOLAN_CA",
+        value_name = "FILE",
+        help_heading = "Server"
+    )]
     pub(crate) ca: Option<PathBuf>,
 }
 
@@ -74,7 +79,12 @@ pub(crate) struct Serve {
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:7117")]
     pub(crate) listen: SocketAddr,
     /// Folder that keeps the maps
-    #[arg(long, value_name = "DIR", default_value = "portolan-data", conflicts_with = "memory")]
+    #[arg(
+        long,
+        value_name = "DIR",
+        default_value = "portolan-data",
+        conflicts_with = "memory"
+    )]
     pub(crate) store: PathBuf,
     /// Keep nothing on disk
     #[arg(long)]
@@ -86,7 +96,12 @@ pub(crate) struct Serve {
     #[arg(long = "map", value_name = "PATTERN", requires = "connect")]
     pub(crate) maps: Vec<String>,
     /// The token for the servers of --connect
-    #[arg(long, env = "PORTOLAN_TOKEN", value_name = "JWT", hide_env_values = true)]
+    #[arg(
+        long,
+        env = "PORTOLAN_TOKEN",
+        value_name = "JWT",
+        hide_env_values = true
+    )]
     pub(crate) token: Option<String>,
     /// Trust the certificates in this PEM file, instead of the public ones, for --connect
     #[arg(long, env = "PORTOLAN_CA", value_name = "FILE")]

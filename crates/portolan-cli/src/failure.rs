@@ -17,6 +17,9 @@ pub(crate) enum Failure {
     /// The server, or the machine, said no.
     #[error("{0}")]
     Refused(String),
+    /// The server cannot do it now.
+    #[error("{0}")]
+    Unavailable(String),
     /// Whoever read our output has gone; nothing is wrong.
     #[error("the reader of the output has gone")]
     OutputClosed,
@@ -29,7 +32,7 @@ impl Failure {
             Failure::NotFound(_) => 1,
             Failure::Usage(_) => 2,
             Failure::Unreachable(_) => 3,
-            Failure::Refused(_) => 4,
+            Failure::Refused(_) | Failure::Unavailable(_) => 4,
         })
     }
 

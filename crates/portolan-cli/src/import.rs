@@ -42,7 +42,11 @@ pub(crate) struct ParseError {
 
 impl fmt::Display for ParseError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { line, column, message } = self;
+        let Self {
+            line,
+            column,
+            message,
+        } = self;
         write!(f, "line {line}, column {column}: {message}")
     }
 }
@@ -73,7 +77,10 @@ impl Layout {
         key: Option<String>,
         duplicates: Duplicates,
     ) -> Result<Self, String> {
-        let extension = file.extension().and_then(|e| e.to_str()).unwrap_or_default();
+        let extension = file
+            .extension()
+            .and_then(|e| e.to_str())
+            .unwrap_or_default();
         let format = match (format, rows, extension.to_ascii_lowercase().as_str()) {
             (Some(format), _, _) => format,
             (None, Some(_), _) | (None, None, "json") => ImportFormat::Json,
@@ -95,7 +102,12 @@ impl Layout {
             (None, Some(_)) if format == ImportFormat::Json => Some(Pointer::default()),
             (None, _) => None,
         };
-        Ok(Self { format, rows, key, duplicates })
+        Ok(Self {
+            format,
+            rows,
+            key,
+            duplicates,
+        })
     }
 
     /// Reads a file; all of its entries or none.
@@ -129,7 +141,13 @@ pub(crate) struct Entries {
 impl Entries {
     fn new(rule: Duplicates) -> Self {
         let (list, places) = (Vec::new(), HashMap::new());
-        Self { list, left_out: 0, rule, places, rows: 0 }
+        Self {
+            list,
+            left_out: 0,
+            rule,
+            places,
+            rows: 0,
+        }
     }
 
     /// Takes the next row of the file.
@@ -137,7 +155,8 @@ impl Entries {
         check_key(&entry.key)?;
         self.rows += 1;
         let Some((index, row)) = self.places.get_mut(&entry.key) else {
-            self.places.insert(entry.key.clone(), (self.list.len(), self.rows));
+            self.places
+                .insert(entry.key.clone(), (self.list.len(), self.rows));
             self.list.push(entry);
             return Ok(());
         };
@@ -163,7 +182,9 @@ impl Entries {
     fn push_row(&mut self, row: Value, key: &str) -> Result<(), String> {
         let Value::Map(fields) = &row else {
             let (number, kind) = (self.rows + 1, row.kind());
-            return Err(format!("entry {number} is not an object with a field {key:?} but a {kind}"));
+            return Err(format!(
+                "entry {number} is not an object with a field {key:?}; it is of kind {kind}"
+            ));
         };
         let key = match fields.get(key) {
             Some(Value::Str(text)) => Key::Str(text.clone()),
@@ -172,21 +193,33 @@ impl Entries {
             Some(Value::Bytes(bytes)) => Key::Bytes(bytes.clone()),
             Some(other) => {
                 return Err(format!(
-                    "the field {key:?} of entry {} is a {}, which is no key",
+                    "the field {key:?} of entry {} is of kind {}, which is no key",
                     self.rows + 1,
                     other.kind()
                 ));
             }
             None => {
-                let there: Vec<_> = fields.keys().take(8).map(|name| format!("{name:?}")).collect();
+                let there: Vec<_> = fields
+                    .keys()
+                    .take(8)
+                    .map(|name| format!("{name:?}"))
+                    .collect();
                 return Err(format!(
                     "entry {} has no field {key:?}; it has {}",
                     self.rows + 1,
-                    if there.is_empty() { "none".to_owned() } else { there.join(", ") }
+                    if there.is_empty() {
+                        "none".to_owned()
+                    } else {
+                        there.join(", ")
+                    }
                 ));
             }
         };
-        self.push(Entry { key, value: row, siblings: Vec::new() })
+        self.push(Entry {
+            key,
+            value: row,
+            siblings: Vec::new(),
+        })
     }
 }
 
@@ -195,17 +228,31 @@ mod tests {
     use super::*;
 
     fn layout(format: ImportFormat) -> Layout {
-        Layout { format, rows: None, key: None, duplicates: Duplicates::Refuse }
+        Layout {
+            format,
+            rows: None,
+            key: None,
+            duplicates: Duplicates::Refuse,
+        }
     }
 
     fn rows(pointer: &str, key: &str) -> Layout {
         let rows = Some(Pointer::parse(pointer).expect("a pointer"));
-        Layout { rows, key: Some(key.to_owned()), ..layout(ImportFormat::Json) }
+        Layout {
+            rows,
+            key: Some(key.to_owned()),
+            ..layout(ImportFormat::Json)
+        }
     }
 
     fn parse(layout: &Layout, text: &str) -> Vec<(String, String)> {
         let entries = layout.parse(text.as_bytes()).expect("a good file");
-        let show = |e: &Entry| (crate::json::key_json(&e.key), crate::json::value_json(&e.value));
+        let show = |e: &Entry| {
+            (
+                crate::json::key_json(&e.key),
+                crate::json::value_json(&e.value),
+            )
+        };
         entries.list.iter().map(show).collect()
     }
 
@@ -220,7 +267,10 @@ mod tests {
 
     #[test]
     fn an_object_gives_its_fields() {
-        let entries = parse(&layout(ImportFormat::Json), "\u{feff}{\"a\": 1, \"\": [null, 1.0]}");
+        let entries = parse(
+            &layout(ImportFormat::Json),
+            "\u{feff}{\"a\": 1, \"\": [null, 1.0]}",
+        );
         assert_eq!(entries, [pair("\"a\"", "1"), pair("\"\"", "[null,1.0]")]);
     }
 
@@ -228,21 +278,38 @@ mod tests {
     fn rows_are_found_by_their_pointer() {
         let text = r#"{"x": [1], "a/b": {"rows": [{"id": 7, "n": "x"}, {"id": "7"}]}, "y": {}}"#;
         let entries = parse(&rows("/a~1b/rows", "id"), text);
-        let expected = [pair("7", r#"{"id":7,"n":"x"}"#), pair("\"7\"", r#"{"id":"7"}"#)];
+        let expected = [
+            pair("7", r#"{"id":7,"n":"x"}"#),
+            pair("\"7\"", r#"{"id":"7"}"#),
+        ];
         assert_eq!(entries, expected);
-        assert_eq!(parse(&rows("", "id"), r#"[{"id": true}]"#), [pair("true", r#"{"id":true}"#)]);
-        assert_eq!(parse(&rows("/1", "id"), r#"[0, [{"id": 1}]]"#), [pair("1", r#"{"id":1}"#)]);
+        assert_eq!(
+            parse(&rows("", "id"), r#"[{"id": true}]"#),
+            [pair("true", r#"{"id":true}"#)]
+        );
+        assert_eq!(
+            parse(&rows("/1", "id"), r#"[0, [{"id": 1}]]"#),
+            [pair("1", r#"{"id":1}"#)]
+        );
     }
 
     #[test]
     fn lines_keep_the_kind_of_keys_and_siblings() {
         let text = "{\"key\":1,\"value\":\"x\"}\r\n\n{\"key\":{\"$bytes\":\"AA==\"},\"value\":2,\"siblings\":[3]}";
-        let entries = layout(ImportFormat::Ndjson).parse(text.as_bytes()).expect("a good file");
+        let entries = layout(ImportFormat::Ndjson)
+            .parse(text.as_bytes())
+            .expect("a good file");
         assert_eq!(entries.list[0].key, Key::from(1i64));
         assert_eq!(entries.list[1].key, Key::from(&b"\0"[..]));
         assert_eq!(entries.list[1].siblings, [Value::from(3i64)]);
-        let by_field = Layout { key: Some("id".to_owned()), ..layout(ImportFormat::Ndjson) };
-        assert_eq!(parse(&by_field, "{\"id\":\"a\"}\n"), [pair("\"a\"", r#"{"id":"a"}"#)]);
+        let by_field = Layout {
+            key: Some("id".to_owned()),
+            ..layout(ImportFormat::Ndjson)
+        };
+        assert_eq!(
+            parse(&by_field, "{\"id\":\"a\"}\n"),
+            [pair("\"a\"", r#"{"id":"a"}"#)]
+        );
     }
 
     #[test]
@@ -251,7 +318,10 @@ mod tests {
         let entries = parse(&layout(ImportFormat::Csv), text);
         let first = pair("\"007\"", r#"{"id":"007","name":"a \"b\",\nc"}"#);
         assert_eq!(entries, [first, pair("\"8\"", r#"{"id":"8","name":""}"#)]);
-        let by_name = Layout { key: Some("name".to_owned()), ..layout(ImportFormat::Csv) };
+        let by_name = Layout {
+            key: Some("name".to_owned()),
+            ..layout(ImportFormat::Csv)
+        };
         assert_eq!(parse(&by_name, "id,name\n1,x\n")[0].0, "\"x\"");
         let exported = "key,value\na,\"{\"\"n\"\":1}\"\nb,plain\n";
         let expected = [pair("\"a\"", r#"{"n":1}"#), pair("\"b\"", "\"plain\"")];
@@ -264,21 +334,63 @@ mod tests {
         for (layout, text, line, column, words) in [
             (&json, "{\"a\": 1,\n \"b\": oops}", 2, 7, "expected"),
             (&json, "{\"a\": 1", 1, 7, "EOF"),
-            (&json, "", 1, 0, "EOF"),
-            (&json, "[1]", 1, 0, "an object of keys and values"),
+            (&json, "", 1, 1, "EOF"),
+            (&json, "[1]", 1, 1, "an object of keys and values"),
             (&json, "{} x", 1, 4, "trailing"),
             (&json, "{\"a\":\n9223372036854775808}", 2, 19, "64 bits"),
-            (&json, "{\"a\":1,\n\"a\":2}", 2, 5, "again in entry 2"),
-            (&rows("/r", "id"), "{\"r\":[{\"id\":1},\n{\"x\":2}]}", 2, 7, "no field \"id\""),
-            (&rows("/r", "id"), "{\"r\":[{\"id\":1},\n5]}", 2, 1, "is not an object"),
+            (&json, "{\"a\":1,\n\"a\":2}", 2, 6, "again in entry 2"),
+            (
+                &rows("/r", "id"),
+                "{\"r\":[{\"id\":1},\n{\"x\":2}]}",
+                2,
+                8,
+                "no field \"id\"",
+            ),
+            (
+                &rows("/r", "id"),
+                "{\"r\":[{\"id\":1},\n5]}",
+                2,
+                2,
+                "is not an object",
+            ),
             (&rows("/r", "id"), "{\"q\":[]}", 1, 8, "nothing at"),
-            (&rows("/r", "id"), "{\"r\":{}}", 1, 6, "a list of rows"),
-            (&layout(ImportFormat::Ndjson), "{\"key\":1,\"value\":2}\n{\"key\":}", 2, 8, "expected"),
-            (&layout(ImportFormat::Ndjson), "{\"key\":1}", 1, 9, "missing field `value`"),
-            (&layout(ImportFormat::Ndjson), "{\"key\":1,\"value\":2}{", 1, 20, "trailing"),
+            (&rows("/r", "id"), "{\"r\":{}}", 1, 7, "a list of rows"),
+            (
+                &layout(ImportFormat::Ndjson),
+                "{\"key\":1,\"value\":2}\n{\"key\":}",
+                2,
+                8,
+                "expected",
+            ),
+            (
+                &layout(ImportFormat::Ndjson),
+                "{\"key\":1}",
+                1,
+                9,
+                "missing field `value`",
+            ),
+            (
+                &layout(ImportFormat::Ndjson),
+                "{\"key\":1,\"value\":2}{",
+                1,
+                20,
+                "trailing",
+            ),
             (&layout(ImportFormat::Csv), "a,b\n1,2\n3\n", 3, 1, "1 field"),
-            (&layout(ImportFormat::Csv), "a,b\n1,2\n3,\"x\ny\n", 3, 3, "never closed"),
-            (&layout(ImportFormat::Csv), "a,b\n1,2\n1,3\n", 3, 1, "again in entry 2"),
+            (
+                &layout(ImportFormat::Csv),
+                "a,b\n1,2\n3,\"x\ny\n",
+                3,
+                2,
+                "never closed",
+            ),
+            (
+                &layout(ImportFormat::Csv),
+                "a,b\n1,2\n1,3\n",
+                3,
+                1,
+                "again in entry 2",
+            ),
             (&layout(ImportFormat::Csv), "a,a\n", 1, 2, "twice"),
             (&layout(ImportFormat::Csv), "", 1, 1, "header"),
         ] {
@@ -286,7 +398,9 @@ mod tests {
             assert!(message.contains(words), "{text:?}: {message}");
             assert_eq!((l, c), (line, column), "{text:?}: {message}");
         }
-        let error = layout(ImportFormat::Csv).parse(b"a,b\n1,\xff\n").expect_err("not UTF-8");
+        let error = layout(ImportFormat::Csv)
+            .parse(b"a,b\n1,\xff\n")
+            .expect_err("not UTF-8");
         assert_eq!((error.line, error.column), (2, 2));
         assert!(json.parse(b"{\"a\":\"\xff\"}").is_err());
         let long = format!("{{\"{}\": 1}}", "k".repeat(5000));
@@ -297,21 +411,34 @@ mod tests {
     fn duplicates_follow_the_rule() {
         let text = "{\"a\":1,\"b\":2,\"a\":3}";
         for (duplicates, kept) in [(Duplicates::First, "1"), (Duplicates::Last, "3")] {
-            let layout = Layout { duplicates, ..layout(ImportFormat::Json) };
-            assert_eq!(parse(&layout, text), [pair("\"a\"", kept), pair("\"b\"", "2")]);
-            assert_eq!(layout.parse(text.as_bytes()).expect("a good file").left_out, 1);
+            let layout = Layout {
+                duplicates,
+                ..layout(ImportFormat::Json)
+            };
+            assert_eq!(
+                parse(&layout, text),
+                [pair("\"a\"", kept), pair("\"b\"", "2")]
+            );
+            assert_eq!(
+                layout.parse(text.as_bytes()).expect("a good file").left_out,
+                1
+            );
         }
     }
 
     #[test]
     fn the_format_is_chosen_by_options_then_by_the_name() {
         let choose = |file: &str, format, rows| {
-            Layout::choose(Path::new(file), format, rows, None, Duplicates::Refuse).map(|l| l.format)
+            Layout::choose(Path::new(file), format, rows, None, Duplicates::Refuse)
+                .map(|l| l.format)
         };
         assert_eq!(choose("x.JSON", None, None), Ok(ImportFormat::Json));
         assert_eq!(choose("x.jsonl", None, None), Ok(ImportFormat::Ndjson));
         assert_eq!(choose("x.csv", None, None), Ok(ImportFormat::Csv));
-        assert_eq!(choose("-", Some(ImportFormat::Csv), None), Ok(ImportFormat::Csv));
+        assert_eq!(
+            choose("-", Some(ImportFormat::Csv), None),
+            Ok(ImportFormat::Csv)
+        );
         assert_eq!(choose("-", None, Some("/r")), Ok(ImportFormat::Json));
         assert!(choose("x", None, None).is_err());
         assert!(choose("x.csv", Some(ImportFormat::Csv), Some("/r")).is_err());

@@ -95,7 +95,11 @@ struct Fields<'a>(&'a BTreeMap<SmolStr, Value>);
 
 impl Serialize for Fields<'_> {
     fn serialize<S: Serializer>(&self, out: S) -> Result<S::Ok, S::Error> {
-        out.collect_map(self.0.iter().map(|(key, value)| (key.as_str(), JsonValue(value))))
+        out.collect_map(
+            self.0
+                .iter()
+                .map(|(key, value)| (key.as_str(), JsonValue(value))),
+        )
     }
 }
 
@@ -110,7 +114,8 @@ fn marked<S: Serializer>(
 }
 
 fn needs_wrapping(map: &BTreeMap<SmolStr, Value>) -> bool {
-    map.contains_key(MAP) || (map.len() == 1 && (map.contains_key(BYTES) || map.contains_key(FLOAT)))
+    map.contains_key(MAP)
+        || (map.len() == 1 && (map.contains_key(BYTES) || map.contains_key(FLOAT)))
 }
 
 fn float_name(x: f64) -> &'static str {
@@ -171,7 +176,10 @@ impl ValueSeed {
                 limits::MAX_VALUE_DEPTH
             )));
         }
-        Ok(Self { depth: self.depth + 1, wrapped: false })
+        Ok(Self {
+            depth: self.depth + 1,
+            wrapped: false,
+        })
     }
 }
 
@@ -237,13 +245,18 @@ impl<'de> Visitor<'de> for ValueSeed {
         let mut map = BTreeMap::new();
         while let Some(name) = input.next_key::<Cow<'de, str>>()? {
             let seed = if name == MAP && !self.wrapped {
-                Self { wrapped: true, ..self }
+                Self {
+                    wrapped: true,
+                    ..self
+                }
             } else {
                 inner
             };
             let value = input.next_value_seed(seed)?;
             if map.insert(SmolStr::new(&name), value).is_some() {
-                return Err(de::Error::custom(format_args!("the field {name:?} occurs twice")));
+                return Err(de::Error::custom(format_args!(
+                    "the field {name:?} occurs twice"
+                )));
             }
         }
         if self.wrapped || !needs_wrapping(&map) {
@@ -255,7 +268,9 @@ impl<'de> Visitor<'de> for ValueSeed {
 
 fn unmark(mut map: BTreeMap<SmolStr, Value>) -> Result<Value, String> {
     let alone = map.len() == 1;
-    let (mark, content) = map.pop_first().expect("a map that needs wrapping has a field");
+    let (mark, content) = map
+        .pop_first()
+        .expect("a map that needs wrapping has a field");
     match (mark.as_str(), content) {
         (BYTES, Value::Str(text)) if alone => match BASE64.decode(text.as_bytes()) {
             Ok(bytes) => Ok(Value::from(bytes)),
@@ -268,9 +283,11 @@ fn unmark(mut map: BTreeMap<SmolStr, Value>) -> Result<Value, String> {
             _ => Err("{\"$float\": …} is \"NaN\", \"Infinity\" or \"-Infinity\"".to_owned()),
         },
         (MAP, content @ Value::Map(_)) if alone => Ok(content),
-        _ => Err("an object with a field \"$bytes\", \"$float\" or \"$map\" has a meaning of its \
+        _ => Err(
+            "an object with a field \"$bytes\", \"$float\" or \"$map\" has a meaning of its \
                   own; a plain one is written as {\"$map\": {…}}"
-            .to_owned()),
+                .to_owned(),
+        ),
     }
 }
 
@@ -345,9 +362,17 @@ mod tests {
 
     #[test]
     fn keys_keep_their_kind() {
-        for key in [Key::from(1i64), Key::from("1"), Key::from(true), Key::from(&b"\x00\xff"[..])] {
+        for key in [
+            Key::from(1i64),
+            Key::from("1"),
+            Key::from(true),
+            Key::from(&b"\x00\xff"[..]),
+        ] {
             let text = key_json(&key);
-            assert_eq!(serde_json::from_str::<ParsedKey>(&text).expect(&text).0, key);
+            assert_eq!(
+                serde_json::from_str::<ParsedKey>(&text).expect(&text).0,
+                key
+            );
         }
         for text in ["1.5", "null", "[1]", "{}"] {
             assert!(serde_json::from_str::<ParsedKey>(text).is_err(), "{text}");

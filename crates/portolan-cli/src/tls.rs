@@ -12,7 +12,10 @@ pub(crate) fn certificates(file: &Path) -> Result<Vec<CertificateDer<'static>>, 
     match read {
         Ok(found) if found.is_empty() => Err(format!("no certificate in {}", file.display())),
         Ok(found) => Ok(found),
-        Err(error) => Err(format!("cannot read the certificates in {}: {error}", file.display())),
+        Err(error) => Err(format!(
+            "cannot read the certificates in {}: {error}",
+            file.display()
+        )),
     }
 }
 

@@ -18,11 +18,19 @@ pub(super) fn read(
 ) -> Result<(), ParseError> {
     if let Some((line, column)) = unclosed_quote(file) {
         let message = "a quote that is never closed".to_owned();
-        return Err(ParseError { line, column, message });
+        return Err(ParseError {
+            line,
+            column,
+            message,
+        });
     }
     let mut reader = csv::ReaderBuilder::new().flexible(true).from_reader(file);
     let header = reader.headers().map_err(|error| located(&error))?.clone();
-    let at_header = |column: usize, message| ParseError { line: 1, column: column as u64 + 1, message };
+    let at_header = |column: usize, message| ParseError {
+        line: 1,
+        column: column as u64 + 1,
+        message,
+    };
     if header.is_empty() {
         return Err(at_header(0, "there is no header".to_owned()));
     }
@@ -35,14 +43,24 @@ pub(super) fn read(
         None => 0,
         Some(key) => header.iter().position(|name| name == key).ok_or_else(|| {
             let there: Vec<_> = header.iter().collect();
-            at_header(0, format!("the header has no {key:?}; it has {}", there.join(", ")))
+            at_header(
+                0,
+                format!("the header has no {key:?}; it has {}", there.join(", ")),
+            )
         })?,
     };
     let pairs = key_column == 0 && header.iter().eq(["key", "value"]);
     let mut record = csv::StringRecord::new();
-    while reader.read_record(&mut record).map_err(|error| located(&error))? {
+    while reader
+        .read_record(&mut record)
+        .map_err(|error| located(&error))?
+    {
         let line = record.position().map_or(0, csv::Position::line);
-        let at = |column: usize, message| ParseError { line, column: column as u64 + 1, message };
+        let at = |column: usize, message| ParseError {
+            line,
+            column: column as u64 + 1,
+            message,
+        };
         if record.len() != header.len() {
             let (found, expected) = (record.len(), header.len());
             let last = found.min(expected) - 1;
@@ -58,8 +76,14 @@ pub(super) fn read(
             Value::from(fields.collect::<BTreeMap<_, _>>())
         };
         let key = Key::from(&record[key_column]);
-        let entry = Entry { key, value, siblings: Vec::new() };
-        entries.push(entry).map_err(|message| at(key_column, message))?;
+        let entry = Entry {
+            key,
+            value,
+            siblings: Vec::new(),
+        };
+        entries
+            .push(entry)
+            .map_err(|message| at(key_column, message))?;
     }
     Ok(())
 }
@@ -69,9 +93,17 @@ fn located(error: &csv::Error) -> ParseError {
     match error.kind() {
         csv::ErrorKind::Utf8 { err, .. } => {
             let column = err.field() as u64 + 1;
-            ParseError { line, column, message: "the field is not UTF-8".to_owned() }
+            ParseError {
+                line,
+                column,
+                message: "the field is not UTF-8".to_owned(),
+            }
         }
-        _ => ParseError { line, column: 1, message: error.to_string() },
+        _ => ParseError {
+            line,
+            column: 1,
+            message: error.to_string(),
+        },
     }
 }
 

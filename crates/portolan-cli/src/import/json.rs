@@ -22,7 +22,15 @@ pub(super) fn read_rows(
     key: &str,
     entries: &mut Entries,
 ) -> Result<(), ParseError> {
-    read_document(file, Place { whole: pointer, rest: pointer, key, entries })
+    read_document(
+        file,
+        Place {
+            whole: pointer,
+            rest: pointer,
+            key,
+            entries,
+        },
+    )
 }
 
 /// A line an entry: `{"key": …, "value": …, "siblings": […]}` or, with a key, a row.
@@ -36,8 +44,15 @@ pub(super) fn read_lines(
         if line.trim_ascii().is_empty() {
             continue;
         }
-        let at_line = |error: serde_json::Error| ParseError { line: number, ..located(&error) };
-        let at_start = |message| ParseError { line: number, column: 1, message };
+        let at_line = |error: serde_json::Error| ParseError {
+            line: number,
+            ..located(&error)
+        };
+        let at_start = |message| ParseError {
+            line: number,
+            column: 1,
+            message,
+        };
         match key {
             Some(key) => {
                 let row: ParsedValue = serde_json::from_slice(line).map_err(at_line)?;
@@ -46,7 +61,11 @@ pub(super) fn read_lines(
             None => {
                 let line: Line = serde_json::from_slice(line).map_err(at_line)?;
                 let siblings = line.siblings.into_iter().map(|value| value.0).collect();
-                let entry = Entry { key: line.key.0, value: line.value.0, siblings };
+                let entry = Entry {
+                    key: line.key.0,
+                    value: line.value.0,
+                    siblings,
+                };
                 entries.push(entry).map_err(at_start)?;
             }
         }
@@ -78,7 +97,11 @@ fn located(error: &serde_json::Error) -> ParseError {
     let text = error.to_string();
     let place = format!(" at line {line} column {column}");
     let message = text.strip_suffix(&place).unwrap_or(&text).to_owned();
-    ParseError { line: line.max(1), column, message }
+    ParseError {
+        line: line.max(1),
+        column: column.max(1),
+        message,
+    }
 }
 
 struct Fields<'a>(&'a mut Entries);
@@ -101,7 +124,11 @@ impl<'de> Visitor<'de> for Fields<'_> {
     fn visit_map<A: MapAccess<'de>>(self, mut input: A) -> Result<(), A::Error> {
         while let Some(name) = input.next_key::<Cow<'de, str>>()? {
             let value = input.next_value_seed(ValueSeed::default())?;
-            let entry = Entry { key: Key::from(&*name), value, siblings: Vec::new() };
+            let entry = Entry {
+                key: Key::from(&*name),
+                value,
+                siblings: Vec::new(),
+            };
             self.0.push(entry).map_err(de::Error::custom)?;
         }
         Ok(())
@@ -118,7 +145,10 @@ struct Place<'a> {
 
 impl Place<'_> {
     fn missing<E: de::Error>(&self, what: &str) -> E {
-        E::custom(format_args!("nothing at \"/{}\": {what}", self.whole.join("/")))
+        E::custom(format_args!(
+            "nothing at \"/{}\": {what}",
+            self.whole.join("/")
+        ))
     }
 }
 
@@ -152,11 +182,17 @@ impl<'de> Visitor<'de> for Place<'_> {
                     others.push(format!("{name:?}"));
                 }
             } else if found {
-                return Err(de::Error::custom(format_args!("the field {name:?} occurs twice")));
+                return Err(de::Error::custom(format_args!(
+                    "the field {name:?} occurs twice"
+                )));
             } else {
                 found = true;
                 let entries = &mut *self.entries;
-                input.next_value_seed(Place { rest, entries, ..self })?;
+                input.next_value_seed(Place {
+                    rest,
+                    entries,
+                    ..self
+                })?;
             }
         }
         if !found {
@@ -169,7 +205,13 @@ impl<'de> Visitor<'de> for Place<'_> {
     fn visit_seq<A: SeqAccess<'de>>(self, mut input: A) -> Result<(), A::Error> {
         let Some((token, rest)) = self.rest.split_first() else {
             let Self { key, entries, .. } = self;
-            while input.next_element_seed(Row { key, entries: &mut *entries })?.is_some() {}
+            while input
+                .next_element_seed(Row {
+                    key,
+                    entries: &mut *entries,
+                })?
+                .is_some()
+            {}
             return Ok(());
         };
         let skipped: usize = token.parse().map_err(|_| {
@@ -181,8 +223,17 @@ impl<'de> Visitor<'de> for Place<'_> {
             }
         }
         let entries = &mut *self.entries;
-        if input.next_element_seed(Place { rest, entries, ..self })?.is_none() {
-            return Err(de::Error::custom(format_args!("the list has {skipped} elements")));
+        if input
+            .next_element_seed(Place {
+                rest,
+                entries,
+                ..self
+            })?
+            .is_none()
+        {
+            return Err(de::Error::custom(format_args!(
+                "the list has {skipped} elements"
+            )));
         }
         while input.next_element::<IgnoredAny>()?.is_some() {}
         Ok(())
@@ -199,6 +250,8 @@ impl<'de> DeserializeSeed<'de> for Row<'_> {
 
     fn deserialize<D: Deserializer<'de>>(self, input: D) -> Result<(), D::Error> {
         let row = ValueSeed::default().deserialize(input)?;
-        self.entries.push_row(row, self.key).map_err(de::Error::custom)
+        self.entries
+            .push_row(row, self.key)
+            .map_err(de::Error::custom)
     }
 }

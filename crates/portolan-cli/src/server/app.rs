@@ -40,13 +40,18 @@ impl App {
     /// A map that has a key at least.
     pub(crate) async fn existing(&self, name: &str) -> Result<Map, Problem> {
         let map = self.node.get(name).await?;
-        map.filter(|map| !map.is_empty()).ok_or_else(|| Problem::no_map(name))
+        map.filter(|map| !map.is_empty())
+            .ok_or_else(|| Problem::no_map(name))
     }
 }
 
 /// The token of a request, if it has one.
 pub(crate) fn bearer(headers: &HeaderMap) -> Option<&str> {
-    let (scheme, token) = headers.get(header::AUTHORIZATION)?.to_str().ok()?.split_once(' ')?;
+    let (scheme, token) = headers
+        .get(header::AUTHORIZATION)?
+        .to_str()
+        .ok()?
+        .split_once(' ')?;
     scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
 }
 
@@ -80,7 +85,9 @@ impl Caller {
         if allowed {
             return Ok(());
         }
-        Err(Problem::forbidden(format!("the token does not allow to {what} the map {map:?}")))
+        Err(Problem::forbidden(format!(
+            "the token does not allow to {what} the map {map:?}"
+        )))
     }
 
     /// Passes if the caller runs the whole server.
@@ -88,7 +95,9 @@ impl Caller {
         if self.is_admin() {
             return Ok(());
         }
-        Err(Problem::forbidden("this takes a token with {\"**\": \"admin\"}"))
+        Err(Problem::forbidden(
+            "this takes a token with {\"**\": \"admin\"}",
+        ))
     }
 }
 
@@ -102,12 +111,19 @@ pub(crate) struct BodyBudget {
 
 impl BodyBudget {
     pub(crate) fn new(largest: u64) -> Self {
-        Self { largest, used: AtomicU64::new(0) }
+        Self {
+            largest,
+            used: AtomicU64::new(0),
+        }
     }
 
     /// Starts to count a body.
     pub(crate) fn body(&self, limit: u64) -> BodyCount<'_> {
-        BodyCount { budget: self, limit, bytes: 0 }
+        BodyCount {
+            budget: self,
+            limit,
+            bytes: 0,
+        }
     }
 }
 
@@ -129,7 +145,9 @@ impl BodyCount<'_> {
         }
         // Two of the largest at once; small ones pass whatever large ones do.
         if used > 2 * self.budget.largest && self.bytes > 1024 * 1024 {
-            return Err(Problem::unavailable("too many large bodies at once: try again later"));
+            return Err(Problem::unavailable(
+                "too many large bodies at once: try again later",
+            ));
         }
         Ok(())
     }

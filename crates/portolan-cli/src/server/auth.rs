@@ -57,7 +57,11 @@ pub(crate) struct Rights {
 }
 
 impl Rights {
-    const ALL: Self = Self { read: true, write: true, admin: true };
+    const ALL: Self = Self {
+        read: true,
+        write: true,
+        admin: true,
+    };
 
     fn union(self, other: Self) -> Self {
         Self {
@@ -108,7 +112,9 @@ impl Grant {
 
     /// Whether it runs the whole server.
     fn is_admin(&self) -> bool {
-        self.maps.iter().any(|(pattern, rights)| rights.admin && pattern.is_all())
+        self.maps
+            .iter()
+            .any(|(pattern, rights)| rights.admin && pattern.is_all())
     }
 }
 
@@ -163,14 +169,22 @@ impl Auth {
     /// Asks nobody for a token.
     pub(crate) fn open() -> Self {
         let (changed, _) = watch::channel(0);
-        Self { file: None, rules: RwLock::default(), changed }
+        Self {
+            file: None,
+            rules: RwLock::default(),
+            changed,
+        }
     }
 
     /// Asks for tokens that the file vouches for.
     pub(crate) fn from_file(file: &Path) -> anyhow::Result<Self> {
         let rules = Rules::read(file)?;
         let (changed, _) = watch::channel(0);
-        Ok(Self { file: Some(file.to_owned()), rules: RwLock::new(Arc::new(rules)), changed })
+        Ok(Self {
+            file: Some(file.to_owned()),
+            rules: RwLock::new(Arc::new(rules)),
+            changed,
+        })
     }
 
     pub(crate) fn is_open(&self) -> bool {
@@ -184,7 +198,9 @@ impl Auth {
 
     /// Reads the file again; the old rules stay in force when that fails. Whether they changed.
     pub(crate) fn reload(&self) -> anyhow::Result<bool> {
-        let Some(file) = &self.file else { return Ok(false) };
+        let Some(file) = &self.file else {
+            return Ok(false);
+        };
         let mut fresh = Rules::read(file)?;
         {
             let mut rules = self.rules.write();
@@ -317,7 +333,12 @@ struct AccessEntry {
 
 impl KeyEntry {
     fn key(&self) -> anyhow::Result<VerifyingKey> {
-        match (self.algorithm.as_str(), &self.secret, &self.secret_base64, &self.public_key) {
+        match (
+            self.algorithm.as_str(),
+            &self.secret,
+            &self.secret_base64,
+            &self.public_key,
+        ) {
             ("HS256", Some(text), None, None) => hs256(text.as_bytes()),
             ("HS256", None, Some(text), None) => hs256(&base64(text)?),
             ("HS256", ..) => bail!("HS256 takes `secret` or `secret_base64`"),
@@ -334,27 +355,40 @@ fn hs256(secret: &[u8]) -> anyhow::Result<VerifyingKey> {
         found >= MIN_SECRET_BYTES,
         "the secret has {found} bytes; it needs {MIN_SECRET_BYTES} (openssl rand -base64 48)"
     );
-    Ok(VerifyingKey::Hs256(hmac::Key::new(hmac::HMAC_SHA256, secret)))
+    Ok(VerifyingKey::Hs256(hmac::Key::new(
+        hmac::HMAC_SHA256,
+        secret,
+    )))
 }
 
 fn ed25519(text: &str) -> anyhow::Result<Vec<u8>> {
     // SubjectPublicKeyInfo of an Ed25519 key (RFC 8410): this, then the 32 bytes of the key.
-    const HEAD: [u8; 12] = [0x30, 0x2a, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x03, 0x21, 0];
+    const HEAD: [u8; 12] = [
+        0x30, 0x2a, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x03, 0x21, 0,
+    ];
     let bytes = if text.contains("-----BEGIN") {
         let info = SubjectPublicKeyInfoDer::from_pem_slice(text.as_bytes());
         let info = info.context("`public_key` is no PEM of a public key")?;
-        let key = info.strip_prefix(&HEAD).context("`public_key` is no Ed25519 key")?;
+        let key = info
+            .strip_prefix(&HEAD)
+            .context("`public_key` is no Ed25519 key")?;
         key.to_vec()
     } else {
         base64(text)?
     };
-    ensure!(bytes.len() == 32, "an Ed25519 public key has 32 bytes, not {}", bytes.len());
+    ensure!(
+        bytes.len() == 32,
+        "an Ed25519 public key has 32 bytes, not {}",
+        bytes.len()
+    );
     Ok(bytes)
 }
 
 fn base64(text: &str) -> anyhow::Result<Vec<u8>> {
     let text = text.trim();
-    let decoded = STANDARD.decode(text).or_else(|_| URL_SAFE_NO_PAD.decode(text));
+    let decoded = STANDARD
+        .decode(text)
+        .or_else(|_| URL_SAFE_NO_PAD.decode(text));
     decoded.context("not base64")
 }
 
@@ -403,17 +437,36 @@ impl Rules {
 
     fn parse(text: String) -> anyhow::Result<Self> {
         let file: AuthFile = toml::from_str(&text)?;
-        ensure!(!file.keys.is_empty(), "it has no [[keys]]: nobody could get in");
+        ensure!(
+            !file.keys.is_empty(),
+            "it has no [[keys]]: nobody could get in"
+        );
         let mut keys = Vec::new();
         for (index, entry) in file.keys.iter().enumerate() {
             let key = entry.key().with_context(|| format!("key {}", index + 1))?;
-            keys.push(NamedKey { id: entry.id.clone(), key });
+            keys.push(NamedKey {
+                id: entry.id.clone(),
+                key,
+            });
         }
-        let AccessEntry { audience, origins, revoked } = file.access;
-        let trimmed = origins.iter().map(|origin| origin.trim_end_matches('/').to_owned());
+        let AccessEntry {
+            audience,
+            origins,
+            revoked,
+        } = file.access;
+        let trimmed = origins
+            .iter()
+            .map(|origin| origin.trim_end_matches('/').to_owned());
         let origins = trimmed.collect();
         let revoked = revoked.into_iter().collect();
-        Ok(Self { text, number: 0, keys, audience, origins, revoked })
+        Ok(Self {
+            text,
+            number: 0,
+            keys,
+            audience,
+            origins,
+            revoked,
+        })
     }
 
     /// Checks form and signature; what may change with time is for [`check`](Self::check).
@@ -422,10 +475,14 @@ impl Rules {
             return Err(TokenError::Malformed("it is too long"));
         }
         let malformed = |what| move || TokenError::Malformed(what);
-        let (message, signed) = token.rsplit_once('.').ok_or_else(malformed("no signature"))?;
+        let (message, signed) = token
+            .rsplit_once('.')
+            .ok_or_else(malformed("no signature"))?;
         let (header, claims) = message.split_once('.').ok_or_else(malformed("no claims"))?;
         let decode = |part: &str, what| {
-            URL_SAFE_NO_PAD.decode(part).map_err(|_| TokenError::Malformed(what))
+            URL_SAFE_NO_PAD
+                .decode(part)
+                .map_err(|_| TokenError::Malformed(what))
         };
         let header: Header = serde_json::from_slice(&decode(header, "header")?)
             .map_err(|_| TokenError::Malformed("header"))?;
@@ -447,18 +504,24 @@ impl Rules {
         let claims: Claims = serde_json::from_slice(&decode(claims, "claims")?)
             .map_err(|_| TokenError::Malformed("the claims `exp` and `maps` are needed"))?;
         if let Some(wanted) = &self.audience {
-            let named = claims.aud.as_ref().is_some_and(|aud| aud.iter().any(|one| one == wanted));
+            let named = claims
+                .aud
+                .as_ref()
+                .is_some_and(|aud| aud.iter().any(|one| one == wanted));
             if !named {
                 return Err(TokenError::Audience);
             }
         }
-        if claims.nbf.is_some_and(|from| from > (now() + LEEWAY) as f64) {
+        if claims
+            .nbf
+            .is_some_and(|from| from > (now() + LEEWAY) as f64)
+        {
             return Err(TokenError::NotYet);
         }
         let mut maps = Vec::new();
         for (pattern, names) in &claims.maps {
-            let pattern = Pattern::new(pattern)
-                .map_err(|_| TokenError::Malformed("a pattern in `maps`"))?;
+            let pattern =
+                Pattern::new(pattern).map_err(|_| TokenError::Malformed("a pattern in `maps`"))?;
             maps.push((pattern, rights(names)?));
         }
         Ok(Grant {
@@ -473,7 +536,11 @@ impl Rules {
 
     /// Seconds for which the grant is good if nothing changes.
     fn check(&self, grant: &Grant, now: u64) -> Result<u64, TokenError> {
-        if grant.id.as_ref().is_some_and(|id| self.revoked.contains(id)) {
+        if grant
+            .id
+            .as_ref()
+            .is_some_and(|id| self.revoked.contains(id))
+        {
             return Err(TokenError::Revoked);
         }
         let end = grant.expires.saturating_add(LEEWAY);
@@ -487,11 +554,208 @@ impl Rules {
 fn rights(names: &OneOrMany) -> Result<Rights, TokenError> {
     names.iter().try_fold(Rights::default(), |all, name| {
         let more = match name {
-            "read" => Rights { read: true, ..Rights::default() },
-            "write" => Rights { write: true, ..Rights::default() },
+            "read" => Rights {
+                read: true,
+                ..Rights::default()
+            },
+            "write" => Rights {
+                write: true,
+                ..Rights::default()
+            },
             "admin" => Rights::ALL,
             _ => return Err(TokenError::Malformed("`maps` gives read, write or admin")),
         };
         Ok(all.union(more))
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use ring::signature::{Ed25519KeyPair, KeyPair as _};
+    use serde_json::{Value as Json, json};
+
+    use super::*;
+
+    const SECRET: &str = "0123456789abcdef0123456789abcdef";
+
+    fn encode(part: &Json) -> String {
+        URL_SAFE_NO_PAD.encode(part.to_string())
+    }
+
+    fn hs256_token(header: &Json, claims: &Json, secret: &[u8]) -> String {
+        let message = format!("{}.{}", encode(header), encode(claims));
+        let key = hmac::Key::new(hmac::HMAC_SHA256, secret);
+        let signed = hmac::sign(&key, message.as_bytes());
+        format!("{message}.{}", URL_SAFE_NO_PAD.encode(signed))
+    }
+
+    fn token(claims: &Json) -> String {
+        hs256_token(&json!({ "alg": "HS256" }), claims, SECRET.as_bytes())
+    }
+
+    fn rules(access: &str) -> Rules {
+        let text = format!(
+            "[[keys]]\nid = \"a\"\nalgorithm = \"HS256\"\nsecret = \"{SECRET}\"\n[access]\n{access}"
+        );
+        Rules::parse(text).expect("good rules")
+    }
+
+    fn claims() -> Json {
+        json!({ "exp": now() + 60, "jti": "t1", "maps": { "fleet/**": ["read", "write"], "log": "read" } })
+    }
+
+    fn grant(rules: &Rules, token: &str) -> Result<Grant, TokenError> {
+        let grant = rules.verify(token)?;
+        rules.check(&grant, now()).map(|_| grant)
+    }
+
+    #[test]
+    fn a_token_gives_what_its_patterns_say() {
+        let grant = grant(&rules(""), &token(&claims())).expect("a good token");
+        let read = Rights {
+            read: true,
+            ..Rights::default()
+        };
+        assert_eq!(
+            grant.rights("fleet/config"),
+            Rights {
+                write: true,
+                ..read
+            }
+        );
+        assert_eq!(grant.rights("log"), read);
+        assert_eq!(grant.rights("fleet"), Rights::default());
+        assert!(!grant.is_admin());
+        let admin = json!({ "exp": now() + 60, "maps": { "**": "admin" } });
+        let admin = rules("").verify(&token(&admin)).expect("a good token");
+        assert!(admin.is_admin());
+        assert_eq!(admin.rights("anything"), Rights::ALL);
+    }
+
+    #[test]
+    fn forged_tokens_are_refused() {
+        let rules = rules("");
+        let other = b"another secret of thirty-two bytes";
+        let header = json!({ "alg": "HS256" });
+        let signature = |token: &str| grant(&rules, token).err();
+        let forged = hs256_token(&header, &claims(), other);
+        assert_eq!(signature(&forged), Some(TokenError::Signature));
+        for header in [
+            json!({ "alg": "none" }),
+            json!({ "alg": "HS384" }),
+            json!({ "alg": "HS256", "kid": "b" }),
+        ] {
+            let token = hs256_token(&header, &claims(), SECRET.as_bytes());
+            assert_eq!(signature(&token), Some(TokenError::Signature), "{header}");
+        }
+        let named = hs256_token(
+            &json!({ "alg": "HS256", "kid": "a" }),
+            &claims(),
+            SECRET.as_bytes(),
+        );
+        assert_eq!(signature(&named), None);
+        let good = token(&claims());
+        let more = json!({ "exp": now() + 60, "maps": { "**": "admin" } });
+        let swapped: Vec<_> = good.split('.').collect();
+        let swapped = format!("{}.{}.{}", swapped[0], encode(&more), swapped[2]);
+        assert_eq!(signature(&swapped), Some(TokenError::Signature));
+        for text in [
+            "",
+            ".",
+            "..",
+            "a.b.c",
+            &good[1..],
+            &format!("{good}x"),
+            &"a".repeat(20_000),
+        ] {
+            assert!(signature(text).is_some(), "{text:.40}");
+        }
+    }
+
+    #[test]
+    fn eddsa_is_verified_and_its_public_key_is_no_secret() {
+        let pair = Ed25519KeyPair::from_seed_unchecked(&[7; 32]).expect("a key");
+        let public = pair.public_key().as_ref();
+        let mut info = vec![
+            0x30, 0x2a, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x03, 0x21, 0,
+        ];
+        info.extend_from_slice(public);
+        let pem = format!(
+            "-----BEGIN PUBLIC KEY-----\n{}\n-----END PUBLIC KEY-----\n",
+            STANDARD.encode(&info)
+        );
+        let message = format!(
+            "{}.{}",
+            encode(&json!({ "alg": "EdDSA" })),
+            encode(&claims())
+        );
+        let signed = URL_SAFE_NO_PAD.encode(pair.sign(message.as_bytes()));
+        let good = format!("{message}.{signed}");
+        let confused = hs256_token(&json!({ "alg": "HS256" }), &claims(), public);
+        for key in [STANDARD.encode(public), URL_SAFE_NO_PAD.encode(public), pem] {
+            let text = format!("[[keys]]\nalgorithm = \"EdDSA\"\npublic_key = '''{key}'''\n");
+            let rules = Rules::parse(text).expect("good rules");
+            assert!(grant(&rules, &good).is_ok());
+            assert_eq!(grant(&rules, &confused).err(), Some(TokenError::Signature));
+        }
+    }
+
+    #[test]
+    fn time_audience_and_revocation_count() {
+        let with = |change: &dyn Fn(&mut Json)| {
+            let mut claims = claims();
+            change(&mut claims);
+            token(&claims)
+        };
+        let plain = rules("");
+        let old = with(&|claims| claims["exp"] = json!(now() - 100));
+        assert_eq!(grant(&plain, &old).err(), Some(TokenError::Expired(100)));
+        let early = with(&|claims| claims["nbf"] = json!(now() + 100));
+        assert_eq!(grant(&plain, &early).err(), Some(TokenError::NotYet));
+        let timeless = with(&|claims| drop(claims.as_object_mut().unwrap().remove("exp")));
+        assert!(matches!(
+            grant(&plain, &timeless),
+            Err(TokenError::Malformed(_))
+        ));
+        let odd = with(&|claims| claims["maps"] = json!({ "**": "everything" }));
+        assert!(matches!(grant(&plain, &odd), Err(TokenError::Malformed(_))));
+
+        let strict = rules("audience = \"portolan\"\nrevoked = [\"t0\", \"t2\"]");
+        assert_eq!(
+            grant(&strict, &with(&|_| ())).err(),
+            Some(TokenError::Audience)
+        );
+        let meant = with(&|claims| claims["aud"] = json!(["x", "portolan"]));
+        assert!(grant(&strict, &meant).is_ok());
+        let revoked = with(&|claims| {
+            claims["aud"] = json!("portolan");
+            claims["jti"] = json!("t2");
+        });
+        assert_eq!(grant(&strict, &revoked).err(), Some(TokenError::Revoked));
+    }
+
+    #[test]
+    fn a_wrong_file_says_what_is_wrong() {
+        let key = format!("[[keys]]\nalgorithm = \"HS256\"\nsecret = \"{SECRET}\"\n");
+        for (text, words) in [
+            ("", "keys"),
+            ("keys = []", "nobody could get in"),
+            (
+                "[[keys]]\nalgorithm = \"HS256\"\nsecret = \"short\"",
+                "needs 32",
+            ),
+            ("[[keys]]\nalgorithm = \"RS256\"", "not HS256 or EdDSA"),
+            ("[[keys]]\nalgorithm = \"HS256\"", "secret"),
+            (
+                "[[keys]]\nalgorithm = \"EdDSA\"\npublic_key = \"AAAA\"",
+                "32 bytes",
+            ),
+            (&format!("{key}colour = 1"), "colour"),
+            (&format!("{key}[access]\nrevoke = []"), "revoke"),
+        ] {
+            let error = Rules::parse(text.to_owned()).expect_err(text);
+            let message = format!("{error:#}");
+            assert!(message.contains(words), "{text}: {message}");
+        }
+    }
 }

@@ -5,11 +5,12 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::body::{Body, Bytes};
+use axum::extract::rejection::QueryRejection;
 use axum::extract::{Path, Query, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use futures_util::StreamExt as _;
-use portolan::{Document, Error, Key, Sibling, Value};
+use portolan::{Document, Error, Key, Pattern, Sibling, Value};
 use serde::Deserialize;
 use serde_json::json;
 use xxhash_rust::xxh3::Xxh3;
@@ -45,7 +46,9 @@ pub(crate) async fn list(State(app): State<Arc<App>>, caller: Caller) -> Result<
         if !caller.rights(&name).read {
             continue;
         }
-        let Some(map) = app.node.get(&name).await? else { continue };
+        let Some(map) = app.node.get(&name).await? else {
+            continue;
+        };
         let keys = map.len();
         if keys > 0 {
             maps.push(json!({ "name": name, "keys": keys }));
@@ -83,10 +86,52 @@ pub(crate) async fn read_map(
     let Some(entries) = entries else {
         return Ok(not_modified(&etag));
     };
-    let body = Body::from_stream(futures_util::stream::iter(MapText { entries: entries.into_iter(), typed, at: At::Start }));
+    let body = Body::from_stream(futures_util::stream::iter(MapText {
+        entries: entries.into_iter(),
+        typed,
+        at: At::Start,
+    }));
     let media_type = if typed { NDJSON } else { JSON };
-    let headers = [(header::CONTENT_TYPE, media_type), (header::ETAG, tag(&etag)), (header::VARY, HeaderValue::from_static("accept"))];
+    let headers = [
+        (header::CONTENT_TYPE, media_type),
+        (header::ETAG, tag(&etag)),
+        (header::VARY, HeaderValue::from_static("accept")),
+    ];
     Ok((headers, body).into_response())
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct KeysQuery {
+    /// Only keys that match.
+    pattern: Option<String>,
+}
+
+/// `GET /v1/maps/{map}/keys`: the keys in order, each as JSON that gives its kind.
+pub(crate) async fn list_keys(
+    State(app): State<Arc<App>>,
+    Path(name): Path<String>,
+    query: Result<Query<KeysQuery>, QueryRejection>,
+    caller: Caller,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
+    caller.may(Need::Read, &name)?;
+    let Query(query) = query.map_err(|error| Problem::bad_request(error.body_text()))?;
+    let pattern = query
+        .pattern
+        .as_deref()
+        .map_or(Ok(Pattern::all()), Pattern::new)?;
+    let map = app.existing(&name).await?;
+    let keys = map.read(|document| {
+        let keys = document.iter().map(|(key, _)| key);
+        let matching = keys.filter(|key| pattern.matches_path(std::slice::from_ref(key)));
+        matching.cloned().collect::<Vec<_>>()
+    });
+    if prefers_ndjson(&headers) {
+        let lines: String = keys.iter().map(|key| key_json(key) + "\n").collect();
+        return Ok(([(header::CONTENT_TYPE, NDJSON)], lines).into_response());
+    }
+    Ok(Json(keys.iter().map(JsonKey).collect::<Vec<_>>()).into_response())
 }
 
 /// `DELETE /v1/maps/{map}`: removes all of its keys, as one change.
@@ -115,7 +160,11 @@ pub(crate) async fn read_key(
     caller: Caller,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
-    let Place { map: name, key, all } = place;
+    let Place {
+        map: name,
+        key,
+        all,
+    } = place;
     caller.may(Need::Read, &name)?;
     let missing = || Problem::no_key(&name, &key_json(&key));
     let map = app.node.get(&name).await?.ok_or_else(missing)?;
@@ -124,7 +173,9 @@ pub(crate) async fn read_key(
         if is_named(&headers, header::IF_NONE_MATCH, &etag) {
             return Some((etag, None));
         }
-        let siblings = document.get_all(&key).map(|sibling| JsonValue(sibling.value));
+        let siblings = document
+            .get_all(&key)
+            .map(|sibling| JsonValue(sibling.value));
         let text = if all {
             serde_json::to_string(&siblings.collect::<Vec<_>>())
         } else {
@@ -164,7 +215,11 @@ pub(crate) async fn write_key(
         Ok::<_, Problem>((before.is_some(), after.unwrap_or_default()))
     })?;
     map.flush().await?;
-    let status = if existed { StatusCode::NO_CONTENT } else { StatusCode::CREATED };
+    let status = if existed {
+        StatusCode::NO_CONTENT
+    } else {
+        StatusCode::CREATED
+    };
     Ok((status, [(header::ETAG, tag(&etag))]).into_response())
 }
 
@@ -182,7 +237,11 @@ pub(crate) async fn remove_key(
     map.transact(|tx| {
         let before = key_tag(tx.document().get_all(&key));
         check_conditions(&headers, before.as_deref())?;
-        if tx.unset(&key) { Ok(()) } else { Err(missing()) }
+        if tx.unset(&key) {
+            Ok(())
+        } else {
+            Err(missing())
+        }
     })?;
     map.flush().await?;
     Ok(StatusCode::NO_CONTENT)
@@ -212,11 +271,17 @@ impl axum::extract::FromRequestParts<Arc<App>> for Place {
         let Query(query) = query.map_err(|error| Problem::bad_request(error.body_text()))?;
         let key = if query.typed.is_some() {
             let parsed = serde_json::from_str::<ParsedKey>(&key);
-            parsed.map_err(|error| Problem::bad_request(format!("the typed key: {error}")))?.0
+            parsed
+                .map_err(|error| Problem::bad_request(format!("the typed key: {error}")))?
+                .0
         } else {
             Key::from(key)
         };
-        Ok(Self { map, key, all: query.all.is_some() })
+        Ok(Self {
+            map,
+            key,
+            all: query.all.is_some(),
+        })
     }
 }
 
@@ -251,17 +316,24 @@ fn check_conditions(headers: &HeaderMap, etag: Option<&str>) -> Result<(), Probl
         None => false,
     };
     if headers.contains_key(header::IF_MATCH) && !named(header::IF_MATCH) {
-        return Err(Problem::precondition("it was changed, or is not there: read it again"));
+        return Err(Problem::precondition(
+            "it was changed, or is not there: read it again",
+        ));
     }
     if headers.contains_key(header::IF_NONE_MATCH) && named(header::IF_NONE_MATCH) {
-        return Err(Problem::precondition("it exists, or is what If-None-Match names"));
+        return Err(Problem::precondition(
+            "it exists, or is what If-None-Match names",
+        ));
     }
     Ok(())
 }
 
 /// Whether a header names the tag, or anything (`*`).
 fn is_named(headers: &HeaderMap, header: header::HeaderName, etag: &str) -> bool {
-    let values = headers.get_all(header).into_iter().filter_map(|value| value.to_str().ok());
+    let values = headers
+        .get_all(header)
+        .into_iter()
+        .filter_map(|value| value.to_str().ok());
     let mut tags = values.flat_map(|value| value.split(',')).map(str::trim);
     tags.any(|named| named == "*" || named.strip_prefix("W/").unwrap_or(named) == etag)
 }
@@ -275,7 +347,9 @@ fn not_modified(etag: &str) -> Response {
 }
 
 fn prefers_ndjson(headers: &HeaderMap) -> bool {
-    let accepted = headers.get(header::ACCEPT).and_then(|accept| accept.to_str().ok());
+    let accepted = headers
+        .get(header::ACCEPT)
+        .and_then(|accept| accept.to_str().ok());
     accepted.unwrap_or_default().split(',').any(|range| {
         let kind = range.split(';').next().unwrap_or_default().trim();
         kind.eq_ignore_ascii_case("application/x-ndjson")
@@ -287,7 +361,9 @@ fn alike(document: &Document) -> Option<String> {
     let texts = document.iter().filter(|(key, _)| key.as_str().is_none());
     let mut texts = texts.map(|(key, _)| key_text(key));
     // Kinds other than strings have different texts among themselves: 1, true, {"$bytes": …}.
-    texts.find(|text| document.get(&**text).is_some()).map(std::borrow::Cow::into_owned)
+    texts
+        .find(|text| document.get(&**text).is_some())
+        .map(std::borrow::Cow::into_owned)
 }
 
 /// A map as text, in pieces.

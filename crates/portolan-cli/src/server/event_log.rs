@@ -32,7 +32,11 @@ pub(crate) struct EventLogs {
 impl EventLogs {
     /// No logs yet; `run` must differ each time the server starts.
     pub(crate) fn new(run: String) -> Self {
-        Self { run, logs: Mutex::default(), tasks: Mutex::default() }
+        Self {
+            run,
+            logs: Mutex::default(),
+            tasks: Mutex::default(),
+        }
     }
 
     /// What a client is told to resume after the batch of this number.
@@ -69,7 +73,11 @@ impl EventLogs {
 
     /// How many streams are open.
     pub(crate) fn streams(&self) -> usize {
-        self.logs.lock().values().map(|log| log.head.receiver_count()).sum()
+        self.logs
+            .lock()
+            .values()
+            .map(|log| log.head.receiver_count())
+            .sum()
     }
 
     /// Ends all logs.
@@ -127,8 +135,17 @@ impl EventLog {
         let (head, _) = watch::channel(number);
         let (ending, _) = watch::channel(false);
         let batches = VecDeque::new();
-        let kept = Kept { first: number + 1, batches, bytes: 0, last_read: Instant::now() };
-        Self { kept: Mutex::new(kept), head, ending }
+        let kept = Kept {
+            first: number + 1,
+            batches,
+            bytes: 0,
+            last_read: Instant::now(),
+        };
+        Self {
+            kept: Mutex::new(kept),
+            head,
+            ending,
+        }
     }
 
     /// Follows the number of the latest batch; closed when the log ends.
@@ -155,8 +172,17 @@ impl EventLog {
             // number that was made up would be: then nothing follows, until something does.
             return Next::Nothing;
         }
-        let batches: Vec<_> = kept.batches.range(skip..).take(most).map(|(b, _)| b.clone()).collect();
-        if batches.is_empty() { Next::Nothing } else { Next::Batches(batches) }
+        let batches: Vec<_> = kept
+            .batches
+            .range(skip..)
+            .take(most)
+            .map(|(b, _)| b.clone())
+            .collect();
+        if batches.is_empty() {
+            Next::Nothing
+        } else {
+            Next::Batches(batches)
+        }
     }
 
     fn push(&self, batch: Batch) {
@@ -226,7 +252,10 @@ fn value_weight(value: &Value) -> usize {
         Value::Str(text) => text.len(),
         Value::Bytes(bytes) => bytes.len(),
         Value::List(list) => list.iter().map(value_weight).sum(),
-        Value::Map(map) => map.iter().map(|(key, value)| 24 + key.len() + value_weight(value)).sum(),
+        Value::Map(map) => map
+            .iter()
+            .map(|(key, value)| 24 + key.len() + value_weight(value))
+            .sum(),
     };
     24 + content
 }

@@ -67,7 +67,9 @@ pub(crate) async fn events(
     let given = headers.get(LAST_EVENT_ID).and_then(|id| id.to_str().ok());
     let given = given.or(query.last_event_id.as_deref());
     let latest = map.read_numbered(|_, number| number);
-    let position = given.and_then(|id| app.logs.position_of(id)).filter(|number| *number <= latest);
+    let position = given
+        .and_then(|id| app.logs.position_of(id))
+        .filter(|number| *number <= latest);
     let subscriber = Subscriber {
         head: log.head(),
         rules: app.auth.changes(),
@@ -84,15 +86,23 @@ pub(crate) async fn events(
         caller,
         pattern,
     };
-    let opening = stream::iter([Ok::<_, std::convert::Infallible>(Bytes::from("retry: 1000\n\n"))]);
+    let opening = stream::iter([Ok::<_, std::convert::Infallible>(Bytes::from(
+        "retry: 1000\n\n",
+    ))]);
     let rest = stream::unfold(subscriber, |mut subscriber| async {
         let piece = subscriber.next().await?;
         Some((Ok(Bytes::from(piece)), subscriber))
     });
     let headers = [
-        (header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream")),
+        (
+            header::CONTENT_TYPE,
+            HeaderValue::from_static("text/event-stream"),
+        ),
         (header::CACHE_CONTROL, HeaderValue::from_static("no-store")),
-        (HeaderName::from_static("x-accel-buffering"), HeaderValue::from_static("no")),
+        (
+            HeaderName::from_static("x-accel-buffering"),
+            HeaderValue::from_static("no"),
+        ),
     ];
     let body = Body::from_stream(futures_util::StreamExt::chain(opening, rest));
     Ok((headers, body).into_response())
@@ -189,7 +199,9 @@ impl Subscriber {
 
     fn take_snapshot(&mut self) {
         let pattern = &self.pattern;
-        let (number, entries) = self.map.read_numbered(|document, number| (number, matching(document, pattern)));
+        let (number, entries) = self
+            .map
+            .read_numbered(|document, number| (number, matching(document, pattern)));
         self.position = Position::After(number);
         self.told = Some(number);
         let mut pieces = vec![String::new()];
@@ -206,10 +218,16 @@ impl Subscriber {
         let id = self.app.logs.event_id(number);
         // The id comes with the last piece: who has not got that one has got nothing.
         let event = |(index, piece): (usize, String)| {
-            let id = if index == last { format!("id: {id}\n") } else { String::new() };
+            let id = if index == last {
+                format!("id: {id}\n")
+            } else {
+                String::new()
+            };
             let first = index == 0;
             let last = index == last;
-            format!("event: snapshot\n{id}data: {{\"first\":{first},\"last\":{last},\"entries\":[{piece}]}}\n\n")
+            format!(
+                "event: snapshot\n{id}data: {{\"first\":{first},\"last\":{last},\"entries\":[{piece}]}}\n\n"
+            )
         };
         self.pending = pieces.into_iter().enumerate().map(event).rev().collect();
     }
@@ -219,13 +237,22 @@ impl Subscriber {
         for batch in batches {
             self.position = Position::After(batch.number);
             let matching = |change: &&Change| self.pattern.matches_path(&change.path);
-            let changes: Vec<_> = batch.changes.iter().filter(matching).map(JsonChange).collect();
+            let changes: Vec<_> = batch
+                .changes
+                .iter()
+                .filter(matching)
+                .map(JsonChange)
+                .collect();
             if changes.is_empty() {
                 continue;
             }
             self.told = Some(batch.number);
             let id = self.app.logs.event_id(batch.number);
-            let _ = write!(text, "event: change\nid: {id}\ndata: {{\"changes\":{}}}\n\n", to_json(&changes));
+            let _ = write!(
+                text,
+                "event: change\nid: {id}\ndata: {{\"changes\":{}}}\n\n",
+                to_json(&changes)
+            );
         }
         text
     }
@@ -242,7 +269,9 @@ fn to_json(content: &impl Serialize) -> String {
 }
 
 fn matching(document: &Document, pattern: &Pattern) -> Vec<SnapshotEntry> {
-    let entries = document.iter().filter(|(key, _)| pattern.matches_path(std::slice::from_ref(key)));
+    let entries = document
+        .iter()
+        .filter(|(key, _)| pattern.matches_path(std::slice::from_ref(key)));
     let entries = entries.filter_map(|(key, mut siblings)| {
         let winner = siblings.next()?;
         Some(SnapshotEntry {
@@ -282,7 +311,14 @@ struct JsonChange<'a>(&'a Change);
 
 impl Serialize for JsonChange<'_> {
     fn serialize<S: Serializer>(&self, out: S) -> Result<S::Ok, S::Error> {
-        let Change { path, old, new, siblings, by, timestamp } = self.0;
+        let Change {
+            path,
+            old,
+            new,
+            siblings,
+            by,
+            timestamp,
+        } = self.0;
         let mut map = out.serialize_map(None)?;
         map.serialize_entry("path", &path.iter().map(JsonKey).collect::<Vec<_>>())?;
         if let Some(old) = old {
@@ -304,11 +340,15 @@ fn serialize_siblings<M: SerializeMap>(map: &mut M, siblings: &[Value]) -> Resul
     if siblings.is_empty() {
         return Ok(());
     }
-    map.serialize_entry("siblings", &siblings.iter().map(JsonValue).collect::<Vec<_>>())
+    map.serialize_entry(
+        "siblings",
+        &siblings.iter().map(JsonValue).collect::<Vec<_>>(),
+    )
 }
 
 /// RFC 3339, in UTC.
 fn moment(timestamp: Timestamp) -> String {
     let millis = i64::try_from(timestamp.millis()).unwrap_or(i64::MAX);
-    jiff::Timestamp::from_millisecond(millis).map_or_else(|_| String::new(), |moment| moment.to_string())
+    jiff::Timestamp::from_millisecond(millis)
+        .map_or_else(|_| String::new(), |moment| moment.to_string())
 }

@@ -45,9 +45,15 @@ impl Listener {
         descriptors: u64,
     ) -> io::Result<Self> {
         let socket = TcpListener::bind(address).await?;
-        let slots = descriptors.saturating_sub(RESERVED_FILES).clamp(1, Semaphore::MAX_PERMITS as u64);
+        let slots = descriptors
+            .saturating_sub(RESERVED_FILES)
+            .clamp(1, Semaphore::MAX_PERMITS as u64);
         let slots = Arc::new(Semaphore::new(slots as usize));
-        Ok(Self { socket, tls: tls.map(|config| TlsAcceptor::from(Arc::new(config))), slots })
+        Ok(Self {
+            socket,
+            tls: tls.map(|config| TlsAcceptor::from(Arc::new(config))),
+            slots,
+        })
     }
 
     /// Where it listens; tells the port that was chosen for port 0.
@@ -91,7 +97,10 @@ impl Listener {
         }
         let all = async { while connections.join_next().await.is_some() {} };
         if tokio::time::timeout(GRACE, all).await.is_err() {
-            tracing::warn!(open = connections.len(), "cutting connections that do not end");
+            tracing::warn!(
+                open = connections.len(),
+                "cutting connections that do not end"
+            );
             connections.shutdown().await;
         }
     }

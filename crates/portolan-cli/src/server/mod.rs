@@ -41,9 +41,11 @@ use crate::tls;
 const HOUSEKEEPING: Duration = Duration::from_millis(500);
 
 /// Runs a server until it is told to stop.
-pub(crate) fn serve(arguments: Serve) -> Result<(), Failure> {
+pub(crate) fn serve(arguments: &Serve) -> Result<(), Failure> {
     start_log(arguments.log_format);
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build();
     let runtime = runtime.context("cannot start threads")?;
     runtime.block_on(run(arguments))
 }
@@ -51,7 +53,9 @@ pub(crate) fn serve(arguments: Serve) -> Result<(), Failure> {
 fn start_log(format: LogFormat) {
     let filter = tracing_subscriber::EnvFilter::try_from_default_env();
     let filter = filter.unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
-    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let log = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr);
     match format {
         LogFormat::Json => log.json().flatten_event(true).init(),
         LogFormat::Text => {
@@ -61,7 +65,7 @@ fn start_log(format: LogFormat) {
     }
 }
 
-async fn run(arguments: Serve) -> Result<(), Failure> {
+async fn run(arguments: &Serve) -> Result<(), Failure> {
     let auth = match &arguments.auth {
         Some(file) => Auth::from_file(file).map_err(|e| Failure::Usage(format!("{e:#}")))?,
         None => Auth::open(),
@@ -88,7 +92,7 @@ async fn run(arguments: Serve) -> Result<(), Failure> {
     let url = listener.url().context("cannot tell the address")?;
     let mut signals = Signals::new().context("cannot listen for signals")?;
 
-    let node = start_node(&arguments).await?;
+    let node = start_node(arguments).await?;
     let (stop, stopping) = watch::channel(false);
     let app = Arc::new(App {
         node: node.clone(),
@@ -101,7 +105,7 @@ async fn run(arguments: Serve) -> Result<(), Failure> {
         expiry: sync::Expiry::default(),
         stopping: stopping.clone(),
     });
-    announce(&arguments, &url, descriptors);
+    announce(arguments, &url, descriptors);
 
     let mut listening = tokio::spawn(listener.serve(router::router(app.clone()), stopping.clone()));
     let keeping = tokio::spawn(keep_house(app.clone(), stopping));
@@ -195,7 +199,13 @@ fn announce(arguments: &Serve, url: &str, descriptors: u64) {
     let mut out = std::io::stdout();
     let _ = writeln!(out, "portolan listens on {url} ({store})");
     let _ = out.flush();
-    tracing::info!(url, store, descriptors, version = env!("CARGO_PKG_VERSION"), "listening");
+    tracing::info!(
+        url,
+        store,
+        descriptors,
+        version = env!("CARGO_PKG_VERSION"),
+        "listening"
+    );
     if arguments.insecure && arguments.auth.is_none() {
         tracing::warn!("nobody is asked for a token: whoever reaches {url} can change every map");
     }
@@ -274,7 +284,10 @@ struct Signals {
 impl Signals {
     fn new() -> std::io::Result<Self> {
         let terminate = signal(SignalKind::terminate())?;
-        Ok(Self { terminate, interrupt: signal(SignalKind::interrupt())? })
+        Ok(Self {
+            terminate,
+            interrupt: signal(SignalKind::interrupt())?,
+        })
     }
 
     async fn stop(&mut self) -> &'static str {

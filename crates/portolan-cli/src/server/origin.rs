@@ -43,13 +43,21 @@ pub(crate) enum Passed {
 
 impl Origins {
     pub(crate) fn new(allowed: &[String], local: bool) -> Self {
-        let allowed = allowed.iter().map(|origin| origin.trim_end_matches('/').to_owned());
-        Self { allowed: allowed.collect(), local }
+        let allowed = allowed
+            .iter()
+            .map(|origin| origin.trim_end_matches('/').to_owned());
+        Self {
+            allowed: allowed.collect(),
+            local,
+        }
     }
 
     /// Lets a request pass, or says why not.
     pub(crate) fn check(&self, request: &Parts, auth: &Auth) -> Result<Passed, Problem> {
-        let host = request.headers.get(header::HOST).and_then(|host| host.to_str().ok());
+        let host = request
+            .headers
+            .get(header::HOST)
+            .and_then(|host| host.to_str().ok());
         let host = host.or_else(|| request.uri.authority().map(|authority| authority.as_str()));
         if self.local && !host.is_none_or(|host| self.is_own_name(host)) {
             let host = host.unwrap_or_default();
@@ -72,7 +80,9 @@ impl Origins {
                  or list it under `origins` in the auth file"
             )));
         }
-        let asks = request.headers.contains_key(header::ACCESS_CONTROL_REQUEST_METHOD);
+        let asks = request
+            .headers
+            .contains_key(header::ACCESS_CONTROL_REQUEST_METHOD);
         if request.method == Method::OPTIONS && asks {
             return Ok(Passed::Preflight(header.clone()));
         }
@@ -88,7 +98,9 @@ impl Origins {
         name.eq_ignore_ascii_case("localhost")
             || address.parse::<IpAddr>().is_ok()
             || self.allowed.iter().any(|origin| {
-                origin.split_once("://").is_some_and(|(_, authority)| authority == host)
+                origin
+                    .split_once("://")
+                    .is_some_and(|(_, authority)| authority == host)
             })
     }
 }
@@ -138,7 +150,10 @@ mod tests {
         let origins = Origins::new(&["https://app.example/".to_owned()], true);
         let here = "127.0.0.1:7117";
         assert_eq!(check(&origins, here, None), Some(Passed::Plain));
-        assert_eq!(check(&origins, here, Some("http://127.0.0.1:7117")), Some(Passed::Plain));
+        assert_eq!(
+            check(&origins, here, Some("http://127.0.0.1:7117")),
+            Some(Passed::Plain)
+        );
         let app = "https://app.example";
         let foreign = Passed::Foreign(HeaderValue::from_static(app));
         assert_eq!(check(&origins, here, Some(app)), Some(foreign));
@@ -157,6 +172,9 @@ mod tests {
             assert_eq!(check(&local, own, None), Some(Passed::Plain), "{own}");
         }
         let public = Origins::new(&[], false);
-        assert_eq!(check(&public, "portolan.internal:7117", None), Some(Passed::Plain));
+        assert_eq!(
+            check(&public, "portolan.internal:7117", None),
+            Some(Passed::Plain)
+        );
     }
 }

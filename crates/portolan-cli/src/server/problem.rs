@@ -17,12 +17,28 @@ pub(crate) struct Problem {
 }
 
 impl Problem {
-    fn new(status: StatusCode, kind: &'static str, title: &'static str, detail: impl Into<String>) -> Self {
-        Self { status, kind, title, detail: detail.into(), headers: Vec::new() }
+    fn new(
+        status: StatusCode,
+        kind: &'static str,
+        title: &'static str,
+        detail: impl Into<String>,
+    ) -> Self {
+        Self {
+            status,
+            kind,
+            title,
+            detail: detail.into(),
+            headers: Vec::new(),
+        }
     }
 
     pub(crate) fn bad_request(detail: impl Into<String>) -> Self {
-        Self::new(StatusCode::BAD_REQUEST, "bad-request", "The request cannot be read", detail)
+        Self::new(
+            StatusCode::BAD_REQUEST,
+            "bad-request",
+            "The request cannot be read",
+            detail,
+        )
     }
 
     pub(crate) fn unacceptable(detail: impl Into<String>) -> Self {
@@ -39,39 +55,71 @@ impl Problem {
     }
 
     pub(crate) fn forbidden(detail: impl Into<String>) -> Self {
-        Self::new(StatusCode::FORBIDDEN, "forbidden", "The token does not allow this", detail)
+        Self::new(
+            StatusCode::FORBIDDEN,
+            "forbidden",
+            "The token does not allow this",
+            detail,
+        )
     }
 
     pub(crate) fn origin(detail: impl Into<String>) -> Self {
-        Self::new(StatusCode::FORBIDDEN, "origin", "Web pages of this origin are not let in", detail)
+        Self::new(
+            StatusCode::FORBIDDEN,
+            "origin",
+            "Web pages of this origin are not let in",
+            detail,
+        )
     }
 
     pub(crate) fn no_map(map: &str) -> Self {
         let detail = format!("no map {map:?} here: a map exists as long as it has a key");
-        Self::new(StatusCode::NOT_FOUND, "no-map", "There is no such map", detail)
+        Self::new(
+            StatusCode::NOT_FOUND,
+            "no-map",
+            "There is no such map",
+            detail,
+        )
     }
 
     pub(crate) fn no_key(map: &str, key: &str) -> Self {
         let detail = format!("no key {key} in the map {map:?}");
-        Self::new(StatusCode::NOT_FOUND, "no-key", "There is no such key", detail)
+        Self::new(
+            StatusCode::NOT_FOUND,
+            "no-key",
+            "There is no such key",
+            detail,
+        )
     }
 
     pub(crate) fn no_route(path: &str) -> Self {
         let detail = format!("nothing at {path}: a `/` in a map or key is written %2F");
-        Self::new(StatusCode::NOT_FOUND, "no-route", "There is no such address", detail)
+        Self::new(
+            StatusCode::NOT_FOUND,
+            "no-route",
+            "There is no such address",
+            detail,
+        )
     }
 
     pub(crate) fn method(allow: &'static str) -> Self {
         let title = "The method does not fit the address";
         let detail = format!("the address takes {allow}");
         let mut problem = Self::new(StatusCode::METHOD_NOT_ALLOWED, "method", title, detail);
-        problem.headers.push((header::ALLOW, HeaderValue::from_static(allow)));
+        problem
+            .headers
+            .push((header::ALLOW, HeaderValue::from_static(allow)));
         problem
     }
 
     pub(crate) fn precondition(detail: impl Into<String>) -> Self {
         let title = "The key is not as the request expected";
-        Self::new(StatusCode::PRECONDITION_FAILED, "precondition", title, detail)
+        Self::new(
+            StatusCode::PRECONDITION_FAILED,
+            "precondition",
+            title,
+            detail,
+        )
     }
 
     pub(crate) fn keys_alike(text: &str) -> Self {
@@ -79,17 +127,32 @@ impl Problem {
             "two keys would both be written {text:?}: ask for NDJSON, which keeps keys typed \
              (Accept: application/x-ndjson)"
         );
-        Self::new(StatusCode::NOT_ACCEPTABLE, "keys-alike", "JSON cannot show these keys apart", detail)
+        Self::new(
+            StatusCode::NOT_ACCEPTABLE,
+            "keys-alike",
+            "JSON cannot show these keys apart",
+            detail,
+        )
     }
 
     pub(crate) fn media_type(detail: impl Into<String>) -> Self {
         let title = "The body has another media type than the address takes";
-        Self::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "media-type", title, detail)
+        Self::new(
+            StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            "media-type",
+            title,
+            detail,
+        )
     }
 
     pub(crate) fn too_large(limit: u64) -> Self {
         let detail = format!("the body has more than {limit} bytes: split it, or raise --max-body");
-        Self::new(StatusCode::PAYLOAD_TOO_LARGE, "too-large", "The body is too large", detail)
+        Self::new(
+            StatusCode::PAYLOAD_TOO_LARGE,
+            "too-large",
+            "The body is too large",
+            detail,
+        )
     }
 
     pub(crate) fn too_many_requests(seconds: u64) -> Self {
@@ -102,11 +165,12 @@ impl Problem {
 
     pub(crate) fn unavailable(detail: impl Into<String>) -> Self {
         let title = "The server cannot do this now";
-        Self::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", title, detail)
-    }
-
-    pub(crate) fn status(&self) -> StatusCode {
-        self.status
+        Self::new(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "unavailable",
+            title,
+            detail,
+        )
     }
 }
 

@@ -29,7 +29,11 @@ impl RateLimit {
             n => Duration::from_secs(1) / n,
         };
         let burst = Duration::from_secs_f64(BURST_SECONDS);
-        Self { interval, burst, empty_at: Mutex::default() }
+        Self {
+            interval,
+            burst,
+            empty_at: Mutex::default(),
+        }
     }
 
     /// Counts a request, or says how long to wait before the next.
@@ -42,7 +46,11 @@ impl RateLimit {
             buckets.retain(|_, empty_at| *empty_at > now);
         }
         let full = buckets.len() >= MAX_ADDRESSES && !buckets.contains_key(&address);
-        let address = if full { IpAddr::from([0, 0, 0, 0]) } else { address };
+        let address = if full {
+            IpAddr::from([0, 0, 0, 0])
+        } else {
+            address
+        };
         let empty_at = buckets.entry(address).or_insert(now);
         let next = (*empty_at).max(now) + self.interval;
         let over = (next - now).saturating_sub(self.burst);

@@ -25,7 +25,9 @@ const INSPECTOR_POLICY: HeaderValue = HeaderValue::from_static(
 /// All routes.
 pub(crate) fn router(app: Arc<App>) -> Router {
     let key = || {
-        let routes = get(entries::read_key).put(entries::write_key).delete(entries::remove_key);
+        let routes = get(entries::read_key)
+            .put(entries::write_key)
+            .delete(entries::remove_key);
         or_problem(routes, "GET, PUT, DELETE")
     };
     let only = |handler: MethodRouter<Arc<App>>| or_problem(handler, "GET");
@@ -38,6 +40,7 @@ pub(crate) fn router(app: Arc<App>) -> Router {
         .route("/v1/sync", only(any(sync::sync)))
         .route("/v1/maps", only(get(entries::list)))
         .route("/v1/maps/{map}", or_problem(get(entries::read_map).delete(entries::remove_map), "GET, DELETE"))
+        .route("/v1/maps/{map}/keys", only(get(entries::list_keys)))
         .route("/v1/maps/{map}/keys/{key}", key())
         // The empty string is a key too.
         .route("/v1/maps/{map}/keys/", key())
@@ -57,7 +60,10 @@ async fn inspector() -> Response {
     let headers = [
         (header::CONTENT_SECURITY_POLICY, INSPECTOR_POLICY),
         (header::CACHE_CONTROL, HeaderValue::from_static("no-cache")),
-        (header::REFERRER_POLICY, HeaderValue::from_static("no-referrer")),
+        (
+            header::REFERRER_POLICY,
+            HeaderValue::from_static("no-referrer"),
+        ),
     ];
     (headers, Html(INSPECTOR)).into_response()
 }
@@ -86,7 +92,9 @@ async fn guard(
         Err(problem) => problem.into_response(),
     };
     let nosniff = HeaderValue::from_static("nosniff");
-    response.headers_mut().insert(header::X_CONTENT_TYPE_OPTIONS, nosniff);
+    response
+        .headers_mut()
+        .insert(header::X_CONTENT_TYPE_OPTIONS, nosniff);
     let (status, took) = (response.status(), start.elapsed());
     let route = route.as_ref().map_or("none", MatchedPath::as_str);
     meter::request(method.as_str(), route, status.as_u16(), took);
@@ -104,9 +112,9 @@ fn admit(
     peer: std::net::SocketAddr,
     request: Request,
 ) -> Result<(Passed, Request), Problem> {
-    app.rate.count(peer.ip(), Instant::now()).map_err(|wait| {
-        Problem::too_many_requests(wait.as_secs() + 1)
-    })?;
+    app.rate
+        .count(peer.ip(), Instant::now())
+        .map_err(|wait| Problem::too_many_requests(wait.as_secs() + 1))?;
     let (parts, body) = request.into_parts();
     let passed = app.origins.check(&parts, &app.auth)?;
     Ok((passed, Request::from_parts(parts, body)))

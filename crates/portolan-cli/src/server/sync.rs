@@ -49,8 +49,14 @@ pub(crate) async fn sync(
         .max_frame_size(engine_limits::MAX_FRAME_BYTES);
     Ok(upgrade.on_upgrade(move |socket| async move {
         let _open = OpenConnection::count();
-        let authorizer = Arc::new(Authorizer { app: app.clone(), token });
-        let served = app.node.serve(Link(socket), address.to_string(), authorizer).await;
+        let authorizer = Arc::new(Authorizer {
+            app: app.clone(),
+            token,
+        });
+        let served = app
+            .node
+            .serve(Link(socket), address.to_string(), authorizer)
+            .await;
         match served {
             Ok(()) => tracing::debug!(peer = %address, "connection ended"),
             Err(error) => tracing::info!(peer = %address, %error, "connection dropped"),
@@ -75,12 +81,25 @@ impl Authorize for Authorizer {
         let given = credentials.map(std::str::from_utf8).transpose();
         let given = given.map_err(|_| "the token is not text".to_owned())?;
         let token = given.or(self.token.as_deref());
-        let caller = self.app.auth.caller(token).map_err(|error| error.to_string())?;
-        let expires = self.app.auth.check(&caller).map_err(|error| error.to_string())?;
+        let caller = self
+            .app
+            .auth
+            .caller(token)
+            .map_err(|error| error.to_string())?;
+        let expires = self
+            .app
+            .auth
+            .check(&caller)
+            .map_err(|error| error.to_string())?;
         let rights = caller.rights(map);
-        let granted = asked.and(Access { read: rights.read, write: rights.write });
+        let granted = asked.and(Access {
+            read: rights.read,
+            write: rights.write,
+        });
         if !granted.read && !granted.write {
-            return Err(format!("the token of {caller} does not allow the map {map:?}"));
+            return Err(format!(
+                "the token of {caller} does not allow the map {map:?}"
+            ));
         }
         if let Some(seconds) = expires {
             self.app.expiry.note(seconds);
@@ -98,13 +117,18 @@ pub(crate) struct Expiry {
 
 impl Default for Expiry {
     fn default() -> Self {
-        Self { next: AtomicU64::new(u64::MAX) }
+        Self {
+            next: AtomicU64::new(u64::MAX),
+        }
     }
 }
 
 impl Expiry {
     fn note(&self, seconds: u64) {
-        self.next.fetch_min(super::auth::now().saturating_add(seconds), Ordering::Relaxed);
+        self.next.fetch_min(
+            super::auth::now().saturating_add(seconds),
+            Ordering::Relaxed,
+        );
     }
 
     /// Whether one has expired since this was last asked; then all are to be asked for again.
@@ -148,19 +172,27 @@ impl Sink<Bytes> for Link {
     type Error = io::Error;
 
     fn poll_ready(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_ready(context).map_err(io::Error::other)
+        Pin::new(&mut self.0)
+            .poll_ready(context)
+            .map_err(io::Error::other)
     }
 
     fn start_send(mut self: Pin<&mut Self>, frame: Bytes) -> io::Result<()> {
         meter::frame("out", frame.len());
-        Pin::new(&mut self.0).start_send(Message::Binary(frame)).map_err(io::Error::other)
+        Pin::new(&mut self.0)
+            .start_send(Message::Binary(frame))
+            .map_err(io::Error::other)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_flush(context).map_err(io::Error::other)
+        Pin::new(&mut self.0)
+            .poll_flush(context)
+            .map_err(io::Error::other)
     }
 
     fn poll_close(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_close(context).map_err(io::Error::other)
+        Pin::new(&mut self.0)
+            .poll_close(context)
+            .map_err(io::Error::other)
     }
 }

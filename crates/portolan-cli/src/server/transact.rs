@@ -64,18 +64,31 @@ pub(crate) async fn transact(
 ) -> Result<Response, Problem> {
     caller.may(Need::Write, &name)?;
     let limit = app.bodies.largest;
-    let length = headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok());
-    if length.and_then(|text| text.parse().ok()).is_some_and(|length: u64| length > limit) {
+    let length = headers
+        .get(header::CONTENT_LENGTH)
+        .and_then(|value| value.to_str().ok());
+    if length
+        .and_then(|text| text.parse().ok())
+        .is_some_and(|length: u64| length > limit)
+    {
         return Err(Problem::too_large(limit));
     }
-    let media_type = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
-    let media_type = media_type.unwrap_or_default().split(';').next().unwrap_or_default().trim();
+    let media_type = headers
+        .get(header::CONTENT_TYPE)
+        .and_then(|value| value.to_str().ok());
+    let media_type = media_type
+        .unwrap_or_default()
+        .split(';')
+        .next()
+        .unwrap_or_default()
+        .trim();
     let operations = match media_type.to_ascii_lowercase().as_str() {
         "application/x-ndjson" => read_lines(&app, body, limit).await?,
         "application/json" => {
             let body = whole(&app, body, limit.min(MAX_JSON_BODY)).await?;
             let read = serde_json::from_slice::<Operations>(&body);
-            read.map_err(|error| Problem::bad_request(error.to_string()))?.operations
+            read.map_err(|error| Problem::bad_request(error.to_string()))?
+                .operations
         }
         _ => {
             let detail = "say Content-Type: application/json, or application/x-ndjson";
@@ -99,7 +112,11 @@ fn apply(map: &Map, operations: Vec<Operation>) -> Result<(usize, usize), Proble
     map.transact(|tx| {
         let (mut set, mut unset) = (0, 0);
         for operation in operations {
-            let Operation { op, key: ParsedKey(key), value } = operation;
+            let Operation {
+                op,
+                key: ParsedKey(key),
+                value,
+            } = operation;
             match (op, value) {
                 (Kind::Set, Some(value)) => {
                     put(tx, key, value.0)?;
@@ -163,7 +180,10 @@ fn read_line(line: &[u8], number: u64, operations: &mut Vec<Operation>) -> Resul
     let operation = serde_json::from_slice(line).map_err(|error| {
         // The reader counts lines within the line.
         let text = error.to_string();
-        let (what, column) = (text.split(" at line ").next().unwrap_or(&text), error.column());
+        let (what, column) = (
+            text.split(" at line ").next().unwrap_or(&text),
+            error.column(),
+        );
         Problem::bad_request(format!("line {number}, column {column}: {what}"))
     })?;
     operations.push(operation);
