@@ -18,6 +18,8 @@ pub(crate) struct Node {
     pub(crate) backup: Option<Disk>,
     /// Whether its disk is such a copy, and it does not know so far.
     pub(crate) restored: bool,
+    /// Whether it has learned so, and its new id is not stored yet.
+    pub(crate) renamed: bool,
     /// What its clock shows beyond the true time.
     pub(crate) skew: u64,
     /// Own operations that were there when it started.
@@ -39,6 +41,7 @@ impl Node {
             disk: durable.then(Disk::default),
             backup: None,
             restored: false,
+            renamed: false,
             skew,
             loaded: 0,
             shadow: Vec::new(),

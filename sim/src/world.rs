@@ -196,7 +196,9 @@ impl World {
             175..185 => drop(self.crash(at)),
             185..190 => {
                 let node = &mut self.nodes[at];
-                node.backup = node.disk.as_ref().map(Disk::synced);
+                if !node.restored {
+                    node.backup = node.disk.as_ref().map(Disk::synced);
+                }
             }
             190..193 => self.restore(at),
             193..205 => self.compact(at),
@@ -502,6 +504,10 @@ impl World {
                 && let Some(last) = disk.sync()
             {
                 replica.stored(last, self.now + node.skew);
+                // The new id and the state that goes with it are stored.
+                if node.renamed && replica.unstored() == 0 {
+                    (node.restored, node.renamed) = (false, false);
+                }
             }
         }
     }
@@ -575,7 +581,7 @@ impl World {
                 let shadow = std::mem::take(&mut node.shadow);
                 let old = Dot::new(old, loaded);
                 self.truth.rename(old, shadow, &others, replica.document());
-                (node.id, node.loaded, node.restored) = (id, 0, false);
+                (node.id, node.loaded, node.backup, node.renamed) = (id, 0, None, true);
                 self.settle(at);
             }
             Event::Diverged { .. } => panic!("equal versions, unequal digests"),
