@@ -105,7 +105,7 @@ In another terminal:
 A second server that shares every map with this one, and goes on alone when cut off:
 
   portolan serve --memory --listen 127.0.0.1:7118 --connect {websocket}
-  portolan --server http://127.0.0.1:7118 get fleet/config rate
+  portolan get fleet/config rate --server http://127.0.0.1:7118
 
 The inspector: {url}/
 Ctrl-C stops the server and removes its store.
