@@ -9,7 +9,7 @@ use smol_str::SmolStr;
 use crate::dots::{DotRange, DotSet};
 use crate::error::DecodeError;
 use crate::key::Key;
-use crate::limits::{MAX_KEY_BYTES, MAX_VALUE_BYTES, MAX_VALUE_DEPTH};
+use crate::limits::{MAX_VALUE_BYTES, MAX_VALUE_DEPTH};
 use crate::replica::ReplicaId;
 use crate::value::Value;
 
@@ -244,19 +244,6 @@ pub(crate) fn put_key(out: &mut Vec<u8>, key: &Key) {
     }
 }
 
-pub(crate) fn read_key(reader: &mut Reader<'_>) -> Result<Key, DecodeError> {
-    Ok(match reader.byte()? {
-        BOOL_FALSE => Key::Bool(false),
-        BOOL_TRUE => Key::Bool(true),
-        INT => Key::Int(reader.zigzag()?),
-        STR => Key::Str(SmolStr::new(
-            reader.text("the length of a key", MAX_KEY_BYTES)?,
-        )),
-        BYTES => Key::Bytes(reader.bytes("the length of a key", MAX_KEY_BYTES)?.into()),
-        _ => return Err(reader.malformed("an unknown kind of key")),
-    })
-}
-
 /// The byte that tells a value's kind; of null and the booleans it is all there is.
 pub(crate) fn value_tag(value: &Value) -> u8 {
     match value {
@@ -300,7 +287,8 @@ pub(crate) fn put_value(out: &mut Vec<u8>, value: &Value) {
     put_value_body(out, value);
 }
 
-pub(crate) fn read_value(reader: &mut Reader<'_>) -> Result<Value, DecodeError> {
+#[cfg(test)]
+fn read_value(reader: &mut Reader<'_>) -> Result<Value, DecodeError> {
     let tag = reader.byte()?;
     read_value_body(reader, tag, 0)
 }

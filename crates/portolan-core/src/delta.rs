@@ -1,44 +1,465 @@
-//! A piece of state with a piece of context.
+//! A piece of state with a piece of context, and its bytes.
+//!
+//! Format version 1, described in `docs/format.md`: the dots, then the live values in columns,
+//! sorted by key, so that neighbours are alike and what they share is not written again.
+
+use smol_str::SmolStr;
 
 use crate::clock::Timestamp;
+use crate::codec::{
+    Reader, check_checksum, put_checksum, put_dots, put_value_body, put_varint, put_zigzag,
+    read_dots, read_value_body, value_tag,
+};
 use crate::dots::DotSet;
 use crate::error::DecodeError;
+use crate::key::Key;
+use crate::limits::{MAX_KEY_BYTES, MAX_VALUE_BYTES};
+use crate::replica::{Dot, ReplicaId};
+use crate::value::Value;
+
+const FORMAT_VERSION: u8 = 1;
 
 /// What a replica needs to catch up: a piece of state with a piece of causal context.
 ///
 /// It names every operation it stands for, gives the values of those that are live, and names
 /// the dots that they removed. Applying it twice, late or out of order does no harm.
 #[derive(Clone, Debug, PartialEq, Default)]
-pub struct Delta {}
+pub struct Delta {
+    pub(crate) applied: DotSet,
+    /// Removed by `applied`, or more, and not itself in `applied`.
+    pub(crate) dead: DotSet,
+    /// Sorted by key, siblings in their order.
+    pub(crate) entries: Vec<DeltaEntry>,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct DeltaEntry {
+    pub(crate) key: Key,
+    pub(crate) value: Value,
+    pub(crate) dot: Dot,
+    pub(crate) timestamp: Timestamp,
+}
 
 impl Delta {
     /// The operations that it stands for; once applied, a replica's version covers them.
     pub fn applied(&self) -> &DotSet {
-        todo!()
+        &self.applied
     }
 
     /// Whether it says nothing.
     pub fn is_empty(&self) -> bool {
-        todo!()
+        self.applied.is_empty() && self.dead.is_empty()
     }
 
     /// How many live values it carries.
     pub fn len(&self) -> usize {
-        todo!()
+        self.entries.len()
     }
 
     /// The latest timestamp in it.
     pub fn latest(&self) -> Timestamp {
-        todo!()
+        self.entries
+            .iter()
+            .map(|entry| entry.timestamp)
+            .max()
+            .unwrap_or_default()
     }
 
     /// Its bytes, with a format version and a checksum; equal deltas have equal bytes.
+    ///
+    /// Linear in the number of values and of dot ranges.
     pub fn encode(&self) -> Vec<u8> {
-        todo!()
+        let entries = self.entries.iter().map(|entry| EntryRef {
+            key: &entry.key,
+            value: &entry.value,
+            dot: entry.dot,
+            timestamp: entry.timestamp,
+        });
+        encode(&self.applied, &self.dead, entries)
     }
 
-    /// Reads what [`encode`](Self::encode) wrote.
-    pub fn decode(_bytes: &[u8]) -> Result<Self, DecodeError> {
-        todo!()
+    /// Reads what [`encode`](Self::encode) wrote. Whatever they claim, it takes no more than
+    /// some fifty bytes of memory for each byte of theirs.
+    pub fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
+        let body = check_checksum(bytes)?;
+        let mut reader = Reader::new(body);
+        match reader.byte()? {
+            FORMAT_VERSION => {}
+            newer => return Err(DecodeError::UnknownVersion(newer)),
+        }
+        let applied = read_dots(&mut reader)?;
+        let dead = read_dots(&mut reader)?;
+        if applied.intersects(&dead) {
+            return Err(reader.malformed("a dot both applied and removed from outside"));
+        }
+        if reader.varint()? != 0 {
+            return Err(reader.malformed("a container of an unknown kind"));
+        }
+        let entries = read_entries(&mut reader, &applied)?;
+        reader.finish()?;
+        Ok(Self {
+            applied,
+            dead,
+            entries,
+        })
     }
+}
+
+/// A live value on its way into bytes.
+pub(crate) struct EntryRef<'a> {
+    pub(crate) key: &'a Key,
+    pub(crate) value: &'a Value,
+    pub(crate) dot: Dot,
+    pub(crate) timestamp: Timestamp,
+}
+
+/// Runs of equal items: each item once, behind the length of its run.
+struct Runs<T> {
+    bytes: Vec<u8>,
+    last: Option<T>,
+    length: u64,
+    put: fn(&mut Vec<u8>, T),
+}
+
+impl<T: Copy + PartialEq> Runs<T> {
+    fn new(put: fn(&mut Vec<u8>, T)) -> Self {
+        Self {
+            bytes: Vec::new(),
+            last: None,
+            length: 0,
+            put,
+        }
+    }
+
+    #[inline]
+    fn push(&mut self, item: T) {
+        if self.last == Some(item) {
+            self.length += 1;
+            return;
+        }
+        self.close();
+        self.last = Some(item);
+        self.length = 1;
+    }
+
+    fn close(&mut self) {
+        if let Some(item) = self.last.take() {
+            put_varint(&mut self.bytes, self.length);
+            (self.put)(&mut self.bytes, item);
+        }
+    }
+
+    fn finish(mut self) -> Vec<u8> {
+        self.close();
+        self.bytes
+    }
+}
+
+/// The bytes of a delta whose entries come sorted.
+pub(crate) fn encode<'a>(
+    applied: &DotSet,
+    dead: &DotSet,
+    entries: impl ExactSizeIterator<Item = EntryRef<'a>>,
+) -> Vec<u8> {
+    let count = entries.len();
+    let mut out = Vec::with_capacity(64 + count * 10);
+    out.push(FORMAT_VERSION);
+    put_dots(&mut out, applied);
+    put_dots(&mut out, dead);
+    put_varint(&mut out, 0); // containers beside the root
+    put_varint(&mut out, count as u64);
+
+    let replicas = replicas_of(applied);
+    let mut tags = Runs::new(|out, tag: u8| out.push(tag));
+    let mut writers = Runs::new(|out, number: u64| put_varint(out, number));
+    let (mut values, mut seqs) = (Vec::with_capacity(count * 3), Vec::with_capacity(count * 3));
+    let mut times = Vec::with_capacity(count);
+    let mut key_before: Option<&Key> = None;
+    let (mut writer, mut seq_before) = (None, 0);
+    for entry in entries {
+        put_front_coded(&mut out, key_before, entry.key);
+        key_before = Some(entry.key);
+        tags.push(value_tag(entry.value));
+        put_value_body(&mut values, entry.value);
+        let number = match writer {
+            Some((replica, number)) if replica == entry.dot.replica => number,
+            // proof: the dot of an entry is always among the applied ones.
+            _ => replicas.partition_point(|(replica, _)| *replica < entry.dot.replica),
+        };
+        if writer.is_none() {
+            seq_before = replicas.get(number).map_or(0, |(_, first)| *first);
+        }
+        writer = Some((entry.dot.replica, number));
+        writers.push(number as u64);
+        put_zigzag(&mut seqs, entry.dot.seq.wrapping_sub(seq_before) as i64);
+        seq_before = entry.dot.seq;
+        times.push(entry.timestamp.bits());
+    }
+    out.append(&mut tags.finish());
+    out.append(&mut values);
+    out.append(&mut writers.finish());
+    out.append(&mut seqs);
+    put_times(&mut out, &times);
+    put_checksum(&mut out);
+    out
+}
+
+/// The replicas of a dot set in order, each with its first number.
+fn replicas_of(dots: &DotSet) -> Vec<(ReplicaId, u64)> {
+    let groups = dots.ranges().chunk_by(|a, b| a.replica == b.replica);
+    groups
+        .map(|group| (group[0].replica, group[0].first))
+        .collect()
+}
+
+const PLAIN: u8 = 0;
+const IN_RUNS: u8 = 1;
+
+/// Timestamps as differences: in runs where most repeat, singly where they do not.
+fn put_times(out: &mut Vec<u8>, times: &[u64]) {
+    let changes = times.windows(2).filter(|pair| pair[0] != pair[1]).count();
+    let in_runs = changes * 2 < times.len();
+    let mut before = 0u64;
+    if in_runs {
+        out.push(IN_RUNS);
+        for run in times.chunk_by(|a, b| a == b) {
+            put_varint(out, run.len() as u64);
+            put_zigzag(out, run[0].wrapping_sub(before) as i64);
+            before = run[0];
+        }
+    } else {
+        out.push(PLAIN);
+        for time in times {
+            put_zigzag(out, time.wrapping_sub(before) as i64);
+            before = *time;
+        }
+    }
+}
+
+fn read_times(reader: &mut Reader<'_>, entries: &mut [DeltaEntry]) -> Result<(), DecodeError> {
+    let mut before = 0u64;
+    match reader.byte()? {
+        PLAIN => {
+            for entry in entries {
+                before = before.wrapping_add(reader.zigzag()? as u64);
+                entry.timestamp = Timestamp::from_bits(before);
+            }
+        }
+        IN_RUNS => {
+            let mut rest = entries;
+            while !rest.is_empty() {
+                let length = read_run(reader, rest.len())?;
+                before = before.wrapping_add(reader.zigzag()? as u64);
+                let (run, after) = rest.split_at_mut(length);
+                for entry in run {
+                    entry.timestamp = Timestamp::from_bits(before);
+                }
+                rest = after;
+            }
+        }
+        _ => return Err(reader.malformed("an unknown form of timestamps")),
+    }
+    Ok(())
+}
+
+fn read_run(reader: &mut Reader<'_>, most: usize) -> Result<usize, DecodeError> {
+    match reader.bounded("the length of a run", most as u64)? {
+        0 => Err(reader.malformed("an empty run")),
+        length => Ok(length),
+    }
+}
+
+/// The kind of a key in the front-coded column; ascending as kinds sort.
+const KEY_FALSE: u8 = 1;
+const KEY_TRUE: u8 = 2;
+const KEY_INT: u8 = 3;
+const KEY_STR: u8 = 5;
+const KEY_BYTES: u8 = 6;
+
+/// Runs `f` on the bytes that stand for a key: its kind, then its content; they sort as keys do.
+#[inline]
+fn with_sort_bytes<R>(key: &Key, f: impl FnOnce(u8, &[u8]) -> R) -> R {
+    match key {
+        Key::Bool(false) => f(KEY_FALSE, &[]),
+        Key::Bool(true) => f(KEY_TRUE, &[]),
+        Key::Int(i) => f(KEY_INT, &(*i as u64 ^ (1 << 63)).to_be_bytes()),
+        Key::Str(s) => f(KEY_STR, s.as_bytes()),
+        Key::Bytes(b) => f(KEY_BYTES, b),
+    }
+}
+
+/// Lengths up to 14 share a byte; 15 says that the length follows.
+const LONG: usize = 15;
+
+/// Appends what a key has beyond the beginning it shares with the one before: a byte with both
+/// lengths, or 15 and the length, then the bytes. The kind of the key counts as its first byte.
+#[inline]
+fn put_front_coded(out: &mut Vec<u8>, before: Option<&Key>, key: &Key) {
+    with_sort_bytes(key, |kind, text| {
+        let shared = before.map_or(0, |before| {
+            with_sort_bytes(before, |kind_before, text_before| {
+                if kind == kind_before {
+                    1 + common_prefix(text_before, text)
+                } else {
+                    0
+                }
+            })
+        });
+        let own = 1 + text.len() - shared;
+        out.push((shared.min(LONG) << 4 | own.min(LONG)) as u8);
+        for length in [shared, own] {
+            if length >= LONG {
+                put_varint(out, (length - LONG) as u64);
+            }
+        }
+        if shared == 0 {
+            out.push(kind);
+            out.extend_from_slice(text);
+        } else {
+            out.extend_from_slice(&text[shared - 1..]);
+        }
+    });
+}
+
+fn common_prefix(a: &[u8], b: &[u8]) -> usize {
+    a.iter().zip(b).take_while(|(a, b)| a == b).count()
+}
+
+/// Reads keys that were front-coded, one after the other.
+struct Keys {
+    current: Vec<u8>,
+}
+
+impl Keys {
+    #[inline]
+    fn next(&mut self, reader: &mut Reader<'_>) -> Result<Key, DecodeError> {
+        let lengths = usize::from(reader.byte()?);
+        let mut parts = [lengths >> 4, lengths & 15];
+        for part in &mut parts {
+            if *part == LONG {
+                *part += reader.bounded("the length of a key", MAX_KEY_BYTES as u64)?;
+            }
+        }
+        let [shared, own] = parts;
+        if shared > self.current.len() {
+            return Err(reader.malformed("a key that shares more than there is"));
+        }
+        if shared + own > MAX_KEY_BYTES + 1 {
+            let (found, limit) = ((shared + own - 1) as u64, MAX_KEY_BYTES as u64);
+            return Err(DecodeError::Limit {
+                what: "the length of a key",
+                found,
+                limit,
+            });
+        }
+        let own = reader.take(own)?;
+        // Strictly behind the key before, or (nothing of its own, all shared) the same.
+        let behind = match (self.current.get(shared), own.first()) {
+            (_, None) => shared == self.current.len(),
+            (None, Some(_)) => true,
+            (Some(before), Some(now)) => before < now,
+        };
+        if !behind {
+            return Err(reader.malformed("keys out of order"));
+        }
+        self.current.truncate(shared);
+        self.current.extend_from_slice(own);
+        let Some((kind, text)) = self.current.split_first() else {
+            return Err(reader.malformed("a key without a kind"));
+        };
+        match (*kind, text) {
+            (KEY_FALSE, []) => Ok(Key::Bool(false)),
+            (KEY_TRUE, []) => Ok(Key::Bool(true)),
+            (KEY_INT, text) => match <[u8; 8]>::try_from(text) {
+                Ok(bytes) => Ok(Key::Int((u64::from_be_bytes(bytes) ^ (1 << 63)) as i64)),
+                Err(_) => Err(reader.malformed("an integer key that has not eight bytes")),
+            },
+            (KEY_STR, text) => match std::str::from_utf8(text) {
+                Ok(text) => Ok(Key::Str(SmolStr::new(text))),
+                Err(_) => Err(reader.malformed("text that is not UTF-8")),
+            },
+            (KEY_BYTES, text) => Ok(Key::Bytes(text.into())),
+            _ => Err(reader.malformed("an unknown kind of key")),
+        }
+    }
+}
+
+fn read_entries(reader: &mut Reader<'_>, applied: &DotSet) -> Result<Vec<DeltaEntry>, DecodeError> {
+    let count = reader.count("the number of values")?;
+    let replicas = replicas_of(applied);
+    // An entry takes two bytes at the least, and many times that in memory: grow as they come.
+    let mut entries = Vec::with_capacity(count.min(4096));
+    let mut keys = Keys {
+        current: Vec::new(),
+    };
+    for _ in 0..count {
+        let key = keys.next(reader)?;
+        let dot = Dot::new(ReplicaId::new(0), 0);
+        entries.push(DeltaEntry {
+            key,
+            value: Value::Null,
+            dot,
+            timestamp: Timestamp::default(),
+        });
+    }
+    let mut tags = Vec::new();
+    let mut left = count;
+    while left > 0 {
+        let length = read_run(reader, left)?;
+        tags.push((length, reader.byte()?));
+        left -= length;
+    }
+    let mut rest = entries.as_mut_slice();
+    for (length, tag) in tags {
+        let (run, after) = rest.split_at_mut(length);
+        for entry in run {
+            let before = reader.remaining();
+            entry.value = read_value_body(reader, tag, 0)?;
+            let (found, limit) = ((before - reader.remaining()) as u64, MAX_VALUE_BYTES as u64);
+            if found > limit {
+                return Err(DecodeError::Limit {
+                    what: "the size of a value",
+                    found,
+                    limit,
+                });
+            }
+        }
+        rest = after;
+    }
+    let mut rest = entries.as_mut_slice();
+    while !rest.is_empty() {
+        let length = read_run(reader, rest.len())?;
+        let number = reader.varint()? as usize;
+        let (replica, _) = *replicas.get(number).ok_or_else(|| {
+            reader.malformed("a value of a replica that is not among the applied ones")
+        })?;
+        let (run, after) = rest.split_at_mut(length);
+        for entry in run {
+            entry.dot.replica = replica;
+        }
+        rest = after;
+    }
+    let first = entries.first().map(|entry| entry.dot.replica);
+    let mut seq = replicas
+        .iter()
+        .find(|(id, _)| Some(*id) == first)
+        .map_or(0, |(_, seq)| *seq);
+    for entry in &mut entries {
+        seq = seq.wrapping_add(reader.zigzag()? as u64);
+        entry.dot.seq = seq;
+        if !applied.contains(entry.dot) {
+            return Err(reader.malformed("a value whose operation is not among the applied ones"));
+        }
+    }
+    read_times(reader, &mut entries)?;
+    let ascending = entries.is_sorted_by(|a, b| a.key != b.key || precedes(a, b));
+    if !ascending {
+        return Err(reader.malformed("siblings out of order"));
+    }
+    Ok(entries)
+}
+
+/// Whether `a` stands before `b` among siblings.
+fn precedes(a: &DeltaEntry, b: &DeltaEntry) -> bool {
+    (a.timestamp, a.dot.replica, a.dot.seq) > (b.timestamp, b.dot.replica, b.dot.seq)
 }

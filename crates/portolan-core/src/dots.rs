@@ -127,6 +127,7 @@ impl DotSet {
     }
 
     /// The dots in either.
+    #[must_use]
     pub fn union(&self, other: &DotSet) -> DotSet {
         let (mut a, mut b) = (
             self.ranges.iter().peekable(),
@@ -145,6 +146,7 @@ impl DotSet {
     }
 
     /// The dots in `self` that are not in `other`.
+    #[must_use]
     pub fn difference(&self, other: &DotSet) -> DotSet {
         let mut out = DotSet::new();
         let mut skip = other.ranges.iter().peekable();
@@ -181,6 +183,7 @@ impl DotSet {
     }
 
     /// The dots in both.
+    #[must_use]
     pub fn intersection(&self, other: &DotSet) -> DotSet {
         let (mut a, mut b) = (
             self.ranges.iter().peekable(),

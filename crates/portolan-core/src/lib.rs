@@ -1,7 +1,43 @@
 //! The engine of Portolan: a map that many replicas hold at once and change at the same time.
 //!
-//! draft
+//! # What it does
+//! - Holds a [`Document`]: keys, each with the concurrent values ([`Siblings`]) that no write has
+//!   replaced. Reads and writes are local and take constant time.
+//! - Gives a [`Delta`] for what another replica lacks, in time proportional to the difference,
+//!   and joins deltas in any order, however often: replicas that have applied the same
+//!   operations hold the same state, to the byte.
+//! - Tells exactly what changed ([`Batch`]), runs several operations as one ([`Transaction`]),
+//!   and refuses bytes that no correct replica would write ([`DecodeError`]).
+//! - Synchronises replicas over any transport by a machine without I/O ([`sync`]).
+//!
+//! # What it does not do
+//! - No I/O, no threads, no clock, no randomness: time and ids are passed in. The same calls give
+//!   the same bytes on every machine, wasm32 included.
+//! - No tombstones: what is overwritten or removed leaves its dot in the version and nothing else.
+//! - No arbitration: a value is dropped only by an operation that saw it.
+//!
+//! ```
+//! use portolan_core::{Delta, Document, ReplicaId, Version};
+//!
+//! let now = 1_767_225_600_000; // milliseconds since the Unix epoch
+//! let mut ada = Document::new(ReplicaId::new(1));
+//! ada.transact(now, |tx| {
+//!     tx.set("lamp", "on")?;
+//!     tx.set("level", 7)
+//! })?;
+//! let bytes = ada.delta_since(&Version::new()).encode();
+//!
+//! let mut ben = Document::new(ReplicaId::new(2));
+//! ben.apply(&Delta::decode(&bytes)?);
+//! assert_eq!(ben.encode(), ada.encode());
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! The method follows Almeida, Shoker and Baquero, *Delta state replicated data types* (JPDC
+//! 2018): state is key → {dot → value} with a causal context, a delta a piece of both.
+
 pub mod limits;
+pub mod sync;
 
 mod change;
 mod clock;
@@ -10,17 +46,26 @@ mod delta;
 mod document;
 mod dots;
 mod error;
+mod join;
+mod journal;
 mod key;
+mod live;
+mod log;
+mod order;
 mod replica;
+mod replicas;
+mod slab;
+mod transaction;
 mod value;
 
 pub use change::{Batch, Change, Origin};
 pub use clock::{Clock, Timestamp};
 pub use delta::Delta;
-pub use document::{Document, Entries, Sibling, Siblings, Transaction};
+pub use document::{Document, Entries, Sibling, Siblings};
 pub use dots::{DotRange, DotSet, Version};
 pub use error::{DecodeError, Error};
 pub use key::{Key, KeyRef};
 pub use replica::{Dot, ReplicaId};
 pub use smol_str::SmolStr;
+pub use transaction::Transaction;
 pub use value::Value;

@@ -1,0 +1,180 @@
+//! The keys in order, built when somebody first asks.
+//!
+//! Blocks of slots, one slot a key. New keys wait in a list until the next reading, so that a
+//! document which is only written and looked up pays next to nothing for its order.
+
+use crate::key::KeyRef;
+use crate::slab::{Slab, Slot};
+
+/// Slots in a block at the most; a fresh block is half full.
+const BLOCK: usize = 512;
+
+/// Where a key sorts: its container, then the key.
+pub(crate) type Position<'a> = (u32, KeyRef<'a>);
+
+#[derive(Debug, Default)]
+pub(crate) struct Order {
+    /// `None` until somebody asks for an order.
+    blocks: Option<Vec<Vec<Slot>>>,
+    /// New keys that have no place in the blocks so far.
+    waiting: Vec<Slot>,
+}
+
+fn position(slab: &Slab, slot: Slot) -> Position<'_> {
+    let entry = &slab[slot];
+    (entry.container, entry.key.borrowed())
+}
+
+/// Sorts slots by key. Where all keys are text, the eight bytes behind their common prefix settle
+/// nearly every comparison without reading keys.
+pub(crate) fn sort(slab: &Slab, mut slots: Vec<Slot>) -> Vec<Slot> {
+    let Some(shared) = shared_prefix(slab, &slots) else {
+        slots.sort_unstable_by(|a, b| position(slab, *a).cmp(&position(slab, *b)));
+        return slots;
+    };
+    let word_of = |slot: Slot| {
+        let text = &slab[slot].key.as_str().unwrap_or_default().as_bytes()[shared..];
+        let mut word = [0; 8];
+        let len = text.len().min(8);
+        word[..len].copy_from_slice(&text[..len]);
+        u64::from_be_bytes(word)
+    };
+    let mut keyed: Vec<(u64, Slot)> = slots
+        .into_iter()
+        .map(|slot| (word_of(slot), slot))
+        .collect();
+    keyed.sort_unstable_by(|(a, x), (b, y)| {
+        a.cmp(b)
+            .then_with(|| position(slab, *x).cmp(&position(slab, *y)))
+    });
+    keyed.into_iter().map(|(_, slot)| slot).collect()
+}
+
+/// How many bytes all keys begin with, where all are text in one container.
+fn shared_prefix(slab: &Slab, slots: &[Slot]) -> Option<usize> {
+    let first = &slab[*slots.first()?];
+    let text = first.key.as_str()?.as_bytes();
+    slots.iter().try_fold(text.len(), |shared, slot| {
+        let entry = &slab[*slot];
+        let other = entry
+            .key
+            .as_str()
+            .filter(|_| entry.container == first.container)?
+            .as_bytes();
+        let same = text
+            .iter()
+            .zip(other)
+            .take(shared)
+            .take_while(|(a, b)| a == b)
+            .count();
+        Some(same)
+    })
+}
+
+impl Order {
+    /// A key is new.
+    pub(crate) fn insert(&mut self, slot: Slot) {
+        if self.blocks.is_some() {
+            self.waiting.push(slot);
+        }
+    }
+
+    /// A key is about to go; its entry still stands.
+    pub(crate) fn remove(&mut self, slab: &Slab, slot: Slot) {
+        if self.blocks.is_none() {
+            return;
+        }
+        if self.waiting.last() == Some(&slot) {
+            self.waiting.pop();
+            return;
+        }
+        self.settle(slab);
+        let (block, at) = self.find(slab, slot);
+        if let Some(blocks) = &mut self.blocks {
+            blocks[block].remove(at);
+            if blocks[block].is_empty() {
+                blocks.remove(block);
+            }
+        }
+    }
+
+    /// A key has another slot now; both entries still stand.
+    pub(crate) fn replace(&mut self, slab: &Slab, old: Slot, new: Slot) {
+        if self.blocks.is_none() {
+            return;
+        }
+        self.settle(slab);
+        let (block, at) = self.find(slab, old);
+        if let Some(blocks) = &mut self.blocks {
+            blocks[block][at] = new;
+        }
+    }
+
+    pub(crate) fn is_built(&self) -> bool {
+        self.blocks.is_some()
+    }
+
+    /// Builds the order of all `slots`.
+    pub(crate) fn build(&mut self, slab: &Slab, slots: Vec<Slot>) {
+        let sorted = sort(slab, slots);
+        self.blocks = Some(sorted.chunks(BLOCK / 2).map(<[Slot]>::to_vec).collect());
+        self.waiting.clear();
+    }
+
+    /// Gives waiting keys their places.
+    pub(crate) fn settle(&mut self, slab: &Slab) {
+        let Some(blocks) = &mut self.blocks else {
+            return;
+        };
+        let waiting = std::mem::take(&mut self.waiting);
+        let held = blocks.len() * (BLOCK / 2);
+        if waiting.len() > held / 8 + 64 {
+            let all = blocks.iter().flatten().copied().chain(waiting).collect();
+            self.build(slab, all);
+            return;
+        }
+        for slot in waiting {
+            let place = position(slab, slot);
+            let block = blocks.partition_point(|block| position(slab, block[0]) < place);
+            let block = block.saturating_sub(1);
+            if blocks.is_empty() {
+                blocks.push(Vec::new());
+            }
+            let target = &mut blocks[block];
+            let at = target.partition_point(|slot| position(slab, *slot) < place);
+            target.insert(at, slot);
+            if target.len() > BLOCK {
+                let upper = target.split_off(BLOCK / 2);
+                blocks.insert(block + 1, upper);
+            }
+        }
+    }
+
+    fn find(&self, slab: &Slab, slot: Slot) -> (usize, usize) {
+        let blocks = self.blocks.as_deref().unwrap_or_default();
+        let place = position(slab, slot);
+        let block = blocks.partition_point(|block| position(slab, block[0]) <= place) - 1;
+        (
+            block,
+            blocks[block].partition_point(|slot| position(slab, *slot) < place),
+        )
+    }
+
+    /// Up to `most` slots from the first position at which `before` is false, into `out`.
+    pub(crate) fn fetch(
+        &self,
+        slab: &Slab,
+        before: impl Fn(Position<'_>) -> bool,
+        most: usize,
+        out: &mut Vec<Slot>,
+    ) {
+        let blocks = self.blocks.as_deref().unwrap_or_default();
+        let first = blocks.partition_point(|block| before(position(slab, block[0])));
+        let first = first.saturating_sub(1);
+        let Some(block) = blocks.get(first) else {
+            return;
+        };
+        let skip = block.partition_point(|slot| before(position(slab, *slot)));
+        out.extend(blocks[first..].iter().flatten().skip(skip).take(most));
+    }
+}

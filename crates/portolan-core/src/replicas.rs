@@ -1,0 +1,140 @@
+//! What is known of each replica's operations.
+
+use std::collections::BTreeMap;
+
+use crate::dots::{DotRange, DotSet, Version};
+use crate::live::LiveDots;
+use crate::replica::ReplicaId;
+
+/// One replica's operations, as far as they are known here.
+#[derive(Debug)]
+pub(crate) struct Known {
+    pub(crate) id: ReplicaId,
+    /// Those applied.
+    pub(crate) applied: DotSet,
+    /// Those that are dead though their own operation has not been applied.
+    pub(crate) early: DotSet,
+    /// Where the live ones stand.
+    pub(crate) live: LiveDots,
+}
+
+/// All replicas ever heard of, each with a small number in place of its id.
+#[derive(Debug, Default)]
+pub(crate) struct Replicas {
+    known: Vec<Known>,
+    numbers: BTreeMap<ReplicaId, u32>,
+}
+
+impl Replicas {
+    /// The number of a replica, known or new.
+    pub(crate) fn intern(&mut self, id: ReplicaId) -> u32 {
+        let next = self.known.len() as u32;
+        let number = *self.numbers.entry(id).or_insert(next);
+        if number == next {
+            let (applied, early, live) = Default::default();
+            self.known.push(Known {
+                id,
+                applied,
+                early,
+                live,
+            });
+        }
+        number
+    }
+
+    pub(crate) fn number(&self, id: ReplicaId) -> Option<u32> {
+        self.numbers.get(&id).copied()
+    }
+
+    #[inline]
+    pub(crate) fn get(&self, number: u32) -> &Known {
+        &self.known[number as usize]
+    }
+
+    #[inline]
+    pub(crate) fn get_mut(&mut self, number: u32) -> &mut Known {
+        &mut self.known[number as usize]
+    }
+
+    pub(crate) fn by_id(&self, id: ReplicaId) -> Option<&Known> {
+        self.number(id).map(|number| self.get(number))
+    }
+
+    fn in_order(&self) -> impl Iterator<Item = &Known> {
+        self.numbers.values().map(|number| self.get(*number))
+    }
+
+    /// All operations applied.
+    pub(crate) fn applied(&self) -> Version {
+        collect(self.in_order().map(|known| &known.applied))
+    }
+
+    /// All operations dead before they were applied.
+    pub(crate) fn early(&self) -> DotSet {
+        collect(self.in_order().map(|known| &known.early))
+    }
+
+    /// Whether every dot of `version` is applied.
+    pub(crate) fn covers(&self, version: &Version) -> bool {
+        groups(version).all(|(id, dots)| self.by_id(id).is_some_and(|k| k.applied.covers(&dots)))
+    }
+
+    /// The dots of `set` that are (`applied`) or are not applied.
+    pub(crate) fn split(&self, set: &DotSet, applied: bool) -> DotSet {
+        let mut out = DotSet::new();
+        for (id, dots) in groups(set) {
+            let part = match self.by_id(id) {
+                Some(known) if applied => dots.intersection(&known.applied),
+                Some(known) => dots.difference(&known.applied),
+                None if applied => continue,
+                None => dots,
+            };
+            part.ranges().iter().for_each(|range| out.push(*range));
+        }
+        out
+    }
+
+    /// All applied operations that are not in `version`.
+    pub(crate) fn applied_beyond(&self, version: &Version) -> DotSet {
+        let mut theirs = version.ranges();
+        let mut out = DotSet::new();
+        for known in self.in_order() {
+            theirs = &theirs[theirs.partition_point(|range| range.replica < known.id)..];
+            let (same, rest) = theirs.split_at(theirs.partition_point(|r| r.replica == known.id));
+            theirs = rest;
+            match (same, known.applied.ranges()) {
+                // The common cases without building sets.
+                ([], ranges) => ranges.iter().for_each(|range| out.push(*range)),
+                ([a], [b]) if a == b => {}
+                (same, _) => {
+                    let part = known.applied.difference(&same.iter().copied().collect());
+                    part.ranges().iter().for_each(|range| out.push(*range));
+                }
+            }
+        }
+        out
+    }
+}
+
+fn collect<'a>(sets: impl Iterator<Item = &'a DotSet>) -> DotSet {
+    let mut all = DotSet::new();
+    for range in sets.flat_map(DotSet::ranges) {
+        all.push(*range);
+    }
+    all
+}
+
+/// A set of dots, replica by replica.
+pub(crate) fn groups(set: &DotSet) -> impl Iterator<Item = (ReplicaId, DotSet)> + '_ {
+    let groups = set.ranges().chunk_by(|a, b| a.replica == b.replica);
+    groups.map(|group| (group[0].replica, group.iter().copied().collect::<DotSet>()))
+}
+
+/// From ranges in order.
+impl FromIterator<DotRange> for DotSet {
+    fn from_iter<I: IntoIterator<Item = DotRange>>(ranges: I) -> Self {
+        let mut set = DotSet::new();
+        ranges.into_iter().for_each(|range| set.push(range));
+        set
+    }
+}

@@ -1,0 +1,181 @@
+//! Live operations in memory: one entry each, at a slot that does not move.
+//!
+//! Entries stand in chunks, so that growth neither copies what is there nor takes memory for
+//! what is not, and a chunk that has emptied gives its memory back.
+
+use std::ops::{Index, IndexMut};
+
+use crate::clock::Timestamp;
+use crate::key::Key;
+use crate::value::Value;
+
+/// Where an entry stands.
+pub(crate) type Slot = u32;
+
+/// No slot: the end of a chain.
+pub(crate) const NONE: Slot = u32::MAX;
+
+const CHUNK_BITS: u32 = 8;
+const CHUNK: usize = 1 << CHUNK_BITS;
+
+/// One live operation: a value under a key. 80 bytes.
+#[derive(Clone, Debug)]
+pub(crate) struct Entry {
+    pub(crate) key: Key,
+    pub(crate) value: Value,
+    pub(crate) timestamp: Timestamp,
+    pub(crate) seq: u64,
+    /// The replica, as interned in the document.
+    pub(crate) replica: u32,
+    /// The container that the key is in, as interned in the document.
+    pub(crate) container: u32,
+    /// The hash of container and key, kept so that the index grows without reading keys.
+    pub(crate) hash: u32,
+    /// The next sibling; in a vacant slot, the next vacant one of the chunk.
+    pub(crate) next: Slot,
+}
+
+impl Entry {
+    fn vacant(next: Slot) -> Self {
+        Self {
+            key: Key::Bool(false),
+            value: Value::Null,
+            timestamp: Timestamp::default(),
+            seq: 0,
+            replica: 0,
+            container: 0,
+            hash: 0,
+            next,
+        }
+    }
+}
+
+#[derive(Debug)]
+struct Chunk {
+    entries: Vec<Entry>,
+    used: usize,
+    /// Chain of vacant slots below `entries.len()`.
+    vacant: Slot,
+    /// Whether `Slab::open` has it.
+    open: bool,
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct Slab {
+    chunks: Vec<Chunk>,
+    /// Chunks that have room.
+    open: Vec<u32>,
+}
+
+impl Slab {
+    pub(crate) fn insert(&mut self, entry: Entry) -> Slot {
+        let number = self
+            .open
+            .last()
+            .copied()
+            .unwrap_or_else(|| self.add_chunk());
+        let chunk = &mut self.chunks[number as usize];
+        chunk.used += 1;
+        let slot = if chunk.vacant == NONE {
+            // A small document grows its first chunk by and by; later ones will fill.
+            if chunk.entries.capacity() == 0 && number > 0 {
+                chunk.entries.reserve_exact(CHUNK);
+            }
+            chunk.entries.push(entry);
+            (number << CHUNK_BITS) | (chunk.entries.len() - 1) as u32
+        } else {
+            let slot = chunk.vacant;
+            let place = &mut chunk.entries[slot as usize % CHUNK];
+            chunk.vacant = place.next;
+            *place = entry;
+            slot
+        };
+        if chunk.used == CHUNK {
+            chunk.open = false;
+            self.open.pop();
+        }
+        slot
+    }
+
+    fn add_chunk(&mut self) -> u32 {
+        let number = self.chunks.len() as u32;
+        assert!(
+            number < NONE >> CHUNK_BITS,
+            "a document holds at most 2^32 - 256 live operations"
+        );
+        self.chunks.push(Chunk {
+            entries: Vec::new(),
+            used: 0,
+            vacant: NONE,
+            open: true,
+        });
+        self.open.push(number);
+        number
+    }
+
+    pub(crate) fn remove(&mut self, slot: Slot) -> Entry {
+        let number = slot >> CHUNK_BITS;
+        let chunk = &mut self.chunks[number as usize];
+        let vacant = Entry::vacant(chunk.vacant);
+        let entry = std::mem::replace(&mut chunk.entries[slot as usize % CHUNK], vacant);
+        chunk.vacant = slot;
+        chunk.used -= 1;
+        if chunk.used == 0 {
+            chunk.entries = Vec::new();
+            chunk.vacant = NONE;
+        }
+        if !chunk.open {
+            chunk.open = true;
+            self.open.push(number);
+        }
+        entry
+    }
+}
+
+impl Index<Slot> for Slab {
+    type Output = Entry;
+
+    #[inline]
+    fn index(&self, slot: Slot) -> &Entry {
+        &self.chunks[(slot >> CHUNK_BITS) as usize].entries[slot as usize % CHUNK]
+    }
+}
+
+impl IndexMut<Slot> for Slab {
+    #[inline]
+    fn index_mut(&mut self, slot: Slot) -> &mut Entry {
+        &mut self.chunks[(slot >> CHUNK_BITS) as usize].entries[slot as usize % CHUNK]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_entry_takes_eighty_bytes() {
+        assert_eq!(size_of::<Entry>(), 80);
+    }
+
+    #[test]
+    fn slots_are_reused_and_chunks_freed() {
+        let mut slab = Slab::default();
+        let mut slots: Vec<Slot> = (0..1000)
+            .map(|_| slab.insert(Entry::vacant(NONE)))
+            .collect();
+        let high = slots.iter().max().copied();
+        for slot in slots.drain(..) {
+            slab.remove(slot);
+        }
+        assert!(
+            slab.chunks
+                .iter()
+                .all(|chunk| chunk.entries.capacity() == 0)
+        );
+        let again: std::collections::BTreeSet<Slot> = (0..1000)
+            .map(|_| slab.insert(Entry::vacant(NONE)))
+            .collect();
+        assert_eq!(again.len(), 1000);
+        assert!(again.last().copied() <= high.map(|slot| slot | (CHUNK as u32 - 1)));
+    }
+}

@@ -1,0 +1,57 @@
+//! The bounds and delays of synchronisation, each with its reason.
+
+use crate::limits::{MAX_CLOCK_AHEAD_MILLIS, MAX_QUEUE_BYTES};
+
+/// The bounds and delays of a [`Replica`](super::Replica). Times are in milliseconds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Config {
+    /// Most bytes of live frames that wait for one peer (8 MiB). Past it they are dropped, and the
+    /// peer catches up by version.
+    pub queue_bytes: usize,
+    /// Largest piece of a delta in one frame (256 KiB). Larger deltas are cut, so that other
+    /// documents of the same connection get their turn in between; at most 4 MiB less a little.
+    pub chunk_bytes: usize,
+    /// Most bytes of unfinished deltas that are staged over all sessions (1 GiB).
+    pub staged_bytes: usize,
+    /// How far ahead of this replica's clock an operation may be stamped (one hour); `u64::MAX`
+    /// accepts all.
+    pub clock_ahead: u64,
+    /// How long a peer may take to answer a hello (10 s).
+    pub hello_timeout: u64,
+    /// How long a gap in the dots may stay before the peer is asked for what is missing (200 ms):
+    /// longer than frames overtake each other, shorter than a person waits.
+    pub gap_delay: u64,
+    /// How long a peer may say nothing in the middle of a catch-up before it is asked again (5 s).
+    pub stall_delay: u64,
+    /// Longest wait between two requests for the same thing (30 s); it doubles from `gap_delay`.
+    pub max_want_delay: u64,
+    /// Shortest time between two acknowledgements of a peer's own operations (5 ms). The first
+    /// goes at once, so that a flush is quick.
+    pub ack_interval: u64,
+    /// How long acknowledgements that nobody waits for are gathered (2 s): those of operations
+    /// that the peer only passed on.
+    pub ack_delay: u64,
+    /// Time between two exchanges of digests (30 s).
+    pub digest_period: u64,
+    /// Most bytes of presence that one session may bring in (16 MiB).
+    pub presence_bytes: usize,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            queue_bytes: MAX_QUEUE_BYTES,
+            chunk_bytes: 256 * 1024,
+            staged_bytes: 1024 * 1024 * 1024,
+            clock_ahead: MAX_CLOCK_AHEAD_MILLIS,
+            hello_timeout: 10_000,
+            gap_delay: 200,
+            stall_delay: 5_000,
+            max_want_delay: 30_000,
+            ack_interval: 5,
+            ack_delay: 2_000,
+            digest_period: 30_000,
+            presence_bytes: 16 * 1024 * 1024,
+        }
+    }
+}

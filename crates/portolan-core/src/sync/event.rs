@@ -1,0 +1,86 @@
+//! What the owner of a replica is told.
+
+use bytes::Bytes;
+
+use super::error::{ErrorCode, ProtocolError};
+use super::frame::Access;
+use super::session::SessionId;
+use crate::change::Batch;
+use crate::replica::ReplicaId;
+
+/// What happened, in the order in which it happened.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub enum Event {
+    /// The document changed; only where [`Replica::observe`](super::Replica::observe) is on.
+    Changed(Batch),
+    /// Both sides have said hello.
+    Connected {
+        /// Which session.
+        session: SessionId,
+        /// The peer's id.
+        replica: ReplicaId,
+        /// What this side may do at the peer (a session that was opened), or the peer here (one
+        /// that was accepted).
+        access: Access,
+    },
+    /// All that the peer had when it said hello is here. Once a session.
+    Ready(SessionId),
+    /// The peer has stored own operations of this replica: a flush may be complete.
+    Acknowledged(SessionId),
+    /// A peer's presence is new, changed, or gone (`None`).
+    Presence {
+        /// Whose.
+        replica: ReplicaId,
+        /// Its state.
+        state: Option<Bytes>,
+    },
+    /// The peer presents new credentials: check them, and [`end`](super::Replica::end) the session
+    /// if they do not do.
+    Credentials {
+        /// Which session.
+        session: SessionId,
+        /// What it presents.
+        credentials: Bytes,
+    },
+    /// Versions are equal and states are not: an error in one of the two, which is being repaired.
+    Diverged {
+        /// The session that showed it.
+        session: SessionId,
+    },
+    /// After [`Diverged`](Self::Diverged): the states are equal again.
+    Repaired {
+        /// The session that showed it.
+        session: SessionId,
+    },
+    /// A peer knows more of this replica's operations than it does itself: the store is an old
+    /// backup. Pass a fresh id to [`Replica::change_replica`](super::Replica::change_replica).
+    ReplicaReused,
+    /// A session ended otherwise than by [`Replica::close`](super::Replica::close). Send what
+    /// [`poll_frame`](super::Replica::poll_frame) still gives, then call `close`.
+    Closed {
+        /// Which session.
+        session: SessionId,
+        /// Why.
+        reason: CloseReason,
+    },
+}
+
+/// Why a session ended.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum CloseReason {
+    /// The peer broke a rule.
+    #[error(transparent)]
+    Protocol(#[from] ProtocolError),
+    /// The peer ended it.
+    #[error("the peer ended the session: {message}")]
+    Peer {
+        /// What kind of end.
+        code: ErrorCode,
+        /// In the peer's words.
+        message: String,
+    },
+    /// This replica took a new id: connect again.
+    #[error("this replica continues under a new id")]
+    ReplicaChanged,
+}

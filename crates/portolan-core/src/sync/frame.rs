@@ -1,0 +1,457 @@
+//! Frames: what two replicas say to each other, and its bytes.
+
+use bytes::Bytes;
+
+use super::error::{ErrorCode, ProtocolError};
+use crate::codec::{
+    Reader, check_checksum, put_bytes, put_checksum, put_dots, put_varint, read_dots,
+};
+use crate::delta::Delta;
+use crate::dots::{DotSet, Version};
+use crate::error::DecodeError;
+use crate::limits::{MAX_FRAME_BYTES, MAX_NAME_BYTES};
+use crate::replica::ReplicaId;
+
+/// The version of the protocol that this release speaks.
+pub const PROTOCOL: u16 = 1;
+/// Most bytes of credentials: a token is far smaller, and they arrive before they are checked.
+pub(super) const MAX_CREDENTIALS_BYTES: usize = 16 * 1024;
+/// Most bytes of one presence state: it is relayed to everybody whenever it changes.
+pub(super) const MAX_PRESENCE_BYTES: usize = 64 * 1024;
+/// Most bytes of the words in an error frame: they go to a log.
+const MAX_ERROR_BYTES: usize = 1024;
+/// What a frame has around its content at most: type, handle, numbers of a part, checksum.
+const MAX_OVERHEAD_BYTES: usize = 64;
+/// The largest piece of a delta that a frame can carry.
+pub(super) const MAX_CHUNK_BYTES: usize = MAX_FRAME_BYTES - MAX_OVERHEAD_BYTES;
+
+/// A frame that was decoded and checked: a message about one document.
+///
+/// On a connection that carries several documents, each side numbers them as it likes, tells its
+/// number (the handle) with its hello, and puts it on every frame after.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Frame {
+    handle: u32,
+    pub(super) message: Message,
+}
+
+impl Frame {
+    /// Checks and reads one frame. Costs the decoding of the delta in it.
+    pub fn decode(bytes: Bytes) -> Result<Frame, ProtocolError> {
+        if bytes.len() > MAX_FRAME_BYTES {
+            return Err(ProtocolError::FrameTooLong(bytes.len()));
+        }
+        let content = check_checksum(&bytes)?;
+        let mut reader = Reader::new(content);
+        let kind = reader.byte()?;
+        let handle = reader.bounded("a handle", u64::from(u32::MAX))? as u32;
+        // What is left, without copying it.
+        let rest =
+            |reader: &Reader<'_>| bytes.slice_ref(&content[content.len() - reader.remaining()..]);
+        let message = match kind {
+            HELLO => Message::Hello(read_hello(&mut reader)?),
+            DELTA => {
+                let bytes = rest(&reader);
+                let delta = Delta::decode(&bytes)?;
+                return Ok(Frame {
+                    handle,
+                    message: Message::Delta { delta, bytes },
+                });
+            }
+            PART => {
+                let part = read_part(&mut reader, rest)?;
+                return Ok(Frame {
+                    handle,
+                    message: Message::Part(part),
+                });
+            }
+            ACK => Message::Ack(read_dots(&mut reader)?),
+            WANT => Message::Want(read_dots(&mut reader)?),
+            DIGEST => Message::Digest(read_digest(&mut reader)?),
+            REPAIR => Message::Repair,
+            PRESENCE => Message::Presence(read_presence(&mut reader)?),
+            CREDENTIALS => Message::Credentials(read_credentials(&mut reader)?),
+            ERROR => Message::Error(read_error(&mut reader)?),
+            unknown => return Err(ProtocolError::UnknownType(unknown)),
+        };
+        reader.finish()?;
+        Ok(Frame { handle, message })
+    }
+
+    /// The sender's number for the document.
+    pub fn handle(&self) -> u32 {
+        self.handle
+    }
+
+    /// The hello, if it is one.
+    pub fn hello(&self) -> Option<&Hello> {
+        match &self.message {
+            Message::Hello(hello) => Some(hello),
+            _ => None,
+        }
+    }
+
+    /// The error, if it is one. It names its document, since the sender may have had no handle
+    /// for it.
+    pub fn error(&self) -> Option<&ErrorFrame> {
+        match &self.message {
+            Message::Error(error) => Some(error),
+            _ => None,
+        }
+    }
+
+    /// The kind of message in one word, for logs.
+    pub fn kind(&self) -> &'static str {
+        match &self.message {
+            Message::Hello(_) => "hello",
+            Message::Delta { .. } => "delta",
+            Message::Part(_) => "part",
+            Message::Ack(_) => "ack",
+            Message::Want(_) => "want",
+            Message::Digest(_) => "digest",
+            Message::Repair => "repair",
+            Message::Presence(_) => "presence",
+            Message::Credentials(_) => "credentials",
+            Message::Error(_) => "error",
+        }
+    }
+}
+
+/// What a peer may do with a document, or asks to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
+pub struct Access {
+    /// Be sent its operations.
+    pub read: bool,
+    /// Send operations.
+    pub write: bool,
+}
+
+impl Access {
+    /// Read and write.
+    pub const ALL: Access = Access {
+        read: true,
+        write: true,
+    };
+
+    /// What both allow.
+    #[must_use]
+    pub fn and(self, other: Access) -> Access {
+        Access {
+            read: self.read && other.read,
+            write: self.write && other.write,
+        }
+    }
+}
+
+/// The first frame in either direction for a document.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Hello {
+    /// The protocol's version; always [`PROTOCOL`] in one that was decoded.
+    pub protocol: u16,
+    /// Whether it answers one.
+    pub reply: bool,
+    /// The document's name.
+    pub document: String,
+    /// The sender's id.
+    pub replica: ReplicaId,
+    /// What is asked for; in an answer, what is granted of it.
+    pub access: Access,
+    /// What the sender has (a sender with a store: has stored).
+    pub version: Version,
+    /// What shows that it may.
+    pub credentials: Option<Bytes>,
+}
+
+/// The last frame of a session, or the refusal of one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ErrorFrame {
+    /// What kind of end.
+    pub code: ErrorCode,
+    /// The document; empty where the whole connection is meant.
+    pub document: String,
+    /// In words.
+    pub message: String,
+}
+
+/// What a frame says.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum Message {
+    Hello(Hello),
+    /// A whole delta, and its bytes as they came, to be stored and passed on.
+    Delta {
+        delta: Delta,
+        bytes: Bytes,
+    },
+    /// A piece of a delta that is too large for one frame.
+    Part(Part),
+    /// The sender has stored these operations.
+    Ack(DotSet),
+    /// The sender has only these operations, and asks for the others.
+    Want(Version),
+    Digest(Digest),
+    /// The states differ where they should not: send the whole state, as I do.
+    Repair,
+    Presence(Presence),
+    Credentials(Bytes),
+    Error(ErrorFrame),
+}
+
+/// A piece of the bytes of a delta.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Part {
+    /// Numbers the deltas of a session that are sent in pieces, from 1.
+    pub(super) transfer: u64,
+    /// Whether the delta is a whole state that is to be joined even where its operations are known.
+    pub(super) repair: bool,
+    /// The length of the delta's bytes.
+    pub(super) total: u64,
+    /// Where in them this piece belongs.
+    pub(super) offset: u64,
+    pub(super) bytes: Bytes,
+}
+
+/// What the sender has, for comparison. Nothing that it has sent before comes after it.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Digest {
+    /// The operations that it has and may tell of.
+    pub(super) version: Version,
+    /// Those among them that it has not stored yet.
+    pub(super) unstored: DotSet,
+    /// The fingerprint of its state; `None` while that holds more than the version tells.
+    pub(super) digest: Option<u128>,
+}
+
+/// The presence of one replica.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Presence {
+    pub(super) replica: ReplicaId,
+    /// Grows with each state that the replica takes.
+    pub(super) number: u64,
+    /// How many replicas have passed it on.
+    pub(super) hops: u8,
+    /// `None`: gone.
+    pub(super) state: Option<Bytes>,
+}
+
+const HELLO: u8 = 1;
+const DELTA: u8 = 2;
+const PART: u8 = 3;
+const ACK: u8 = 4;
+const WANT: u8 = 5;
+const DIGEST: u8 = 6;
+const REPAIR: u8 = 7;
+const PRESENCE: u8 = 8;
+const CREDENTIALS: u8 = 9;
+const ERROR: u8 = 10;
+
+const HELLO_REPLY: u8 = 1;
+const HELLO_READ: u8 = 2;
+const HELLO_WRITE: u8 = 4;
+const HELLO_CREDENTIALS: u8 = 8;
+
+pub(super) fn hello(handle: u32, hello: &Hello) -> Bytes {
+    frame(HELLO, handle, hello.document.len() + 64, |out| {
+        // The protocol's version stays first in every version of the protocol.
+        put_varint(out, u64::from(hello.protocol));
+        let mut flags = 0;
+        for (flag, on) in [
+            (HELLO_REPLY, hello.reply),
+            (HELLO_READ, hello.access.read),
+            (HELLO_WRITE, hello.access.write),
+            (HELLO_CREDENTIALS, hello.credentials.is_some()),
+        ] {
+            flags |= if on { flag } else { 0 };
+        }
+        out.push(flags);
+        put_bytes(out, hello.document.as_bytes());
+        out.extend_from_slice(&hello.replica.get().to_le_bytes());
+        put_dots(out, &hello.version);
+        if let Some(credentials) = &hello.credentials {
+            put_bytes(out, credentials);
+        }
+    })
+}
+
+fn read_hello(reader: &mut Reader<'_>) -> Result<Hello, ProtocolError> {
+    let protocol = reader.bounded("the protocol's version", u64::from(u16::MAX))? as u16;
+    if protocol != PROTOCOL {
+        return Err(ProtocolError::Version {
+            ours: PROTOCOL,
+            theirs: protocol,
+        });
+    }
+    let flags = reader.byte()?;
+    if flags > (HELLO_REPLY | HELLO_READ | HELLO_WRITE | HELLO_CREDENTIALS) {
+        return Err(reader.malformed("an unknown flag in a hello").into());
+    }
+    let document = reader.text("the length of a document's name", MAX_NAME_BYTES)?;
+    if document.is_empty() {
+        return Err(ProtocolError::Name(0));
+    }
+    Ok(Hello {
+        protocol,
+        reply: flags & HELLO_REPLY != 0,
+        document: document.to_owned(),
+        replica: ReplicaId::new(reader.u64_le()?),
+        access: Access {
+            read: flags & HELLO_READ != 0,
+            write: flags & HELLO_WRITE != 0,
+        },
+        version: read_dots(reader)?,
+        credentials: match flags & HELLO_CREDENTIALS {
+            0 => None,
+            _ => Some(read_credentials(reader)?),
+        },
+    })
+}
+
+pub(super) fn delta(handle: u32, delta: &[u8]) -> Bytes {
+    frame(DELTA, handle, delta.len(), |out| {
+        out.extend_from_slice(delta);
+    })
+}
+
+pub(super) fn part(handle: u32, part: &Part) -> Bytes {
+    frame(PART, handle, part.bytes.len(), |out| {
+        put_varint(out, part.transfer);
+        out.push(u8::from(part.repair));
+        put_varint(out, part.total);
+        put_varint(out, part.offset);
+        out.extend_from_slice(&part.bytes);
+    })
+}
+
+fn read_part(
+    reader: &mut Reader<'_>,
+    rest: impl FnOnce(&Reader<'_>) -> Bytes,
+) -> Result<Part, DecodeError> {
+    let transfer = reader.varint()?;
+    let repair = read_flag(reader)?;
+    let total = reader.varint()?;
+    let offset = reader.varint()?;
+    let bytes = rest(reader);
+    let end = offset.checked_add(bytes.len() as u64);
+    if bytes.is_empty() || end.is_none_or(|end| end > total) {
+        return Err(reader.malformed("a piece outside of its delta"));
+    }
+    Ok(Part {
+        transfer,
+        repair,
+        total,
+        offset,
+        bytes,
+    })
+}
+
+pub(super) fn ack(handle: u32, dots: &DotSet) -> Bytes {
+    frame(ACK, handle, 32, |out| put_dots(out, dots))
+}
+
+pub(super) fn want(handle: u32, version: &Version) -> Bytes {
+    frame(WANT, handle, 32, |out| put_dots(out, version))
+}
+
+pub(super) fn digest(handle: u32, digest: &Digest) -> Bytes {
+    frame(DIGEST, handle, 64, |out| {
+        put_dots(out, &digest.version);
+        put_dots(out, &digest.unstored);
+        out.push(u8::from(digest.digest.is_some()));
+        if let Some(digest) = digest.digest {
+            out.extend_from_slice(&digest.to_le_bytes());
+        }
+    })
+}
+
+fn read_digest(reader: &mut Reader<'_>) -> Result<Digest, DecodeError> {
+    Ok(Digest {
+        version: read_dots(reader)?,
+        unstored: read_dots(reader)?,
+        digest: if read_flag(reader)? {
+            let (low, high) = (reader.u64_le()?, reader.u64_le()?);
+            Some(u128::from(low) | u128::from(high) << 64)
+        } else {
+            None
+        },
+    })
+}
+
+pub(super) fn repair(handle: u32) -> Bytes {
+    frame(REPAIR, handle, 0, |_| {})
+}
+
+pub(super) fn presence(handle: u32, presence: &Presence) -> Bytes {
+    let len = presence.state.as_ref().map_or(0, Bytes::len);
+    frame(PRESENCE, handle, len + 32, |out| {
+        out.extend_from_slice(&presence.replica.get().to_le_bytes());
+        put_varint(out, presence.number);
+        out.push(presence.hops);
+        out.push(u8::from(presence.state.is_some()));
+        if let Some(state) = &presence.state {
+            put_bytes(out, state);
+        }
+    })
+}
+
+fn read_presence(reader: &mut Reader<'_>) -> Result<Presence, DecodeError> {
+    Ok(Presence {
+        replica: ReplicaId::new(reader.u64_le()?),
+        number: reader.varint()?,
+        hops: reader.byte()?,
+        state: if read_flag(reader)? {
+            let state = reader.bytes("the length of a presence", MAX_PRESENCE_BYTES)?;
+            Some(Bytes::copy_from_slice(state))
+        } else {
+            None
+        },
+    })
+}
+
+pub(super) fn credentials(handle: u32, credentials: &[u8]) -> Bytes {
+    frame(CREDENTIALS, handle, credentials.len() + 8, |out| {
+        put_bytes(out, credentials);
+    })
+}
+
+fn read_credentials(reader: &mut Reader<'_>) -> Result<Bytes, DecodeError> {
+    let credentials = reader.bytes("the length of credentials", MAX_CREDENTIALS_BYTES)?;
+    Ok(Bytes::copy_from_slice(credentials))
+}
+
+pub(super) fn error(handle: u32, code: ErrorCode, document: &str, message: &str) -> Bytes {
+    let clip = |text: &str, limit: usize| text[..text.floor_char_boundary(limit)].to_owned();
+    frame(ERROR, handle, message.len() + document.len(), |out| {
+        out.push(code.to_byte());
+        put_bytes(out, clip(document, MAX_NAME_BYTES).as_bytes());
+        put_bytes(out, clip(message, MAX_ERROR_BYTES).as_bytes());
+    })
+}
+
+fn read_error(reader: &mut Reader<'_>) -> Result<ErrorFrame, DecodeError> {
+    Ok(ErrorFrame {
+        code: ErrorCode::from_byte(reader.byte()?),
+        document: reader
+            .text("the length of a document's name", MAX_NAME_BYTES)?
+            .to_owned(),
+        message: reader
+            .text("the length of an error", MAX_ERROR_BYTES)?
+            .to_owned(),
+    })
+}
+
+fn read_flag(reader: &mut Reader<'_>) -> Result<bool, DecodeError> {
+    match reader.byte()? {
+        0 => Ok(false),
+        1 => Ok(true),
+        _ => Err(reader.malformed("a flag that is neither 0 nor 1")),
+    }
+}
+
+/// Type, handle, content of about `len` bytes, checksum.
+fn frame(kind: u8, handle: u32, len: usize, content: impl FnOnce(&mut Vec<u8>)) -> Bytes {
+    let mut out = Vec::with_capacity(len + MAX_OVERHEAD_BYTES);
+    out.push(kind);
+    put_varint(&mut out, u64::from(handle));
+    content(&mut out);
+    put_checksum(&mut out);
+    Bytes::from(out)
+}

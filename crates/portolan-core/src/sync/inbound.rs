@@ -1,0 +1,353 @@
+//! What arrives: each kind of frame, checked and taken in.
+
+use bytes::Bytes;
+
+use super::error::ProtocolError;
+use super::event::{CloseReason, Event};
+use super::frame::{self, Digest, ErrorFrame, Frame, Hello, Message, Part};
+use super::replica::Replica;
+use super::session::{Phase, Session, SessionId, Staging};
+use crate::delta::Delta;
+use crate::dots::{DotSet, Version};
+use crate::replica::Dot;
+
+impl Replica {
+    /// Takes in a frame of a session.
+    ///
+    /// On an error the document is untouched and the session is over: send what
+    /// [`poll_frame`](Self::poll_frame) still gives (the error frame), then
+    /// [`close`](Self::close).
+    pub fn receive(
+        &mut self,
+        session: SessionId,
+        now: u64,
+        frame: Frame,
+    ) -> Result<(), ProtocolError> {
+        let taken = match self.sessions.get(&session).map(|s| s.phase) {
+            None | Some(Phase::Closed) => return Err(ProtocolError::Closed),
+            Some(Phase::Opening) => self.receive_answer(session, now, frame.message),
+            Some(Phase::Open) => self.receive_message(session, now, frame.message),
+        };
+        if let Err(error) = &taken {
+            self.fail(session, error.clone());
+        }
+        taken
+    }
+
+    fn receive_answer(
+        &mut self,
+        id: SessionId,
+        now: u64,
+        message: Message,
+    ) -> Result<(), ProtocolError> {
+        match message {
+            Message::Hello(hello) => self.receive_hello(id, now, &hello),
+            Message::Error(error) => self.receive_error(id, error),
+            _ => Err(ProtocolError::DataBeforeHello),
+        }
+    }
+
+    fn receive_message(
+        &mut self,
+        id: SessionId,
+        now: u64,
+        message: Message,
+    ) -> Result<(), ProtocolError> {
+        match message {
+            Message::Hello(_) => Err(ProtocolError::DuplicateHello),
+            Message::Delta { delta, bytes } => self.receive_delta(id, now, &delta, bytes, false),
+            Message::Part(part) => self.receive_part(id, now, part),
+            Message::Ack(dots) => self.receive_ack(id, &dots),
+            Message::Want(version) => self.receive_want(id, &version),
+            Message::Digest(digest) => self.receive_digest(id, now, &digest),
+            Message::Repair => self.receive_repair(id, now),
+            Message::Presence(presence) => self.receive_presence(id, presence),
+            Message::Credentials(credentials) => {
+                self.events.push_back(Event::Credentials {
+                    session: id,
+                    credentials,
+                });
+                Ok(())
+            }
+            Message::Error(error) => self.receive_error(id, error),
+        }
+    }
+
+    fn receive_hello(
+        &mut self,
+        id: SessionId,
+        now: u64,
+        hello: &Hello,
+    ) -> Result<(), ProtocolError> {
+        if !hello.reply {
+            return Err(ProtocolError::HelloDirection);
+        }
+        self.check_hello(hello)?;
+        let session = self.open(id)?;
+        session.access = session.access.and(hello.access);
+        self.establish(id, now, hello);
+        Ok(())
+    }
+
+    fn receive_delta(
+        &mut self,
+        id: SessionId,
+        now: u64,
+        delta: &Delta,
+        bytes: Bytes,
+        repair: bool,
+    ) -> Result<(), ProtocolError> {
+        if !self.open(id)?.receives() {
+            return Err(ProtocolError::NotWritable);
+        }
+        let limit = self.config.clock_ahead;
+        let ahead = delta.latest().millis().saturating_sub(now);
+        if ahead > limit {
+            return Err(ProtocolError::ClockAhead { ahead, limit });
+        }
+        let dots = delta.applied();
+        self.check_own(dots)?;
+
+        let new = if repair || !self.version.covers(dots) {
+            self.document.apply(delta)
+        } else {
+            DotSet::new()
+        };
+        if repair || !new.is_empty() {
+            self.version.union_with(&new);
+            self.changed();
+            self.write(bytes.clone(), new.clone(), false);
+        }
+        let number = self.last_write;
+        let own = self.document.replica();
+        let session = self.open(id)?;
+        session.heard = now;
+        session.known(dots);
+        // An echo of own operations does not say that they are stored.
+        if session.unacked.intersects(dots) {
+            let mut theirs = dots.clone();
+            if let last @ 1.. = theirs.last_seq(own) {
+                theirs = theirs.difference(&DotSet::from_range(own, 1, last));
+            }
+            session.unacked = session.unacked.difference(&theirs);
+        }
+        session.receipt(number, dots);
+        if repair {
+            session.digest_due = true;
+            self.wake(id);
+        }
+        if number > self.stored_write {
+            self.owing.push_back((number, id));
+        } else {
+            self.schedule_ack(id, now);
+        }
+        if !new.is_empty() {
+            self.note_gaps(id, now, &new);
+            self.publish(&new, &bytes, Some(id));
+        }
+        Ok(())
+    }
+
+    /// Operations that others presuppose, and that are not here, should arrive soon.
+    fn note_gaps(&mut self, id: SessionId, now: u64, new: &DotSet) {
+        let version = &self.version;
+        let gap =
+            |first: u64, replica| first > 1 && !version.contains(Dot::new(replica, first - 1));
+        if !new.ranges().iter().any(|r| gap(r.first, r.replica)) {
+            return;
+        }
+        let mut presupposed = DotSet::new();
+        for range in new.ranges() {
+            presupposed.insert_range(range.replica, 1, range.last);
+        }
+        self.note_lacking(id, now, &presupposed);
+    }
+
+    /// The peer has, or should have, these operations; what is not here is asked for after a while.
+    fn note_lacking(&mut self, id: SessionId, now: u64, theirs: &DotSet) {
+        let lacking = theirs.difference(&self.version);
+        if let Some(session) = self.sessions.get_mut(&id)
+            && !lacking.is_empty()
+        {
+            session.lacking.union_with(&lacking);
+            let delay = session.want_delay;
+            self.arm_want(id, now.saturating_add(delay));
+        }
+    }
+
+    fn receive_part(&mut self, id: SessionId, now: u64, part: Part) -> Result<(), ProtocolError> {
+        let limit = self.config.staged_bytes as u64;
+        let gap_delay = self.config.gap_delay;
+        let session = self.open(id)?;
+        if !session.receives() {
+            return Err(ProtocolError::NotWritable);
+        }
+        if part.total > limit {
+            let found = part.total;
+            return Err(ProtocolError::Staged { found, limit });
+        }
+        if part.transfer <= session.finished_transfer {
+            return Ok(());
+        }
+        session.heard = now;
+        if session
+            .staging
+            .as_ref()
+            .is_none_or(|s| s.transfer < part.transfer)
+        {
+            session.staging = Some(Staging {
+                transfer: part.transfer,
+                total: part.total,
+                repair: part.repair,
+                bytes: Vec::new(),
+            });
+        }
+        let Some(staging) = session
+            .staging
+            .as_mut()
+            .filter(|s| s.transfer == part.transfer)
+        else {
+            return Ok(());
+        };
+        if (staging.total, staging.repair) != (part.total, part.repair) {
+            let rule = "a piece that contradicts the one before it";
+            return Err(crate::DecodeError::Malformed { at: 0, what: rule }.into());
+        }
+        match part.offset.cmp(&(staging.bytes.len() as u64)) {
+            std::cmp::Ordering::Less => return Ok(()),
+            std::cmp::Ordering::Greater => {
+                // A piece is lost: there is no use in the others.
+                session.finished_transfer = part.transfer;
+                session.staging = None;
+                session.broken = true;
+                self.arm_want(id, now.saturating_add(gap_delay));
+                return Ok(());
+            }
+            std::cmp::Ordering::Equal => staging.bytes.extend_from_slice(&part.bytes),
+        }
+        if (staging.bytes.len() as u64) < staging.total {
+            let stall = now.saturating_add(self.config.stall_delay);
+            self.arm_want(id, stall);
+            return Ok(());
+        }
+        let Some(Staging {
+            transfer,
+            repair,
+            bytes,
+            ..
+        }) = session.staging.take()
+        else {
+            return Ok(());
+        };
+        session.finished_transfer = transfer;
+        let delta = Delta::decode(&bytes)?;
+        self.receive_delta(id, now, &delta, Bytes::from(bytes), repair)
+    }
+
+    fn receive_ack(&mut self, id: SessionId, dots: &DotSet) -> Result<(), ProtocolError> {
+        let own = self.document.replica();
+        if self.open(id)?.acknowledged(dots, own) {
+            self.events.push_back(Event::Acknowledged(id));
+        }
+        Ok(())
+    }
+
+    fn receive_want(&mut self, id: SessionId, version: &Version) -> Result<(), ProtocolError> {
+        self.check_own(version)?;
+        let lost = self.published().difference(version);
+        let session = self.open(id)?;
+        if !session.sends() {
+            return Err(ProtocolError::NotReadable);
+        }
+        session.known(version);
+        session.resend(lost);
+        self.wake(id);
+        Ok(())
+    }
+
+    fn receive_digest(
+        &mut self,
+        id: SessionId,
+        now: u64,
+        theirs: &Digest,
+    ) -> Result<(), ProtocolError> {
+        let mut stored = theirs.version.clone();
+        if !theirs.unstored.is_empty() {
+            stored = stored.difference(&theirs.unstored);
+        }
+        self.receive_ack(id, &stored)?;
+        let receives = self.open(id)?.receives();
+        if receives {
+            self.check_own(&theirs.version)?;
+            self.note_lacking(id, now, &theirs.version);
+        }
+        let Some(digest) = theirs.digest.filter(|_| theirs.version == self.version) else {
+            return Ok(());
+        };
+        let equal = digest == self.document.digest();
+        let session = self.open(id)?;
+        if equal {
+            if std::mem::take(&mut session.diverged) {
+                self.events.push_back(Event::Repaired { session: id });
+            }
+            return Ok(());
+        }
+        if !session.diverged {
+            session.diverged = true;
+            self.events.push_back(Event::Diverged { session: id });
+        }
+        if receives && self.may_repair(id, now) {
+            let frame = frame::repair(self.handle);
+            self.open(id)?.control.push_back(frame);
+            self.send_state(id);
+        }
+        Ok(())
+    }
+
+    fn receive_repair(&mut self, id: SessionId, now: u64) -> Result<(), ProtocolError> {
+        if !self.open(id)?.sends() {
+            return Err(ProtocolError::NotReadable);
+        }
+        if self.may_repair(id, now) {
+            self.send_state(id);
+        }
+        Ok(())
+    }
+
+    /// Whether a whole state may be exchanged again: it is dear, and a peer could ask for ever.
+    fn may_repair(&mut self, id: SessionId, now: u64) -> bool {
+        let period = self.config.digest_period / 2;
+        self.sessions.get_mut(&id).is_some_and(|session| {
+            let may = session
+                .repaired_at
+                .is_none_or(|at| at.saturating_add(period) <= now);
+            if may {
+                session.repaired_at = Some(now);
+            }
+            may
+        })
+    }
+
+    fn send_state(&mut self, id: SessionId) {
+        if let Some(session) = self.sessions.get_mut(&id) {
+            session.repair_due = session.sends();
+        }
+        self.wake(id);
+    }
+
+    fn receive_error(&mut self, id: SessionId, error: ErrorFrame) -> Result<(), ProtocolError> {
+        self.shut(id, None);
+        self.events.push_back(Event::Closed {
+            session: id,
+            reason: CloseReason::Peer {
+                code: error.code,
+                message: error.message,
+            },
+        });
+        Ok(())
+    }
+
+    fn open(&mut self, id: SessionId) -> Result<&mut Session, ProtocolError> {
+        self.sessions.get_mut(&id).ok_or(ProtocolError::Closed)
+    }
+}

@@ -1,0 +1,357 @@
+//! What leaves: live frames to everybody, catch-ups to those who lack something, and the small
+//! frames in between.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::event::Event;
+use super::frame::{self, Digest, MAX_CHUNK_BYTES, Part};
+use super::replica::{Replica, Timer};
+use super::session::{Live, Phase, SessionId, Transfer};
+use crate::dots::DotSet;
+
+/// A delta computed for a peer that caught up, and for whom it does.
+#[derive(Debug)]
+pub(super) struct CatchUp {
+    dots: DotSet,
+    delta: Bytes,
+    gate: u64,
+}
+
+impl Replica {
+    /// A session that has something to send; not named again before
+    /// [`poll_frame`](Self::poll_frame) has given `None` for it.
+    pub fn poll_ready(&mut self) -> Option<SessionId> {
+        loop {
+            let id = self.ready.pop_front()?;
+            if self.sessions.get(&id).is_some_and(|s| s.awake) {
+                return Some(id);
+            }
+        }
+    }
+
+    /// The next frame of a session. The frame counts as sent: pass it to the link or drop the link.
+    ///
+    /// A live frame costs a reference count; a catch-up is computed here, in time proportional to
+    /// what the peer lacks.
+    pub fn poll_frame(&mut self, session: SessionId, now: u64) -> Option<Bytes> {
+        let frame = self.next_frame(session, now);
+        if frame.is_none()
+            && let Some(session) = self.sessions.get_mut(&session)
+        {
+            session.awake = false;
+        }
+        frame
+    }
+
+    fn next_frame(&mut self, id: SessionId, now: u64) -> Option<Bytes> {
+        let session = self.sessions.get_mut(&id)?;
+        if let Some(frame) = session.control.pop_front() {
+            return Some(frame);
+        }
+        if session.phase != Phase::Open {
+            return None;
+        }
+        if session.ack_due
+            && let Some(frame) = self.ack_frame(id, now)
+        {
+            return Some(frame);
+        }
+        let session = self.sessions.get_mut(&id)?;
+        if session.want_due {
+            session.want_due = false;
+            return Some(frame::want(self.handle, &self.published()));
+        }
+        if let Some(frame) = self.presence_frame(id) {
+            return Some(frame);
+        }
+        if let Some(frame) = self.transfer_frame(id) {
+            return Some(frame);
+        }
+        let session = self.sessions.get_mut(&id)?;
+        if let Some(live) = session.pop() {
+            return Some(live.frame.clone());
+        }
+        if session.transfer.is_some() {
+            return None;
+        }
+        if session.repair_due {
+            session.repair_due = false;
+            self.begin_repair(id);
+            return self.transfer_frame(id);
+        }
+        if !session.missing.is_empty() {
+            self.begin_transfer(id);
+            return self.transfer_frame(id);
+        }
+        if session.digest_due {
+            session.digest_due = false;
+            return Some(self.digest_frame());
+        }
+        None
+    }
+
+    /// Tells all peers but `source` of operations, whose delta has these bytes.
+    ///
+    /// The frame is built once. For each session it costs a few words: its dots among those not
+    /// acknowledged, a reference in the queue.
+    pub(super) fn publish(&mut self, dots: &DotSet, delta: &Bytes, source: Option<SessionId>) {
+        if self.sessions.is_empty() {
+            return;
+        }
+        let large = delta.len() > self.chunk_bytes();
+        let live = Arc::new(Live {
+            frame: if large {
+                Bytes::new()
+            } else {
+                frame::delta(self.handle, delta)
+            },
+            dots: dots.clone(),
+        });
+        if large {
+            self.catch_up = Some(CatchUp {
+                dots: dots.clone(),
+                delta: delta.clone(),
+                gate: 0,
+            });
+        }
+        let (limit, ready, events) = (self.config.queue_bytes, &mut self.ready, &mut self.events);
+        for (id, session) in &mut self.sessions {
+            if !session.lacking.is_empty() && session.learn(dots) {
+                events.push_back(Event::Ready(*id));
+            }
+            if Some(*id) == source || !session.is_open() || !session.sends() {
+                continue;
+            }
+            session.unacked.union_with(dots);
+            if large {
+                session.missing.union_with(dots);
+            } else {
+                session.push(&live, limit);
+            }
+            if !session.awake {
+                session.awake = true;
+                ready.push_back(*id);
+            }
+        }
+    }
+
+    pub(super) fn wake(&mut self, id: SessionId) {
+        if let Some(session) = self.sessions.get_mut(&id)
+            && !session.awake
+        {
+            session.awake = true;
+            self.ready.push_back(id);
+        }
+    }
+
+    /// Wakes the sessions whose catch-up waited for what is stored now.
+    pub(super) fn open_gates(&mut self) {
+        let mut gated = std::mem::take(&mut self.gated);
+        gated.retain(|id| {
+            let transfer = self.sessions.get(id).and_then(|s| s.transfer.as_ref());
+            let closed = transfer.is_some_and(|t| t.gate > self.own_stored);
+            if !closed {
+                self.wake(*id);
+            }
+            closed
+        });
+        self.gated = gated;
+    }
+
+    /// Acknowledges soon what is stored of what came through a session: at once where the peer may
+    /// wait for it, gathered otherwise.
+    pub(super) fn schedule_ack(&mut self, id: SessionId, now: u64) {
+        let stored = self.stored_write;
+        let Some(session) = self.sessions.get_mut(&id).filter(|s| s.is_open()) else {
+            return;
+        };
+        session.owe(stored);
+        let at = match session.acked_at {
+            _ if !session.awaited => now.saturating_add(self.config.ack_delay),
+            None => now,
+            Some(last) => now.max(last.saturating_add(self.config.ack_interval)),
+        };
+        if at <= now {
+            session.ack_due = true;
+            self.wake(id);
+        } else if session.ack_at.is_none_or(|armed| at < armed) {
+            session.ack_at = Some(at);
+            self.timers.insert((at, Timer::Ack(id)));
+        }
+    }
+
+    pub(super) fn ack_timeout(&mut self, id: SessionId, at: u64) {
+        if let Some(session) = self.sessions.get_mut(&id)
+            && session.ack_at == Some(at)
+        {
+            session.ack_at = None;
+            session.ack_due = true;
+            self.wake(id);
+        }
+    }
+
+    fn ack_frame(&mut self, id: SessionId, now: u64) -> Option<Bytes> {
+        let session = self.sessions.get_mut(&id)?;
+        session.ack_due = false;
+        session.ack_at = None;
+        session.awaited = false;
+        let dots = std::mem::take(&mut session.owed);
+        if dots.is_empty() {
+            return None;
+        }
+        session.acked_at = Some(now);
+        Some(frame::ack(self.handle, &dots))
+    }
+
+    /// Asks the peer for what is lacking at `at`, if it still lacks then.
+    pub(super) fn arm_want(&mut self, id: SessionId, at: u64) {
+        if let Some(session) = self.sessions.get_mut(&id)
+            && session.want_at.is_none_or(|armed| at < armed)
+        {
+            session.want_at = Some(at);
+            self.timers.insert((at, Timer::Want(id)));
+        }
+    }
+
+    pub(super) fn want_timeout(&mut self, id: SessionId, at: u64, now: u64) {
+        let config = &self.config;
+        let Some(session) = self.sessions.get_mut(&id).filter(|s| s.is_open()) else {
+            return;
+        };
+        if session.want_at != Some(at) {
+            return;
+        }
+        session.want_at = None;
+        let stalls = session.heard.saturating_add(config.stall_delay);
+        // In the middle of a catch-up nothing is lost before the peer has fallen silent.
+        let underway = !session.ready || session.staging.is_some();
+        if underway && !session.broken && now < stalls {
+            return self.arm_want(id, stalls);
+        }
+        if let Some(staging) = session.staging.take() {
+            session.finished_transfer = staging.transfer;
+            session.broken = true;
+        }
+        if session.lacking.is_empty() && !session.broken {
+            session.want_delay = config.gap_delay;
+            return;
+        }
+        session.broken = false;
+        session.want_due = true;
+        session.want_delay = (session.want_delay * 2).clamp(1, config.max_want_delay);
+        let next = now.saturating_add(session.want_delay);
+        self.arm_want(id, next);
+        self.wake(id);
+    }
+
+    fn chunk_bytes(&self) -> usize {
+        self.config.chunk_bytes.clamp(1, MAX_CHUNK_BYTES)
+    }
+
+    /// Computes what a session lacks, as one delta.
+    fn begin_transfer(&mut self, id: SessionId) {
+        let Some(session) = self.sessions.get_mut(&id) else {
+            return;
+        };
+        let dots = std::mem::take(&mut session.missing);
+        let known = self.catch_up.take().filter(|known| known.dots == dots);
+        let catch_up = known.unwrap_or_else(|| CatchUp {
+            delta: Bytes::from(if dots == self.version {
+                self.document.encode()
+            } else {
+                self.document.delta_of(&dots).encode()
+            }),
+            gate: self.gate(),
+            dots,
+        });
+        let (dots, delta, gate) = (catch_up.dots.clone(), catch_up.delta.clone(), catch_up.gate);
+        self.catch_up = Some(catch_up);
+        self.transfer(id, dots, delta, gate, false);
+    }
+
+    /// Sends the whole state, to be joined with a state that differs where it should not.
+    ///
+    /// A reconciliation by ranges, which sends the differences only, will take its place here.
+    fn begin_repair(&mut self, id: SessionId) {
+        let delta = Bytes::from(self.document.encode());
+        let gate = self.gate();
+        self.transfer(id, DotSet::new(), delta, gate, true);
+    }
+
+    /// The own operation that must be stored before what the document shows now may be told of:
+    /// even where a delta does not name it, it may show what it replaced.
+    fn gate(&self) -> u64 {
+        let own_seq = self.document.own_seq();
+        if own_seq > self.own_stored {
+            own_seq
+        } else {
+            0
+        }
+    }
+
+    fn transfer(&mut self, id: SessionId, dots: DotSet, delta: Bytes, gate: u64, repair: bool) {
+        if gate > self.own_stored {
+            self.gated.push(id);
+        }
+        if let Some(session) = self.sessions.get_mut(&id) {
+            session.transfers += 1;
+            session.transfer = Some(Transfer {
+                number: session.transfers,
+                delta,
+                offset: 0,
+                dots,
+                gate,
+                repair,
+            });
+        }
+    }
+
+    /// The next piece of the catch-up on its way, if it may leave.
+    fn transfer_frame(&mut self, id: SessionId) -> Option<Bytes> {
+        let chunk_bytes = self.chunk_bytes();
+        let session = self.sessions.get_mut(&id)?;
+        let transfer = session.transfer.as_mut()?;
+        if transfer.gate > self.own_stored {
+            return None;
+        }
+        let total = transfer.delta.len();
+        let end = total.min(transfer.offset + chunk_bytes);
+        let frame = if total <= chunk_bytes && !transfer.repair {
+            frame::delta(self.handle, &transfer.delta)
+        } else {
+            frame::part(
+                self.handle,
+                &Part {
+                    transfer: transfer.number,
+                    repair: transfer.repair,
+                    total: total as u64,
+                    offset: transfer.offset as u64,
+                    bytes: transfer.delta.slice(transfer.offset..end),
+                },
+            )
+        };
+        transfer.offset = end;
+        if end == total {
+            session.transfer = None;
+        }
+        Some(frame)
+    }
+
+    /// One frame for all sessions to which everything was sent.
+    fn digest_frame(&mut self) -> Bytes {
+        if let Some(frame) = &self.digest_frame {
+            return frame.clone();
+        }
+        let version = self.published();
+        let digest = Digest {
+            unstored: self.unstored_dots().intersection(&version),
+            digest: (self.gate() == 0).then(|| self.document.digest()),
+            version,
+        };
+        let frame = frame::digest(self.handle, &digest);
+        self.digest_frame = Some(frame.clone());
+        frame
+    }
+}

@@ -1,0 +1,221 @@
+//! Presence: small states that live as long as the connection they came through.
+//!
+//! Each replica keeps, for every other one, the newest state it has heard and through which
+//! session. What is gone at that session is gone here, and the others are told so; one that still
+//! has it by another way says so in turn. Counting the hops ends what would run in a circle.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use bytes::Bytes;
+
+use super::error::ProtocolError;
+use super::event::Event;
+use super::frame::{self, MAX_PRESENCE_BYTES, Presence};
+use super::replica::Replica;
+use super::session::SessionId;
+use crate::replica::ReplicaId;
+
+/// How far presence is passed on: longer than any sensible chain of servers.
+const MAX_HOPS: u8 = 32;
+
+/// Who is present.
+#[derive(Debug, Default)]
+pub(super) struct Presences {
+    own: Option<Bytes>,
+    number: u64,
+    others: BTreeMap<ReplicaId, Present>,
+}
+
+#[derive(Debug)]
+struct Present {
+    number: u64,
+    hops: u8,
+    state: Bytes,
+    via: SessionId,
+}
+
+impl Presences {
+    pub(super) fn set_own(&mut self, now: u64, state: Option<Bytes>) -> Result<(), ProtocolError> {
+        if let Some(state) = &state
+            && state.len() > MAX_PRESENCE_BYTES
+        {
+            return Err(ProtocolError::Presence {
+                found: state.len(),
+                limit: MAX_PRESENCE_BYTES,
+            });
+        }
+        // Newer than what was said before a restart.
+        self.number = now.max(self.number + 1);
+        self.own = state;
+        Ok(())
+    }
+
+    pub(super) fn others(&self) -> impl Iterator<Item = (ReplicaId, &Bytes)> {
+        self.others
+            .iter()
+            .map(|(id, present)| (*id, &present.state))
+    }
+}
+
+impl Replica {
+    pub(super) fn receive_presence(
+        &mut self,
+        id: SessionId,
+        presence: Presence,
+    ) -> Result<(), ProtocolError> {
+        let Presence {
+            replica,
+            number,
+            hops,
+            state,
+        } = presence;
+        if replica == self.document.replica() {
+            return Ok(());
+        }
+        let known = self.presences.others.get(&replica);
+        let Some(state) = state else {
+            match known {
+                Some(known) if known.via == id => {
+                    self.forget_presence(id, replica);
+                    self.tell_presence(replica, Some(id));
+                }
+                Some(_) => self.owe_presence(id, replica),
+                None => {}
+            }
+            return Ok(());
+        };
+        if known.is_some_and(|known| number <= known.number) {
+            return Ok(());
+        }
+        let same = known.is_some_and(|known| known.state == state);
+        let via = known.map(|known| known.via);
+        let freed = known.filter(|known| known.via == id);
+        let freed = freed.map_or(0, |known| footprint(&known.state));
+        let brought = self.sessions.get(&id).map_or(0, |s| s.presence_bytes);
+        let (found, limit) = (
+            brought - freed + footprint(&state),
+            self.config.presence_bytes,
+        );
+        if found > limit {
+            return Err(ProtocolError::Presence { found, limit });
+        }
+        if let Some(via) = via {
+            self.forget_via(via, replica);
+        }
+        let Some(session) = self.sessions.get_mut(&id) else {
+            return Ok(());
+        };
+        session.presence_bytes = found;
+        session.presences.insert(replica);
+        self.presences.others.insert(
+            replica,
+            Present {
+                number,
+                hops,
+                state: state.clone(),
+                via: id,
+            },
+        );
+        if !same {
+            let state = Some(state);
+            self.events.push_back(Event::Presence { replica, state });
+        }
+        self.tell_presence(replica, Some(id));
+        Ok(())
+    }
+
+    /// A new session is told who is here.
+    pub(super) fn greet_presence(&mut self, id: SessionId) {
+        let mut present: BTreeSet<ReplicaId> = self.presences.others.keys().copied().collect();
+        if self.presences.own.is_some() {
+            present.insert(self.document.replica());
+        }
+        if let Some(session) = self.sessions.get_mut(&id) {
+            session.presence_due = present;
+        }
+    }
+
+    /// All sessions but one are to be told how a replica's presence stands.
+    pub(super) fn tell_presence(&mut self, replica: ReplicaId, but: Option<SessionId>) {
+        let ids: Vec<SessionId> = self.sessions.keys().copied().collect();
+        for id in ids {
+            if Some(id) != but {
+                self.owe_presence(id, replica);
+            }
+        }
+    }
+
+    fn owe_presence(&mut self, id: SessionId, replica: ReplicaId) {
+        if let Some(session) = self.sessions.get_mut(&id).filter(|s| s.is_open()) {
+            session.presence_due.insert(replica);
+            self.wake(id);
+        }
+    }
+
+    /// What came through a session that is over is gone.
+    pub(super) fn lose_presences(&mut self, id: SessionId, replicas: &BTreeSet<ReplicaId>) {
+        for replica in replicas {
+            self.forget_presence(id, *replica);
+            self.tell_presence(*replica, Some(id));
+        }
+    }
+
+    fn forget_presence(&mut self, id: SessionId, replica: ReplicaId) {
+        self.forget_via(id, replica);
+        let state = None;
+        self.events.push_back(Event::Presence { replica, state });
+    }
+
+    fn forget_via(&mut self, id: SessionId, replica: ReplicaId) {
+        let gone = self.presences.others.remove(&replica);
+        if let (Some(session), Some(gone)) = (self.sessions.get_mut(&id), gone) {
+            session.presences.remove(&replica);
+            session.presence_bytes = session
+                .presence_bytes
+                .saturating_sub(footprint(&gone.state));
+        }
+    }
+
+    /// The next presence that a session is to be told of.
+    pub(super) fn presence_frame(&mut self, id: SessionId) -> Option<Bytes> {
+        let session = self.sessions.get_mut(&id)?;
+        // Who may only write is not told who is here.
+        let tells = session.opened || session.access.read;
+        while let Some(replica) = session.presence_due.pop_first() {
+            if !tells {
+                continue;
+            }
+            let presence = if replica == self.document.replica() {
+                Presence {
+                    replica,
+                    number: self.presences.number,
+                    hops: 0,
+                    state: self.presences.own.clone(),
+                }
+            } else {
+                match self.presences.others.get(&replica) {
+                    Some(present) if present.via == id || present.hops >= MAX_HOPS => continue,
+                    Some(present) => Presence {
+                        replica,
+                        number: present.number,
+                        hops: present.hops + 1,
+                        state: Some(present.state.clone()),
+                    },
+                    None => Presence {
+                        replica,
+                        number: 0,
+                        hops: 0,
+                        state: None,
+                    },
+                }
+            };
+            return Some(frame::presence(self.handle, &presence));
+        }
+        None
+    }
+}
+
+/// What a state is counted as: an empty one takes memory too.
+fn footprint(state: &Bytes) -> usize {
+    state.len() + 128
+}

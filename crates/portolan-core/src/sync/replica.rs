@@ -1,0 +1,616 @@
+//! One document with its sessions, the gate of its store and its events.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use bytes::Bytes;
+
+use super::config::Config;
+use super::error::{ErrorCode, ProtocolError};
+use super::event::{CloseReason, Event};
+use super::frame::{self, Access, Hello, PROTOCOL};
+use super::outbound::CatchUp;
+use super::presence::Presences;
+use super::session::{Phase, Session, SessionId, SessionStatus};
+use crate::document::{Document, Transaction};
+use crate::dots::{DotSet, Version};
+use crate::replica::ReplicaId;
+
+/// Something to store.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Write {
+    /// Counts up by one from 1 for each [`Replica`].
+    pub number: u64,
+    /// The bytes of a [`Delta`](crate::Delta).
+    pub delta: Bytes,
+    /// Whether it is the whole state and takes the place of everything stored before it, which
+    /// must not be read again. Rare: after [`Replica::change_replica`].
+    pub replaces: bool,
+}
+
+/// One document with its sessions, the gate of its store and its events.
+///
+/// `now` is always in milliseconds since the Unix epoch. Delays are measured with it too: let it
+/// follow a monotonic clock, so that it does not jump back.
+#[derive(Debug)]
+pub struct Replica {
+    name: String,
+    pub(super) handle: u32,
+    pub(super) document: Document,
+    pub(super) durable: bool,
+    pub(super) config: Config,
+    /// The document's version.
+    pub(super) version: Version,
+    /// Own operations up to this one were there at the start, or were done under this id since.
+    loaded_seq: u64,
+    /// Own operations up to this one may be told of.
+    pub(super) own_stored: u64,
+    pub(super) last_write: u64,
+    pub(super) stored_write: u64,
+    writes: VecDeque<Write>,
+    /// The operations of each write that is not stored yet.
+    unstored: VecDeque<(u64, DotSet)>,
+    /// Own deltas that wait for the store.
+    withheld: VecDeque<Withheld>,
+    pub(super) sessions: BTreeMap<SessionId, Session>,
+    next_session: u64,
+    pub(super) ready: VecDeque<SessionId>,
+    pub(super) events: VecDeque<Event>,
+    observed: bool,
+    pub(super) timers: BTreeSet<(u64, Timer)>,
+    digest_at: Option<u64>,
+    /// Sessions that are owed an acknowledgement once a write is stored.
+    pub(super) owing: VecDeque<(u64, SessionId)>,
+    /// Sessions whose catch-up waits for the store.
+    pub(super) gated: Vec<SessionId>,
+    /// The latest catch-up, for the next peer that lacks the same.
+    pub(super) catch_up: Option<CatchUp>,
+    pub(super) digest_frame: Option<Bytes>,
+    pub(super) presences: Presences,
+    reused: bool,
+}
+
+#[derive(Debug)]
+struct Withheld {
+    write: u64,
+    dots: DotSet,
+    delta: Bytes,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Timer {
+    Hello(SessionId),
+    Ack(SessionId),
+    Want(SessionId),
+    Digest,
+}
+
+impl Replica {
+    /// A replica of the document `name`, which it calls `handle` on all its connections.
+    ///
+    /// `durable` says that there is a store: [`poll_write`](Self::poll_write) gives what it must
+    /// hold (what `document` holds now is taken to be stored), and own operations wait for it.
+    pub fn new(name: &str, handle: u32, document: Document, durable: bool, config: Config) -> Self {
+        let own_seq = document.own_seq();
+        Self {
+            name: name.to_owned(),
+            handle,
+            durable,
+            config,
+            version: document.version(),
+            loaded_seq: own_seq,
+            own_stored: own_seq,
+            last_write: 0,
+            stored_write: if durable { 0 } else { u64::MAX },
+            writes: VecDeque::new(),
+            unstored: VecDeque::new(),
+            withheld: VecDeque::new(),
+            sessions: BTreeMap::new(),
+            next_session: 1,
+            ready: VecDeque::new(),
+            events: VecDeque::new(),
+            observed: false,
+            timers: BTreeSet::new(),
+            digest_at: None,
+            owing: VecDeque::new(),
+            gated: Vec::new(),
+            catch_up: None,
+            digest_frame: None,
+            presences: Presences::default(),
+            reused: false,
+            document,
+        }
+    }
+
+    /// The document's name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The number that stands for the document on every frame from here.
+    pub fn handle(&self) -> u32 {
+        self.handle
+    }
+
+    /// The document, to read.
+    pub fn document(&self) -> &Document {
+        &self.document
+    }
+
+    /// The operations applied; as [`Document::version`] without the cost of building it.
+    pub fn version(&self) -> &Version {
+        &self.version
+    }
+
+    /// Whether [`Event::Changed`] is given; off at first.
+    pub fn observe(&mut self, on: bool) {
+        self.observed = on;
+        self.document.observe(on);
+    }
+
+    /// Several operations as one; where the closure fails, none. Visible here at once; sent to
+    /// the peers as one delta, with a store only when it has it.
+    pub fn transact<T, E>(
+        &mut self,
+        now: u64,
+        f: impl FnOnce(&mut Transaction<'_>) -> Result<T, E>,
+    ) -> Result<T, E> {
+        let before = self.document.own_seq();
+        let result = self.document.transact(now, f)?;
+        if self.document.own_seq() > before {
+            self.wrote(before);
+        }
+        Ok(result)
+    }
+
+    /// Opens a session; its hello is ready to be sent.
+    ///
+    /// Credentials are at most 16 KiB; the peer refuses more.
+    pub fn connect(&mut self, now: u64, access: Access, credentials: Option<Bytes>) -> SessionId {
+        let id = self.insert(Session::new(true, access, self.config.gap_delay));
+        self.greet(id, false, access, credentials);
+        let deadline = now.saturating_add(self.config.hello_timeout);
+        self.timers.insert((deadline, Timer::Hello(id)));
+        id
+    }
+
+    /// Answers a peer's hello, to which the host grants `granted` of what it asks for.
+    ///
+    /// On an error there is no session: send [`ProtocolError::to_frame`].
+    pub fn accept(
+        &mut self,
+        now: u64,
+        hello: &Hello,
+        granted: Access,
+    ) -> Result<SessionId, ProtocolError> {
+        if hello.reply {
+            return Err(ProtocolError::HelloDirection);
+        }
+        let access = granted.and(hello.access);
+        if access == Access::default() {
+            return Err(ProtocolError::Refused(
+                "neither read nor write access to this document".to_owned(),
+            ));
+        }
+        // Who may not write could invent what it has seen, and make every session restart.
+        let checked = self.check_hello(hello);
+        if let Err(ProtocolError::ReplicaReused { .. }) = checked
+            && access.write
+        {
+            self.report_reuse();
+        }
+        checked?;
+        let id = self.insert(Session::new(false, access, self.config.gap_delay));
+        self.greet(id, true, access, None);
+        self.establish(id, now, hello);
+        Ok(id)
+    }
+
+    /// Ends a session in good order: its last frame, queued now, tells the peer why. For leaving a
+    /// document while the connection stays, and for access that was revoked.
+    pub fn end(&mut self, session: SessionId, code: ErrorCode, message: &str) {
+        let frame = frame::error(self.handle, code, &self.name, message);
+        self.shut(session, Some(frame));
+    }
+
+    /// The session's link is gone: forgets the session.
+    pub fn close(&mut self, session: SessionId) {
+        self.shut(session, None);
+        self.sessions.remove(&session);
+    }
+
+    /// The next thing to store, in order; nothing without a store.
+    pub fn poll_write(&mut self) -> Option<Write> {
+        self.writes.pop_front()
+    }
+
+    /// All writes up to `number` are in the store, and will be there after a crash.
+    pub fn stored(&mut self, number: u64, now: u64) {
+        let number = number.min(self.last_write);
+        if !self.durable || number <= self.stored_write {
+            return;
+        }
+        self.stored_write = number;
+        self.digest_frame = None;
+        while self.unstored.front().is_some_and(|(n, _)| *n <= number) {
+            self.unstored.pop_front();
+        }
+        while self.withheld.front().is_some_and(|w| w.write <= number) {
+            let Some(withheld) = self.withheld.pop_front() else {
+                break;
+            };
+            self.own_stored = withheld.dots.last_seq(self.document.replica());
+            self.publish(&withheld.dots, &withheld.delta, None);
+        }
+        self.open_gates();
+        while self.owing.front().is_some_and(|(n, _)| *n <= number) {
+            if let Some((_, session)) = self.owing.pop_front() {
+                self.schedule_ack(session, now);
+            }
+        }
+    }
+
+    /// The whole state, to take the place of everything stored up to its number (compaction).
+    pub fn snapshot(&self) -> Write {
+        Write {
+            number: self.last_write,
+            delta: Bytes::from(self.document.encode()),
+            replaces: true,
+        }
+    }
+
+    /// How many writes were made that are not known to be stored.
+    pub fn unstored(&self) -> u64 {
+        self.last_write.saturating_sub(self.stored_write)
+    }
+
+    /// What the owner should be told, oldest first.
+    pub fn poll_event(&mut self) -> Option<Event> {
+        self.events.pop_front()
+    }
+
+    /// When [`handle_timeout`](Self::handle_timeout) is due.
+    pub fn timeout(&self) -> Option<u64> {
+        self.timers.first().map(|(at, _)| *at)
+    }
+
+    /// Does what is due.
+    pub fn handle_timeout(&mut self, now: u64) {
+        while let Some((at, timer)) = self.timers.first().copied().filter(|(at, _)| *at <= now) {
+            self.timers.pop_first();
+            match timer {
+                Timer::Hello(id) => {
+                    let opening = |s: &Session| s.phase == Phase::Opening;
+                    if self.sessions.get(&id).is_some_and(opening) {
+                        let waited = self.config.hello_timeout;
+                        self.fail(id, ProtocolError::HelloTimeout(waited));
+                    }
+                }
+                Timer::Ack(id) => self.ack_timeout(id, at),
+                Timer::Want(id) => self.want_timeout(id, at, now),
+                Timer::Digest => self.digest_timeout(now),
+            }
+        }
+    }
+
+    /// Sets what the peers are told of this replica's presence, at most 64 KiB; `None` ends it.
+    pub fn set_presence(&mut self, now: u64, state: Option<Bytes>) -> Result<(), ProtocolError> {
+        self.presences.set_own(now, state)?;
+        let own = self.document.replica();
+        self.tell_presence(own, None);
+        Ok(())
+    }
+
+    /// The presence of others, in the order of their ids.
+    pub fn presences(&self) -> impl Iterator<Item = (ReplicaId, &Bytes)> {
+        self.presences.others()
+    }
+
+    /// Presents new credentials to the peer of a session that this side opened.
+    pub fn refresh(&mut self, session: SessionId, credentials: Bytes) {
+        let frame = frame::credentials(self.handle, &credentials);
+        if let Some(s) = self.sessions.get_mut(&session).filter(|s| s.is_open()) {
+            s.control.push_back(frame);
+            self.wake(session);
+        }
+    }
+
+    /// Continues under a fresh id, after [`Event::ReplicaReused`]. All sessions end and are to be
+    /// opened again; a store is given the whole state anew.
+    ///
+    /// Own operations done since this `Replica` was made are done again under the new id; older
+    /// ones are taken to be what the others know under their dots.
+    pub fn change_replica(&mut self, replica: ReplicaId, now: u64) {
+        let ids: Vec<SessionId> = self.sessions.keys().copied().collect();
+        for id in ids {
+            if self.sessions[&id].phase != Phase::Closed {
+                let reason = CloseReason::ReplicaChanged;
+                let words = reason.to_string();
+                self.events.push_back(Event::Closed {
+                    session: id,
+                    reason,
+                });
+                self.end(id, ErrorCode::Restart, &words);
+            }
+        }
+        self.document.change_replica(replica, self.loaded_seq, now);
+        self.reused = false;
+        self.loaded_seq = 0;
+        self.own_stored = 0;
+        self.withheld.clear();
+        self.writes.clear();
+        self.version = self.document.version();
+        self.changed();
+        let own_seq = self.document.own_seq();
+        if !self.durable {
+            self.own_stored = own_seq;
+            return;
+        }
+        let mut dots = DotSet::new();
+        for (_, unstored) in self.unstored.drain(..) {
+            dots.union_with(&unstored);
+        }
+        let mut dots = dots.intersection(&self.version);
+        let mut own = DotSet::new();
+        if own_seq > 0 {
+            own.insert_range(replica, 1, own_seq);
+            dots.union_with(&own);
+        }
+        let snapshot = Bytes::from(self.document.encode());
+        let write = self.write(snapshot, dots, true);
+        if own_seq > 0 {
+            let delta = Bytes::from(self.document.own_since(0).encode());
+            self.withheld.push_back(Withheld {
+                write,
+                dots: own,
+                delta,
+            });
+        }
+    }
+
+    /// What each connected peer that is sent operations has stored, as far as it has said; costs
+    /// the size of the version for each.
+    pub fn acknowledged(&self) -> impl Iterator<Item = (SessionId, ReplicaId, Version)> {
+        let published = self.published();
+        let open = self
+            .sessions
+            .iter()
+            .filter(|(_, s)| s.is_open() && s.sends());
+        open.filter_map(move |(id, s)| Some((*id, s.peer?, published.difference(&s.unacked))))
+    }
+
+    /// Whether all connected peers that accept operations of this replica have stored its own
+    /// operations up to `own_seq`. True where there is no such peer.
+    pub fn is_flushed(&self, own_seq: u64) -> bool {
+        let mut ids = self.sessions.keys();
+        ids.all(|id| self.is_flushed_to(*id, own_seq) != Some(false))
+    }
+
+    /// As [`is_flushed`](Self::is_flushed), for one peer; `None` where the session is not
+    /// connected or sends nothing.
+    pub fn is_flushed_to(&self, session: SessionId, own_seq: u64) -> Option<bool> {
+        let session = self.sessions.get(&session)?;
+        let own = self.document.replica();
+        (session.is_open() && session.sends())
+            .then(|| own_seq <= self.own_stored && session.has_stored(own, own_seq))
+    }
+
+    /// How a session stands.
+    pub fn session(&self, session: SessionId) -> Option<SessionStatus> {
+        Some(self.sessions.get(&session)?.status(session))
+    }
+
+    /// How all sessions stand, oldest first.
+    pub fn sessions(&self) -> impl Iterator<Item = SessionStatus> {
+        self.sessions.iter().map(|(id, s)| s.status(*id))
+    }
+
+    /// The operations that may be told of: all but own ones that are not stored.
+    pub(super) fn published(&self) -> Version {
+        let own_seq = self.document.own_seq();
+        if own_seq <= self.own_stored {
+            return self.version.clone();
+        }
+        let own = self.document.replica();
+        self.version
+            .difference(&DotSet::from_range(own, self.own_stored + 1, own_seq))
+    }
+
+    /// The operations that would be lost in a crash.
+    pub(super) fn unstored_dots(&self) -> DotSet {
+        let mut dots = DotSet::new();
+        for (_, unstored) in &self.unstored {
+            dots.union_with(unstored);
+        }
+        dots
+    }
+
+    /// Own operations above `before` are new: stores them, and tells of them when that is done.
+    fn wrote(&mut self, before: u64) {
+        let (own, own_seq) = (self.document.replica(), self.document.own_seq());
+        let dots = DotSet::from_range(own, before + 1, own_seq);
+        self.version.insert_range(own, before + 1, own_seq);
+        self.changed();
+        if self.durable {
+            let delta = Bytes::from(self.document.own_since(before).encode());
+            let write = self.write(delta.clone(), dots.clone(), false);
+            self.withheld.push_back(Withheld { write, dots, delta });
+        } else {
+            self.own_stored = own_seq;
+            if !self.sessions.is_empty() {
+                let delta = Bytes::from(self.document.own_since(before).encode());
+                self.publish(&dots, &delta, None);
+            }
+        }
+    }
+
+    /// Queues a write; returns its number. Without a store, does nothing.
+    pub(super) fn write(&mut self, delta: Bytes, dots: DotSet, replaces: bool) -> u64 {
+        if self.durable {
+            self.last_write += 1;
+            self.writes.push_back(Write {
+                number: self.last_write,
+                delta,
+                replaces,
+            });
+            self.unstored.push_back((self.last_write, dots));
+        }
+        self.last_write
+    }
+
+    /// The document is not what it was.
+    pub(super) fn changed(&mut self) {
+        self.catch_up = None;
+        self.digest_frame = None;
+        if self.observed {
+            let batches = self.document.take_changes();
+            self.events.extend(batches.into_iter().map(Event::Changed));
+        }
+    }
+
+    fn insert(&mut self, session: Session) -> SessionId {
+        let id = SessionId(self.next_session);
+        self.next_session += 1;
+        self.sessions.insert(id, session);
+        id
+    }
+
+    /// Queues a hello, or the answer to one.
+    fn greet(&mut self, id: SessionId, reply: bool, access: Access, credentials: Option<Bytes>) {
+        let hello = Hello {
+            protocol: PROTOCOL,
+            reply,
+            document: self.name.clone(),
+            replica: self.document.replica(),
+            access,
+            version: self.version.difference(&self.unstored_dots()),
+            credentials,
+        };
+        let frame = frame::hello(self.handle, &hello);
+        if let Some(session) = self.sessions.get_mut(&id) {
+            session.control.push_back(frame);
+        }
+        self.wake(id);
+    }
+
+    /// Whether a hello fits this replica.
+    pub(super) fn check_hello(&self, hello: &Hello) -> Result<(), ProtocolError> {
+        if hello.document != self.name {
+            return Err(ProtocolError::WrongDocument {
+                ours: self.name.clone(),
+                theirs: hello.document.clone(),
+            });
+        }
+        if hello.replica == self.document.replica() {
+            return Err(ProtocolError::SameReplica(hello.replica));
+        }
+        self.check_own(&hello.version)
+    }
+
+    /// Whether the peer knows no own operation that was never told of.
+    pub(super) fn check_own(&self, theirs: &DotSet) -> Result<(), ProtocolError> {
+        let own = self.document.replica();
+        let last = theirs.last_seq(own);
+        if last > self.own_stored {
+            return Err(ProtocolError::ReplicaReused {
+                replica: own,
+                ours: self.own_stored,
+                theirs: last,
+            });
+        }
+        Ok(())
+    }
+
+    fn report_reuse(&mut self) {
+        if !self.reused {
+            self.reused = true;
+            self.events.push_back(Event::ReplicaReused);
+        }
+    }
+
+    /// Both sides have said hello.
+    pub(super) fn establish(&mut self, id: SessionId, now: u64, hello: &Hello) {
+        let published = self.published();
+        let Some(session) = self.sessions.get_mut(&id) else {
+            return;
+        };
+        session.phase = Phase::Open;
+        session.peer = Some(hello.replica);
+        session.heard = now;
+        if session.sends() {
+            session.missing = published.difference(&hello.version);
+            session.unacked = session.missing.clone();
+        }
+        if session.receives() {
+            session.lacking = hello.version.difference(&self.version);
+        }
+        self.events.push_back(Event::Connected {
+            session: id,
+            replica: hello.replica,
+            access: session.access,
+        });
+        if session.lacking.is_empty() {
+            session.ready = true;
+            self.events.push_back(Event::Ready(id));
+        } else {
+            self.arm_want(id, now.saturating_add(self.config.stall_delay));
+        }
+        if self.digest_at.is_none() {
+            self.arm_digest(now);
+        }
+        self.greet_presence(id);
+        self.wake(id);
+    }
+
+    /// Ends a session over a broken rule.
+    pub(super) fn fail(&mut self, id: SessionId, error: ProtocolError) {
+        let Some(session) = self.sessions.get(&id) else {
+            return;
+        };
+        let trusted = session.opened || session.access.write;
+        if matches!(error, ProtocolError::ReplicaReused { .. }) && trusted {
+            self.report_reuse();
+        }
+        self.end(id, error.code(), &error.to_string());
+        self.events.push_back(Event::Closed {
+            session: id,
+            reason: error.into(),
+        });
+    }
+
+    /// Drops all that a session holds; `last` is the one frame left to send.
+    pub(super) fn shut(&mut self, id: SessionId, last: Option<Bytes>) {
+        let Some(session) = self.sessions.get_mut(&id) else {
+            return;
+        };
+        if session.phase == Phase::Closed {
+            return;
+        }
+        let presences = std::mem::take(&mut session.presences);
+        session.clear();
+        session.control.extend(last);
+        self.lose_presences(id, &presences);
+        self.wake(id);
+    }
+
+    fn arm_digest(&mut self, now: u64) {
+        let at = now.saturating_add(self.config.digest_period);
+        self.digest_at = Some(at);
+        self.timers.insert((at, Timer::Digest));
+    }
+
+    fn digest_timeout(&mut self, now: u64) {
+        // What was kept for peers that come at the same time is not kept for ever.
+        self.catch_up = None;
+        self.digest_at = None;
+        let open: Vec<SessionId> = self.sessions.keys().copied().collect();
+        for id in open {
+            if let Some(session) = self.sessions.get_mut(&id).filter(|s| s.is_open()) {
+                session.digest_due = true;
+                self.wake(id);
+            }
+        }
+        if !self.sessions.is_empty() {
+            self.arm_digest(now);
+        }
+    }
+}

@@ -1,0 +1,354 @@
+//! One peer, as a replica sees it.
+
+use std::collections::{BTreeSet, VecDeque};
+use std::fmt;
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::frame::Access;
+use crate::dots::DotSet;
+use crate::replica::ReplicaId;
+
+/// Names a session; never used twice by one [`Replica`](super::Replica).
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SessionId(pub(super) u64);
+
+impl SessionId {
+    /// The number behind it, for logs.
+    pub fn get(self) -> u64 {
+        self.0
+    }
+}
+
+impl fmt::Debug for SessionId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "session {}", self.0)
+    }
+}
+
+impl fmt::Display for SessionId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.0)
+    }
+}
+
+/// How a session stands, for status pages and metrics.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SessionStatus {
+    /// Which session.
+    pub id: SessionId,
+    /// The peer; `None` before its hello.
+    pub peer: Option<ReplicaId>,
+    /// What this side may do at the peer (opened) or the peer here (accepted).
+    pub access: Access,
+    /// Whether this side opened it.
+    pub opened: bool,
+    /// Whether all is here that the peer had when it said hello.
+    pub ready: bool,
+    /// Whether it is over and waits for [`Replica::close`](super::Replica::close).
+    pub closed: bool,
+    /// Bytes that wait to be sent: live frames and the rest of a catch-up.
+    pub queued_bytes: usize,
+    /// Bytes of a catch-up that have arrived, of how many in all.
+    pub staged: Option<(u64, u64)>,
+    /// Operations that were not sent yet, because the peer does not keep up or has just come.
+    pub missing: u64,
+    /// Operations that the peer has not acknowledged.
+    pub unacknowledged: u64,
+}
+
+/// A session's state. It holds sets of dots, as ranges, and queues; nothing in it grows with the
+/// document.
+#[derive(Debug)]
+pub(super) struct Session {
+    pub(super) opened: bool,
+    pub(super) phase: Phase,
+    pub(super) peer: Option<ReplicaId>,
+    /// What the opener may do, and before the answer what it asks for.
+    pub(super) access: Access,
+    /// Named by `poll_ready` and not drained since.
+    pub(super) awake: bool,
+    /// Frames that go before everything else.
+    pub(super) control: VecDeque<Bytes>,
+    /// Live frames, oldest first.
+    pub(super) queue: VecDeque<Arc<Live>>,
+    pub(super) queued_bytes: usize,
+    /// The catch-up on its way.
+    pub(super) transfer: Option<Transfer>,
+    /// How many transfers were begun.
+    pub(super) transfers: u64,
+    /// Operations that are to be told of and in neither `queue` nor `transfer`: the next catch-up.
+    pub(super) missing: DotSet,
+    /// Operations that were told of, or are to be, and that the peer is not known to have stored.
+    pub(super) unacked: DotSet,
+    /// Operations that the peer has, or should have, and that are not here.
+    pub(super) lacking: DotSet,
+    pub(super) ready: bool,
+    pub(super) staging: Option<Staging>,
+    /// The last transfer of the peer that is over, however it ended.
+    pub(super) finished_transfer: u64,
+    /// A piece of a delta was lost: what is missing is not known, and asked for all the same.
+    pub(super) broken: bool,
+    /// When the peer last sent operations.
+    pub(super) heard: u64,
+    pub(super) want_due: bool,
+    pub(super) want_at: Option<u64>,
+    pub(super) want_delay: u64,
+    /// Operations received and not acknowledged, each set with the write that holds it.
+    pub(super) receipts: VecDeque<(u64, DotSet)>,
+    /// Operations to be acknowledged with the next frame that does.
+    pub(super) owed: DotSet,
+    /// Whether the peer's own operations are among them: it may be waiting.
+    pub(super) awaited: bool,
+    pub(super) ack_due: bool,
+    pub(super) ack_at: Option<u64>,
+    pub(super) acked_at: Option<u64>,
+    pub(super) digest_due: bool,
+    /// Whether the last comparison showed a difference.
+    pub(super) diverged: bool,
+    /// When the whole state was last asked for or promised.
+    pub(super) repaired_at: Option<u64>,
+    /// The whole state is to be sent.
+    pub(super) repair_due: bool,
+    /// Whose presence is to be told.
+    pub(super) presence_due: BTreeSet<ReplicaId>,
+    /// Whose presence came from here.
+    pub(super) presences: BTreeSet<ReplicaId>,
+    pub(super) presence_bytes: usize,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Phase {
+    /// The hello is not answered yet.
+    Opening,
+    Open,
+    /// Over; an error frame may be left to send.
+    Closed,
+}
+
+/// A live frame, shared by all sessions that it waits in.
+#[derive(Debug)]
+pub(super) struct Live {
+    pub(super) frame: Bytes,
+    /// The operations that it tells of.
+    pub(super) dots: DotSet,
+}
+
+/// A delta on its way to one peer, cut into frames as they are sent.
+#[derive(Debug)]
+pub(super) struct Transfer {
+    pub(super) number: u64,
+    pub(super) delta: Bytes,
+    pub(super) offset: usize,
+    /// The operations that it was computed for.
+    pub(super) dots: DotSet,
+    /// The own operation that must be stored before it may leave; 0 where there is none.
+    pub(super) gate: u64,
+    pub(super) repair: bool,
+}
+
+/// A delta that has arrived in part.
+#[derive(Debug)]
+pub(super) struct Staging {
+    pub(super) transfer: u64,
+    pub(super) total: u64,
+    pub(super) repair: bool,
+    pub(super) bytes: Vec<u8>,
+}
+
+impl Session {
+    pub(super) fn new(opened: bool, access: Access, gap_delay: u64) -> Self {
+        Self {
+            opened,
+            phase: Phase::Opening,
+            peer: None,
+            access,
+            awake: false,
+            control: VecDeque::new(),
+            queue: VecDeque::new(),
+            queued_bytes: 0,
+            transfer: None,
+            transfers: 0,
+            missing: DotSet::new(),
+            unacked: DotSet::new(),
+            lacking: DotSet::new(),
+            ready: false,
+            staging: None,
+            finished_transfer: 0,
+            broken: false,
+            heard: 0,
+            want_due: false,
+            want_at: None,
+            want_delay: gap_delay,
+            receipts: VecDeque::new(),
+            owed: DotSet::new(),
+            awaited: false,
+            ack_due: false,
+            ack_at: None,
+            acked_at: None,
+            digest_due: false,
+            diverged: false,
+            repaired_at: None,
+            repair_due: false,
+            presence_due: BTreeSet::new(),
+            presences: BTreeSet::new(),
+            presence_bytes: 0,
+        }
+    }
+
+    pub(super) fn is_open(&self) -> bool {
+        self.phase == Phase::Open
+    }
+
+    /// Whether the peer is told of operations.
+    pub(super) fn sends(&self) -> bool {
+        if self.opened {
+            self.access.write
+        } else {
+            self.access.read
+        }
+    }
+
+    /// Whether the peer's operations are taken.
+    pub(super) fn receives(&self) -> bool {
+        if self.opened {
+            self.access.read
+        } else {
+            self.access.write
+        }
+    }
+
+    /// Queues a live frame. Past `limit` bytes everything that waits is dropped, to be sent as one
+    /// catch-up once the peer reads again.
+    #[inline]
+    pub(super) fn push(&mut self, live: &Arc<Live>, limit: usize) {
+        if !self.missing.is_empty() {
+            self.missing.union_with(&live.dots);
+        } else if self.queued_bytes + live.frame.len() > limit {
+            self.fall_behind();
+            self.missing.union_with(&live.dots);
+        } else {
+            self.queued_bytes += live.frame.len();
+            self.queue.push_back(Arc::clone(live));
+        }
+    }
+
+    /// Drops the live frames that wait, and remembers what they would have told of.
+    pub(super) fn fall_behind(&mut self) {
+        for live in self.queue.drain(..) {
+            self.missing.union_with(&live.dots);
+        }
+        self.queued_bytes = 0;
+    }
+
+    /// Next live frame that says something new to the peer.
+    pub(super) fn pop(&mut self) -> Option<Arc<Live>> {
+        loop {
+            let live = self.queue.pop_front()?;
+            self.queued_bytes -= live.frame.len();
+            if self.unacked.intersects(&live.dots) {
+                return Some(live);
+            }
+        }
+    }
+
+    /// The operations of `lost` that nothing underway brings to the peer are to be sent again.
+    pub(super) fn resend(&mut self, lost: DotSet) {
+        let mut lost = lost;
+        if let Some(transfer) = &self.transfer {
+            lost = lost.difference(&transfer.dots);
+        }
+        for live in &self.queue {
+            if lost.is_empty() {
+                return;
+            }
+            lost = lost.difference(&live.dots);
+        }
+        self.unacked.union_with(&lost);
+        self.missing.union_with(&lost);
+    }
+
+    /// The peer has these.
+    pub(super) fn known(&mut self, dots: &DotSet) {
+        if !self.missing.is_empty() {
+            self.missing = self.missing.difference(dots);
+        }
+    }
+
+    /// The peer has stored these; whether there were any of `own` among those it had not.
+    pub(super) fn acknowledged(&mut self, dots: &DotSet, own: ReplicaId) -> bool {
+        self.known(dots);
+        let before = first_seq(&self.unacked, own);
+        if !self.unacked.is_empty() {
+            self.unacked = self.unacked.difference(dots);
+        }
+        before != first_seq(&self.unacked, own)
+    }
+
+    /// Whether the peer has stored the operations of `own` up to `seq`, as far as they were sent.
+    pub(super) fn has_stored(&self, own: ReplicaId, seq: u64) -> bool {
+        first_seq(&self.unacked, own).is_none_or(|first| first > seq)
+    }
+
+    /// These have arrived; whether with them all is here that the peer had at its hello.
+    pub(super) fn learn(&mut self, dots: &DotSet) -> bool {
+        self.lacking = self.lacking.difference(dots);
+        if !self.lacking.is_empty() {
+            return false;
+        }
+        !std::mem::replace(&mut self.ready, true)
+    }
+
+    /// Remembers to acknowledge `dots` once write `number` is stored.
+    pub(super) fn receipt(&mut self, number: u64, dots: &DotSet) {
+        match self.receipts.back_mut() {
+            Some((last, known)) if *last == number => known.union_with(dots),
+            _ => self.receipts.push_back((number, dots.clone())),
+        }
+    }
+
+    /// Owes the peer the acknowledgement of all that is stored with the writes up to `stored`.
+    pub(super) fn owe(&mut self, stored: u64) {
+        while let Some((_, dots)) = self.receipts.pop_front_if(|(write, _)| *write <= stored) {
+            self.awaited |= self.peer.is_some_and(|peer| dots.last_seq(peer) > 0);
+            self.owed.union_with(&dots);
+        }
+    }
+
+    /// Leaves nothing but what `control` still holds.
+    pub(super) fn clear(&mut self) {
+        let old = std::mem::replace(self, Session::new(self.opened, self.access, 0));
+        self.peer = old.peer;
+        self.ready = old.ready;
+        self.awake = old.awake;
+        self.phase = Phase::Closed;
+    }
+
+    pub(super) fn status(&self, id: SessionId) -> SessionStatus {
+        let left = self
+            .transfer
+            .as_ref()
+            .map_or(0, |t| t.delta.len() - t.offset);
+        let staged = self.staging.as_ref();
+        SessionStatus {
+            id,
+            peer: self.peer,
+            access: self.access,
+            opened: self.opened,
+            ready: self.ready,
+            closed: self.phase == Phase::Closed,
+            queued_bytes: self.queued_bytes + left,
+            staged: staged.map(|s| (s.bytes.len() as u64, s.total)),
+            missing: self.missing.len(),
+            unacknowledged: self.unacked.len(),
+        }
+    }
+}
+
+/// The lowest number of a replica's operations in a set.
+fn first_seq(dots: &DotSet, replica: ReplicaId) -> Option<u64> {
+    let at = dots.ranges().partition_point(|r| r.replica < replica);
+    let range = dots.ranges().get(at).filter(|r| r.replica == replica);
+    range.map(|r| r.first)
+}

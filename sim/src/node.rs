@@ -1,0 +1,128 @@
+//! A node: the real synchronisation machine with a simulated disk, and a watcher that sees events
+//! alone.
+
+use std::collections::BTreeMap;
+
+use portolan_core::sync::{Config, Event, Replica};
+use portolan_core::{Batch, Document, Key, ReplicaId, Value};
+
+use crate::disk::Disk;
+use crate::truth::{Operation, shown};
+
+pub struct Node {
+    pub replica: Option<Replica>,
+    pub id: ReplicaId,
+    /// `None` for a node that keeps nothing: it takes a new id at each start.
+    pub disk: Option<Disk>,
+    /// A copy of the disk from some time ago.
+    pub backup: Option<Disk>,
+    /// What its clock shows beyond the true time.
+    pub skew: u64,
+    /// Own operations that were there when it started.
+    pub loaded: u64,
+    /// Own operations under dots that name others elsewhere: it does not know that it is a backup.
+    pub shadow: Vec<Operation>,
+    /// When the disk has synced what it was given.
+    pub sync_at: Option<u64>,
+    pub start_at: u64,
+    /// What its watcher knows.
+    seen: BTreeMap<Vec<Key>, Vec<Value>>,
+}
+
+impl Node {
+    pub fn new(id: ReplicaId, durable: bool, skew: u64) -> Self {
+        Self {
+            replica: None,
+            id,
+            disk: durable.then(Disk::default),
+            backup: None,
+            skew,
+            loaded: 0,
+            shadow: Vec::new(),
+            sync_at: None,
+            start_at: 0,
+            seen: BTreeMap::new(),
+        }
+    }
+
+    pub fn start(&mut self, config: &Config) {
+        let document = match &self.disk {
+            Some(disk) => disk.load(self.id),
+            None => Document::new(self.id),
+        };
+        self.loaded = document.own_seq();
+        self.seen = shown(&document)
+            .into_iter()
+            .map(|(key, values)| (vec![key], values))
+            .collect();
+        let mut replica = Replica::new("doc", 7, document, self.disk.is_some(), config.clone());
+        replica.observe(true);
+        self.replica = Some(replica);
+        self.sync_at = None;
+    }
+
+    pub fn document(&self) -> Option<&Document> {
+        self.replica.as_ref().map(Replica::document)
+    }
+
+    /// Hands over what is to be stored and what happened; gives the events that need an answer.
+    pub fn drain(&mut self) -> (bool, Vec<Event>) {
+        let Some(replica) = &mut self.replica else {
+            return (false, Vec::new());
+        };
+        let mut wrote = false;
+        while let Some(write) = replica.poll_write() {
+            let disk = self
+                .disk
+                .as_mut()
+                .expect("a replica without a store writes nothing");
+            disk.write(write);
+            wrote = true;
+        }
+        let (mut batches, mut others) = (Vec::new(), Vec::new());
+        while let Some(event) = replica.poll_event() {
+            match event {
+                Event::Changed(batch) => batches.push(batch),
+                other => others.push(other),
+            }
+        }
+        for batch in batches {
+            self.watch(batch);
+        }
+        (wrote, others)
+    }
+
+    fn watch(&mut self, batch: Batch) {
+        for change in batch.changes {
+            let before = self
+                .seen
+                .get(&change.path)
+                .and_then(|values| values.first());
+            assert_eq!(
+                before,
+                change.old.as_ref(),
+                "an event does not fit what was seen before"
+            );
+            match change.new {
+                Some(new) => {
+                    let values = std::iter::once(new).chain(change.siblings).collect();
+                    self.seen.insert(change.path, values);
+                }
+                None => drop(self.seen.remove(&change.path)),
+            }
+        }
+    }
+
+    /// What the watcher knows is what the document holds.
+    pub fn check_watcher(&self) {
+        let Some(document) = self.document() else {
+            return;
+        };
+        let seen: BTreeMap<_, _> = self
+            .seen
+            .iter()
+            .map(|(path, values)| (path[0].clone(), values.clone()))
+            .collect();
+        assert_eq!(seen, shown(document), "events replayed are not the state");
+    }
+}

@@ -1,0 +1,720 @@
+//! One run: a cluster, what befalls it, and what must be true at the end.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use fastrand::Rng;
+use portolan_core::sync::{Access, Config, Event, Frame, Replica};
+use portolan_core::{Dot, Key, ReplicaId, Value, Version};
+
+use crate::network::Link;
+use crate::node::Node;
+use crate::truth::{Operation, Truth, shown};
+
+/// A moment of 2026, in milliseconds: the runs begin here.
+const DAWN: u64 = 1_767_225_600_000;
+/// How long things go wrong, at the least and at the most.
+const TROUBLE: std::ops::Range<u64> = 10_000..60_000;
+/// How long the healed cluster may take to agree.
+const PATIENCE: u64 = 15 * 60_000;
+
+/// What happened in a run, or in many.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Outcome {
+    nodes: usize,
+    operations: usize,
+    frames: usize,
+    connections: usize,
+    crashes: usize,
+    backups: usize,
+    new_ids: usize,
+    repaired: usize,
+}
+
+impl Outcome {
+    pub fn add(&mut self, other: &Outcome) {
+        self.nodes += other.nodes;
+        self.operations += other.operations;
+        self.frames += other.frames;
+        self.connections += other.connections;
+        self.crashes += other.crashes;
+        self.backups += other.backups;
+        self.new_ids += other.new_ids;
+        self.repaired += other.repaired;
+    }
+}
+
+struct Arrival {
+    link: usize,
+    epoch: u64,
+    /// Which end receives.
+    to: usize,
+    frame: Bytes,
+}
+
+pub struct World {
+    seed: u64,
+    loud: bool,
+    rng: Rng,
+    now: u64,
+    config: Config,
+    nodes: Vec<Node>,
+    links: Vec<Link>,
+    /// By time, then order of sending.
+    arrivals: BTreeMap<(u64, u64), Arrival>,
+    sent: u64,
+    truth: Truth,
+    next_id: u64,
+    trouble_ends: u64,
+    keys: u64,
+    outcome: Outcome,
+}
+
+impl World {
+    pub fn new(seed: u64, loud: bool) -> Self {
+        let mut rng = Rng::with_seed(seed);
+        let count = rng.usize(2..=6);
+        let durable = rng.u8(0..=255);
+        let mut world = Self {
+            seed,
+            loud,
+            now: DAWN,
+            config: Config {
+                queue_bytes: if rng.bool() {
+                    8 << 20
+                } else {
+                    rng.usize(200..5_000)
+                },
+                chunk_bytes: if rng.bool() {
+                    256 << 10
+                } else {
+                    rng.usize(50..2_000)
+                },
+                ..Config::default()
+            },
+            nodes: Vec::new(),
+            links: Vec::new(),
+            arrivals: BTreeMap::new(),
+            sent: 0,
+            truth: Truth::default(),
+            next_id: 0,
+            trouble_ends: 0,
+            keys: rng.u64(1..30),
+            outcome: Outcome {
+                nodes: count,
+                ..Outcome::default()
+            },
+            rng,
+        };
+        world.trouble_ends = DAWN + world.rng.u64(TROUBLE);
+        for _ in 0..count {
+            let id = world.fresh_id();
+            let skewed = world.rng.bool();
+            let skew = if skewed {
+                world.rng.u64(0..30 * 60_000)
+            } else {
+                0
+            };
+            let durable = world.rng.u8(..) <= durable;
+            world.nodes.push(Node::new(id, durable, skew));
+        }
+        world.connect_cluster();
+        world
+    }
+
+    fn fresh_id(&mut self) -> ReplicaId {
+        self.next_id += 1;
+        // Ids do not come in the order of their making.
+        ReplicaId::new(self.next_id.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ self.seed)
+    }
+
+    /// A star, a chain, a ring, or everybody with everybody.
+    fn connect_cluster(&mut self) {
+        let count = self.nodes.len();
+        let pairs: Vec<[usize; 2]> = match self.rng.u8(0..4) {
+            0 => (1..count).map(|i| [i, 0]).collect(),
+            1 => (1..count).map(|i| [i, i - 1]).collect(),
+            2 => (0..count)
+                .map(|i| [i, (i + 1) % count])
+                .filter(|[a, b]| a != b)
+                .collect(),
+            _ => (0..count)
+                .flat_map(|a| (0..a).map(move |b| [a, b]))
+                .collect(),
+        };
+        let lossy = self.rng.u8(..) < 80;
+        for ends in pairs {
+            let link = Link::new(ends, lossy, &mut self.rng);
+            self.links.push(link);
+        }
+    }
+
+    fn say(&self, what: impl FnOnce() -> String) {
+        if self.loud {
+            println!("{:>7} {}", self.now - DAWN, what());
+        }
+    }
+
+    pub fn run(mut self) -> Outcome {
+        while self.now < self.trouble_ends {
+            self.trouble();
+            let step = self.rng.u64(1..200);
+            self.advance(self.now + step);
+        }
+        self.heal();
+        let deadline = self.now + PATIENCE;
+        while !self.agrees() {
+            assert!(self.now < deadline, "{}", self.disagreement());
+            self.advance(self.now + 500);
+        }
+        // What is under way or due later changes nothing any more.
+        self.advance(self.now + 120_000);
+        self.check();
+        self.outcome.operations = self.truth.len();
+        self.outcome
+    }
+
+    fn trouble(&mut self) {
+        let at = self.rng.usize(0..self.nodes.len());
+        let link = self.rng.usize(0..self.links.len());
+        match self.rng.u8(..) {
+            0..150 => self.write(at),
+            150..165 => {
+                self.links[link].up = !self.links[link].up;
+                self.say(|| {
+                    format!(
+                        "link {:?} up: {}",
+                        self.links[link].ends, self.links[link].up
+                    )
+                });
+                self.cut(link);
+            }
+            165..175 => self.cut(link),
+            175..185 => drop(self.crash(at)),
+            185..190 => {
+                let node = &mut self.nodes[at];
+                node.backup.clone_from(&node.disk);
+            }
+            190..193 => self.restore(at),
+            193..205 => self.compact(at),
+            205..210 => {
+                // Everybody on one side of a line.
+                let side = self.rng.u64(..);
+                self.say(|| "partition".to_owned());
+                for link in 0..self.links.len() {
+                    let [a, b] = self.links[link].ends;
+                    self.links[link].up = (side >> a) & 1 == (side >> b) & 1;
+                    if !self.links[link].up {
+                        self.cut(link);
+                    }
+                }
+            }
+            210..215 => {
+                for link in &mut self.links {
+                    link.up = true;
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn heal(&mut self) {
+        self.say(|| "all is well again".to_owned());
+        for link in &mut self.links {
+            (link.up, link.lossy) = (true, false);
+            link.dial_at = link.dial_at.min(self.now);
+        }
+        for node in &mut self.nodes {
+            node.start_at = node.start_at.min(self.now);
+        }
+    }
+
+    /// A transaction of a few operations, on a few keys, sometimes failing.
+    fn write(&mut self, at: usize) {
+        let burst = if self.rng.u8(..) < 20 {
+            self.rng.usize(5..60)
+        } else {
+            1
+        };
+        for _ in 0..burst {
+            self.write_once(at);
+        }
+    }
+
+    fn write_once(&mut self, at: usize) {
+        let (node, rng, keys) = (&mut self.nodes[at], &mut self.rng, self.keys);
+        let now = self.now + node.skew;
+        let Some(replica) = &mut node.replica else {
+            return;
+        };
+        let own = replica.document().replica();
+        let mut seq = replica.document().own_seq();
+        let mut made = Vec::new();
+        let fails = rng.u8(..) < 10;
+        let outcome = replica.transact(now, |tx| {
+            for _ in 0..rng.usize(1..4) {
+                let key = Key::from(format!("key/{}", rng.u64(0..keys)));
+                let seen: Vec<Dot> = tx.document().get_all(&key).map(|s| s.dot).collect();
+                if rng.u8(..) < 60 {
+                    if !tx.unset(&key) {
+                        continue;
+                    }
+                    seq += 1;
+                    made.push((Dot::new(own, seq), None, seen));
+                } else {
+                    let value = match rng.u8(0..3) {
+                        0 => Value::from(rng.i64(..)),
+                        1 => Value::from("x".repeat(rng.usize(0..300))),
+                        _ => Value::from(rng.bool()),
+                    };
+                    tx.set(&key, value.clone()).expect("within limits");
+                    seq += 1;
+                    made.push((Dot::new(own, seq), Some((key, value)), seen));
+                }
+            }
+            if fails { Err(()) } else { Ok(()) }
+        });
+        if outcome.is_ok() {
+            let time = replica.document().latest();
+            for (dot, wrote, removed) in made {
+                let wrote = wrote.map(|(key, value)| (key, value, time));
+                let operation = Operation { wrote, removed };
+                if self.truth.contains(dot) {
+                    node.shadow.push(operation);
+                } else {
+                    self.truth.add(dot, operation);
+                }
+            }
+        }
+        self.settle(at);
+    }
+
+    /// False where there is nothing to crash, or the node would forget that it is a backup.
+    fn crash(&mut self, at: usize) -> bool {
+        if self.nodes[at].replica.is_none() || !self.nodes[at].shadow.is_empty() {
+            return false;
+        }
+        self.check_acknowledged();
+        self.say(|| format!("node {at} crashes"));
+        self.outcome.crashes += 1;
+        for link in 0..self.links.len() {
+            if self.links[link].ends.contains(&at) {
+                self.cut(link);
+            }
+        }
+        let kept = self.rng.usize(0..4);
+        let start_at = self.now + self.rng.u64(1..5_000);
+        let node = &mut self.nodes[at];
+        node.replica = None;
+        node.start_at = start_at;
+        let old = node.id;
+        if let Some(disk) = &mut node.disk {
+            disk.crash(kept);
+            let last = disk.load(old).own_seq();
+            // Persist before publish: nobody knows what was lost.
+            for other in self.nodes.iter().filter_map(Node::document) {
+                let known = other.version().last_seq(old);
+                assert!(known <= last, "{old} told of {known} and stored {last}");
+            }
+        } else {
+            self.nodes[at].id = self.fresh_id();
+        }
+        let known = self.everything_known();
+        self.truth.retain_known(&known);
+        true
+    }
+
+    /// What a peer has acknowledged is on its disk, or in its memory where it has none.
+    fn check_acknowledged(&self) {
+        for link in &self.links {
+            for (end, session) in link.sessions.iter().enumerate() {
+                let [here, there] = [link.ends[end], link.ends[1 - end]].map(|at| &self.nodes[at]);
+                let (Some(replica), Some(session)) = (&here.replica, session) else {
+                    continue;
+                };
+                let Some(peer) = &there.replica else { continue };
+                let mut all = replica.acknowledged();
+                let Some((.., version)) = all.find(|(id, ..)| id == session) else {
+                    continue;
+                };
+                let kept = match &there.disk {
+                    Some(disk) => disk.load(there.id).version(),
+                    None => peer.version().clone(),
+                };
+                let lost = version.difference(&kept);
+                assert!(
+                    lost.is_empty(),
+                    "{lost:?} was acknowledged and is not stored"
+                );
+            }
+        }
+    }
+
+    /// What any running node or any disk has.
+    fn everything_known(&self) -> Version {
+        let mut known = Version::new();
+        for node in &self.nodes {
+            if let Some(document) = node.document() {
+                known.union_with(&document.version());
+            }
+            if let Some(disk) = &node.disk {
+                known.union_with(&disk.load(node.id).version());
+            }
+        }
+        known
+    }
+
+    /// The disk burns, and an old backup takes its place. Only where all others know the same of
+    /// it: two replicas that meet after each has believed another half cannot be told apart.
+    fn restore(&mut self, at: usize) {
+        let Some(backup) = self.nodes[at].backup.clone() else {
+            return;
+        };
+        let id = self.nodes[at].id;
+        let own = Version::from_range(id, 1, u64::MAX - 1);
+        let others = || {
+            self.nodes
+                .iter()
+                .enumerate()
+                .filter(|(other, _)| *other != at)
+        };
+        let mut known =
+            others().map(|(_, node)| Some(node.document()?.version().intersection(&own)));
+        let first = known.next().flatten();
+        let stored =
+            others().all(|(_, node)| node.replica.as_ref().is_some_and(|r| r.unstored() == 0));
+        if first.is_none() || !stored || known.any(|version| version != first) {
+            return;
+        }
+        if self.crash(at) {
+            self.say(|| format!("node {at} is restored from a backup"));
+            self.outcome.backups += 1;
+            self.nodes[at].disk = Some(backup);
+            let known = self.everything_known();
+            self.truth.retain_known(&known);
+        }
+    }
+
+    fn compact(&mut self, at: usize) {
+        let node = &mut self.nodes[at];
+        if let (Some(disk), Some(replica)) = (&mut node.disk, &node.replica)
+            && disk.unsynced() == 0
+            && replica.unstored() == 0
+        {
+            disk.write(replica.snapshot());
+            disk.sync();
+        }
+    }
+
+    fn cut(&mut self, link: usize) {
+        let sessions = self.links[link].cut(self.now, &mut self.rng);
+        for (end, session) in sessions.into_iter().enumerate() {
+            let at = self.links[link].ends[end];
+            if let (Some(session), Some(replica)) = (session, &mut self.nodes[at].replica) {
+                replica.close(session);
+            }
+        }
+    }
+
+    /// Lets time pass, doing all that is due on the way.
+    fn advance(&mut self, until: u64) {
+        loop {
+            for at in 0..self.nodes.len() {
+                self.start_if_due(at);
+            }
+            for link in 0..self.links.len() {
+                self.dial_if_due(link);
+            }
+            for at in 0..self.nodes.len() {
+                self.settle(at);
+            }
+            let next = self.next_event().max(self.now + 1);
+            if next > until {
+                self.now = until;
+                return;
+            }
+            self.now = next;
+            while let Some(entry) = self.arrivals.first_entry()
+                && entry.key().0 <= self.now
+            {
+                let arrival = entry.remove();
+                self.arrive(arrival);
+            }
+            for at in 0..self.nodes.len() {
+                self.sync_if_due(at);
+                let node = &mut self.nodes[at];
+                let now = self.now + node.skew;
+                if let Some(replica) = &mut node.replica
+                    && replica.timeout().is_some_and(|due| due <= now)
+                {
+                    replica.handle_timeout(now);
+                }
+            }
+        }
+    }
+
+    /// When the next thing happens by itself.
+    fn next_event(&self) -> u64 {
+        let arrivals = self.arrivals.first_key_value().map(|((at, _), _)| *at);
+        let nodes = self.nodes.iter().flat_map(|node| {
+            let timeout = node.replica.as_ref().and_then(Replica::timeout);
+            let starts = node.replica.is_none().then_some(node.start_at);
+            [
+                timeout.map(|at| at.saturating_sub(node.skew)),
+                node.sync_at,
+                starts,
+            ]
+        });
+        let links = self.links.iter().flat_map(|link| {
+            let dials = (link.up && link.sessions[0].is_none()).then_some(link.dial_at);
+            let free = [0, 1].map(|end| Some(link.free_at(end)).filter(|at| *at > self.now));
+            [dials, free[0], free[1]]
+        });
+        let all = nodes.chain(links).flatten().chain(arrivals);
+        all.filter(|at| *at > self.now).min().unwrap_or(u64::MAX)
+    }
+
+    fn start_if_due(&mut self, at: usize) {
+        if self.nodes[at].replica.is_none() && self.nodes[at].start_at <= self.now {
+            self.nodes[at].start(&self.config);
+            self.say(|| format!("node {at} starts as {}", self.nodes[at].id));
+        }
+    }
+
+    fn sync_if_due(&mut self, at: usize) {
+        let node = &mut self.nodes[at];
+        if node.sync_at.is_some_and(|due| due <= self.now) {
+            node.sync_at = None;
+            if let (Some(disk), Some(replica)) = (&mut node.disk, &mut node.replica)
+                && let Some(last) = disk.sync()
+            {
+                replica.stored(last, self.now + node.skew);
+            }
+        }
+    }
+
+    fn dial_if_due(&mut self, number: usize) {
+        let link = &mut self.links[number];
+        let [from, to] = link.ends;
+        let dead = self.nodes[to].replica.is_none();
+        let Some(replica) = &mut self.nodes[from].replica else {
+            return;
+        };
+        if !link.up || link.sessions[0].is_some() || link.dial_at > self.now || dead {
+            return;
+        }
+        let access = Access {
+            read: true,
+            write: true,
+        };
+        link.sessions[0] = Some(replica.connect(self.now + self.nodes[from].skew, access, None));
+        self.outcome.connections += 1;
+    }
+
+    /// Does what follows from anything that was done at a node: stores, answers, sends.
+    fn settle(&mut self, at: usize) {
+        let (wrote, events) = self.nodes[at].drain();
+        if wrote && self.nodes[at].sync_at.is_none() {
+            self.nodes[at].sync_at = Some(self.now + self.rng.u64(0..30));
+        }
+        for event in events {
+            self.answer(at, event);
+        }
+        for number in 0..self.links.len() {
+            if let Some(end) = self.links[number].ends.iter().position(|node| *node == at) {
+                self.send(number, end);
+            }
+        }
+        self.nodes[at].check_watcher();
+    }
+
+    fn answer(&mut self, at: usize, event: Event) {
+        match event {
+            Event::Closed { session, reason } => {
+                self.say(|| format!("node {at}: {session} closed: {reason}"));
+                let link = self.links.iter().position(|link| {
+                    (0..2).any(|end| link.ends[end] == at && link.sessions[end] == Some(session))
+                });
+                if let Some(link) = link {
+                    // Its last words, then the end of the connection.
+                    let end = usize::from(self.links[link].ends[1] == at);
+                    self.send(link, end);
+                    self.cut(link);
+                }
+            }
+            Event::ReplicaReused => {
+                self.outcome.new_ids += 1;
+                let id = self.fresh_id();
+                self.say(|| format!("node {at} learns that its id was reused, becomes {id}"));
+                let mut others = Version::new();
+                for (other, node) in self.nodes.iter().enumerate() {
+                    if let Some(document) = node.document().filter(|_| other != at) {
+                        others.union_with(&document.version());
+                    }
+                }
+                let node = &mut self.nodes[at];
+                let (old, loaded, now) = (node.id, node.loaded, self.now + node.skew);
+                let Some(replica) = &mut node.replica else {
+                    return;
+                };
+                replica.change_replica(id, now);
+                let shadow = std::mem::take(&mut node.shadow);
+                let old = Dot::new(old, loaded);
+                self.truth.rename(old, shadow, &others, replica.document());
+                (node.id, node.loaded) = (id, 0);
+                self.settle(at);
+            }
+            Event::Diverged { .. } => panic!("equal versions, unequal digests"),
+            Event::Repaired { .. } => self.outcome.repaired += 1,
+            _ => {}
+        }
+    }
+
+    /// Sends what a session has, as far as the link takes it.
+    fn send(&mut self, number: usize, end: usize) {
+        let link = &mut self.links[number];
+        let at = link.ends[end];
+        let (Some(session), Some(replica)) = (link.sessions[end], &mut self.nodes[at].replica)
+        else {
+            return;
+        };
+        let now = self.now + self.nodes[at].skew;
+        while link.is_free(end, self.now) {
+            let Some(frame) = replica.poll_frame(session, now) else {
+                break;
+            };
+            self.outcome.frames += 1;
+            for arrival in link.send(end, &frame, self.now, &mut self.rng) {
+                self.sent += 1;
+                let (epoch, to, frame) = (link.epoch, 1 - end, frame.clone());
+                self.arrivals.insert(
+                    (arrival, self.sent),
+                    Arrival {
+                        link: number,
+                        epoch,
+                        to,
+                        frame,
+                    },
+                );
+            }
+        }
+        if let Some(status) = replica.session(session) {
+            let limit = self.config.queue_bytes + (1 << 20);
+            assert!(
+                status.queued_bytes <= limit,
+                "{} bytes are queued",
+                status.queued_bytes
+            );
+        }
+    }
+
+    fn arrive(&mut self, arrival: Arrival) {
+        let link = &mut self.links[arrival.link];
+        let at = link.ends[arrival.to];
+        let Some(replica) = &mut self.nodes[at].replica else {
+            return;
+        };
+        if link.epoch != arrival.epoch || !link.up {
+            return;
+        }
+        let now = self.now + self.nodes[at].skew;
+        let frame = Frame::decode(arrival.frame).expect("frames arrive undamaged");
+        // Where it fails, the event `Closed` says what to do.
+        match link.sessions[arrival.to] {
+            Some(session) => drop(replica.receive(session, now, frame)),
+            None => match frame.hello().filter(|hello| !hello.reply) {
+                Some(hello) => {
+                    let all = Access {
+                        read: true,
+                        write: true,
+                    };
+                    match replica.accept(now, hello, all) {
+                        Ok(session) => {
+                            link.sessions[arrival.to] = Some(session);
+                        }
+                        Err(error) => {
+                            let frame = error.to_frame("doc");
+                            let arrives = self.now + 10;
+                            self.sent += 1;
+                            let back = 1 - arrival.to;
+                            let (epoch, link) = (link.epoch, arrival.link);
+                            let last = Arrival {
+                                link,
+                                epoch,
+                                to: back,
+                                frame,
+                            };
+                            self.arrivals.insert((arrives, self.sent), last);
+                        }
+                    }
+                }
+                None => {} // a late frame of a session that is over
+            },
+        }
+        self.settle(at);
+    }
+
+    fn agrees(&self) -> bool {
+        let mut documents = self.nodes.iter().map(Node::document);
+        let Some(Some(first)) = documents.next() else {
+            return false;
+        };
+        let version = first.version();
+        documents.all(|document| document.is_some_and(|d| d.version() == version))
+            && self.nodes.iter().all(|node| {
+                node.replica
+                    .as_ref()
+                    .is_some_and(|r| r.unstored() == 0 || node.disk.is_none())
+            })
+    }
+
+    fn disagreement(&self) -> String {
+        let versions = self.nodes.iter().map(|node| {
+            let sessions: Vec<_> = node.replica.iter().flat_map(Replica::sessions).collect();
+            format!(
+                "{:?} {sessions:#?}",
+                node.document().map(portolan_core::Document::version)
+            )
+        });
+        format!("no agreement: {}", versions.collect::<Vec<_>>().join("\n"))
+    }
+
+    fn check(&self) {
+        assert!(self.agrees(), "agreement was lost: {}", self.disagreement());
+        let first = self.nodes[0].document().expect("all run");
+        let version = first.version();
+        self.truth.check_version(&version);
+        let want = self.truth.shown(&version);
+        for (at, node) in self.nodes.iter().enumerate() {
+            let document = node.document().expect("all run");
+            assert_eq!(
+                shown(document),
+                want,
+                "node {at} does not show what the reference does"
+            );
+            assert_eq!(
+                document.encode(),
+                first.encode(),
+                "node {at} differs in its bytes"
+            );
+            assert_eq!(
+                document.digest(),
+                first.digest(),
+                "node {at} differs in its digest"
+            );
+            if let Some(disk) = &node.disk {
+                assert_eq!(
+                    disk.load(node.id).encode(),
+                    first.encode(),
+                    "the disk of node {at}"
+                );
+            }
+        }
+        // Nothing acknowledged is lost: every operation that still counts has been applied.
+        assert_eq!(
+            version.len(),
+            self.truth.len() as u64,
+            "operations are missing"
+        );
+    }
+}
