@@ -6,19 +6,19 @@ use portolan_core::{Delta, Document, ReplicaId};
 
 /// The writes of one node, in order.
 #[derive(Clone, Default)]
-pub struct Disk {
+pub(crate) struct Disk {
     synced: Vec<Bytes>,
     /// Written, and lost in a crash.
     unsynced: Vec<Write>,
 }
 
 impl Disk {
-    pub fn write(&mut self, write: Write) {
+    pub(crate) fn write(&mut self, write: Write) {
         self.unsynced.push(write);
     }
 
     /// Makes everything written so far survive; the number of the last write, if there was one.
-    pub fn sync(&mut self) -> Option<u64> {
+    pub(crate) fn sync(&mut self) -> Option<u64> {
         let last = self.unsynced.last().map(|write| write.number);
         for write in std::mem::take(&mut self.unsynced) {
             self.keep(write);
@@ -27,14 +27,22 @@ impl Disk {
     }
 
     /// Loses what is not synced, but for the first `kept` writes: a disk may have had them.
-    pub fn crash(&mut self, kept: usize) {
+    pub(crate) fn crash(&mut self, kept: usize) {
         let kept = kept.min(self.unsynced.len());
         for write in std::mem::take(&mut self.unsynced).into_iter().take(kept) {
             self.keep(write);
         }
     }
 
-    pub fn unsynced(&self) -> usize {
+    /// A copy of what is safe.
+    pub(crate) fn synced(&self) -> Self {
+        Self {
+            synced: self.synced.clone(),
+            unsynced: Vec::new(),
+        }
+    }
+
+    pub(crate) fn unsynced(&self) -> usize {
         self.unsynced.len()
     }
 
@@ -46,7 +54,7 @@ impl Disk {
     }
 
     /// What a node finds when it starts.
-    pub fn load(&self, replica: ReplicaId) -> Document {
+    pub(crate) fn load(&self, replica: ReplicaId) -> Document {
         let mut document = Document::new(replica);
         for bytes in &self.synced {
             let delta = Delta::decode(bytes).expect("what was stored decodes");

@@ -7,6 +7,7 @@ mod truth;
 mod world;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::process::ExitCode;
 use std::time::Instant;
 
 use clap::Parser;
@@ -27,12 +28,12 @@ struct Arguments {
     seed: Option<u64>,
 }
 
-fn main() -> anyhow::Result<()> {
+fn main() -> ExitCode {
     let arguments = Arguments::parse();
     if let Some(seed) = arguments.seed {
         let outcome = World::new(seed, true).run();
         println!("seed {seed}: {outcome:?}");
-        return Ok(());
+        return ExitCode::SUCCESS;
     }
     let started = Instant::now();
     let mut total = Outcome::default();
@@ -49,8 +50,11 @@ fn main() -> anyhow::Result<()> {
     println!("{total:?} in {:.1} s", started.elapsed().as_secs_f64());
     let passed = arguments.seeds - failed.len() as u64;
     println!("simulation: {passed} passed, {} failed", failed.len());
-    anyhow::ensure!(failed.is_empty(), "these seeds failed: {failed:?}");
-    Ok(())
+    if failed.is_empty() {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    }
 }
 
 #[cfg(test)]

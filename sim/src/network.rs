@@ -5,16 +5,16 @@ use fastrand::Rng;
 use portolan_core::sync::SessionId;
 
 /// One link. The node `ends[0]` dials, `ends[1]` answers.
-pub struct Link {
-    pub ends: [usize; 2],
-    pub up: bool,
+pub(crate) struct Link {
+    pub(crate) ends: [usize; 2],
+    pub(crate) up: bool,
     /// Grows with every connection: what is under way of an older one is lost.
-    pub epoch: u64,
-    pub sessions: [Option<SessionId>; 2],
+    pub(crate) epoch: u64,
+    pub(crate) sessions: [Option<SessionId>; 2],
     /// When to dial again.
-    pub dial_at: u64,
+    pub(crate) dial_at: u64,
     /// Loses, doubles and reorders frames, as no transport in use does.
-    pub lossy: bool,
+    pub(crate) lossy: bool,
     delay: u64,
     /// Bytes a millisecond.
     width: usize,
@@ -25,7 +25,7 @@ pub struct Link {
 }
 
 impl Link {
-    pub fn new(ends: [usize; 2], lossy: bool, rng: &mut Rng) -> Self {
+    pub(crate) fn new(ends: [usize; 2], lossy: bool, rng: &mut Rng) -> Self {
         Self {
             ends,
             up: true,
@@ -45,16 +45,16 @@ impl Link {
     }
 
     /// Whether a direction takes another frame now: a slow one makes its sender wait.
-    pub fn is_free(&self, from: usize, now: u64) -> bool {
+    pub(crate) fn is_free(&self, from: usize, now: u64) -> bool {
         self.busy_until[from] <= now
     }
 
-    pub fn free_at(&self, from: usize) -> u64 {
+    pub(crate) fn free_at(&self, from: usize) -> u64 {
         self.busy_until[from]
     }
 
     /// When a frame sent now arrives: once, never, or more often.
-    pub fn send(&mut self, from: usize, frame: &Bytes, now: u64, rng: &mut Rng) -> Vec<u64> {
+    pub(crate) fn send(&mut self, from: usize, frame: &Bytes, now: u64, rng: &mut Rng) -> Vec<u64> {
         self.busy_until[from] = now + (frame.len() / self.width) as u64;
         let arrival = self.busy_until[from] + self.delay;
         if !self.lossy {
@@ -70,7 +70,7 @@ impl Link {
     }
 
     /// Forgets the connection; it is dialled again after a while.
-    pub fn cut(&mut self, now: u64, rng: &mut Rng) -> [Option<SessionId>; 2] {
+    pub(crate) fn cut(&mut self, now: u64, rng: &mut Rng) -> [Option<SessionId>; 2] {
         self.epoch += 1;
         self.dial_at = now + rng.u64(1..2_000);
         self.busy_until = [now; 2];

@@ -9,33 +9,39 @@ use portolan_core::{Batch, Document, Key, ReplicaId, Value};
 use crate::disk::Disk;
 use crate::truth::{Operation, shown};
 
-pub struct Node {
-    pub replica: Option<Replica>,
-    pub id: ReplicaId,
+pub(crate) struct Node {
+    pub(crate) replica: Option<Replica>,
+    pub(crate) id: ReplicaId,
     /// `None` for a node that keeps nothing: it takes a new id at each start.
-    pub disk: Option<Disk>,
+    pub(crate) disk: Option<Disk>,
     /// A copy of the disk from some time ago.
-    pub backup: Option<Disk>,
+    pub(crate) backup: Option<Disk>,
+    /// Whether its disk is such a copy, and it does not know so far.
+    pub(crate) restored: bool,
+    /// Whether it has learned so, and its new id is not stored yet.
+    pub(crate) renamed: bool,
     /// What its clock shows beyond the true time.
-    pub skew: u64,
+    pub(crate) skew: u64,
     /// Own operations that were there when it started.
-    pub loaded: u64,
+    pub(crate) loaded: u64,
     /// Own operations under dots that name others elsewhere: it does not know that it is a backup.
-    pub shadow: Vec<Operation>,
+    pub(crate) shadow: Vec<Operation>,
     /// When the disk has synced what it was given.
-    pub sync_at: Option<u64>,
-    pub start_at: u64,
+    pub(crate) sync_at: Option<u64>,
+    pub(crate) start_at: u64,
     /// What its watcher knows.
     seen: BTreeMap<Vec<Key>, Vec<Value>>,
 }
 
 impl Node {
-    pub fn new(id: ReplicaId, durable: bool, skew: u64) -> Self {
+    pub(crate) fn new(id: ReplicaId, durable: bool, skew: u64) -> Self {
         Self {
             replica: None,
             id,
             disk: durable.then(Disk::default),
             backup: None,
+            restored: false,
+            renamed: false,
             skew,
             loaded: 0,
             shadow: Vec::new(),
@@ -45,7 +51,7 @@ impl Node {
         }
     }
 
-    pub fn start(&mut self, config: &Config) {
+    pub(crate) fn start(&mut self, config: &Config) {
         let document = match &self.disk {
             Some(disk) => disk.load(self.id),
             None => Document::new(self.id),
@@ -61,12 +67,12 @@ impl Node {
         self.sync_at = None;
     }
 
-    pub fn document(&self) -> Option<&Document> {
+    pub(crate) fn document(&self) -> Option<&Document> {
         self.replica.as_ref().map(Replica::document)
     }
 
     /// Hands over what is to be stored and what happened; gives the events that need an answer.
-    pub fn drain(&mut self) -> (bool, Vec<Event>) {
+    pub(crate) fn drain(&mut self) -> (bool, Vec<Event>) {
         let Some(replica) = &mut self.replica else {
             return (false, Vec::new());
         };
@@ -114,7 +120,7 @@ impl Node {
     }
 
     /// What the watcher knows is what the document holds.
-    pub fn check_watcher(&self) {
+    pub(crate) fn check_watcher(&self) {
         let Some(document) = self.document() else {
             return;
         };

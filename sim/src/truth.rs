@@ -6,43 +6,43 @@ use std::collections::{BTreeMap, BTreeSet};
 use portolan_core::{Document, Dot, Key, ReplicaId, Timestamp, Value, Version};
 
 /// What a replica shows: for each key its siblings, the winner first.
-pub type Shown = BTreeMap<Key, Vec<Value>>;
+pub(crate) type Shown = BTreeMap<Key, Vec<Value>>;
 
-pub struct Operation {
+pub(crate) struct Operation {
     /// What it wrote; nothing where it only removed.
-    pub wrote: Option<(Key, Value, Timestamp)>,
-    pub removed: Vec<Dot>,
+    pub(crate) wrote: Option<(Key, Value, Timestamp)>,
+    pub(crate) removed: Vec<Dot>,
 }
 
 #[derive(Default)]
-pub struct Truth {
+pub(crate) struct Truth {
     operations: BTreeMap<Dot, Operation>,
 }
 
 impl Truth {
-    pub fn add(&mut self, dot: Dot, operation: Operation) {
+    pub(crate) fn add(&mut self, dot: Dot, operation: Operation) {
         let before = self.operations.insert(dot, operation);
         assert!(before.is_none(), "the dot {dot} was used twice");
     }
 
-    pub fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.operations.len()
     }
 
     /// Operations that nobody knows any more never happened: a crash took them before they were
     /// stored or told of.
-    pub fn retain_known(&mut self, known: &Version) {
+    pub(crate) fn retain_known(&mut self, known: &Version) {
         self.operations.retain(|dot, _| known.contains(*dot));
     }
 
-    pub fn contains(&self, dot: Dot) -> bool {
+    pub(crate) fn contains(&self, dot: Dot) -> bool {
         self.operations.contains_key(&dot)
     }
 
     /// A replica continues under a new id: its operations since it was started, whose dots others
     /// know as something else (`shadow`) or do not know, are operations of the new id now. What
     /// they removed stays removed.
-    pub fn rename(
+    pub(crate) fn rename(
         &mut self,
         old: Dot,
         shadow: Vec<Operation>,
@@ -78,7 +78,7 @@ impl Truth {
     }
 
     /// What a replica that has applied `version` must show.
-    pub fn shown(&self, version: &Version) -> Shown {
+    pub(crate) fn shown(&self, version: &Version) -> Shown {
         let applied = || {
             self.operations
                 .iter()
@@ -103,7 +103,7 @@ impl Truth {
     }
 
     /// Checks that `version` names operations that were made and no others.
-    pub fn check_version(&self, version: &Version) {
+    pub(crate) fn check_version(&self, version: &Version) {
         for dot in version.iter() {
             assert!(
                 self.operations.contains_key(&dot),
@@ -114,7 +114,7 @@ impl Truth {
 }
 
 /// What a document shows.
-pub fn shown(document: &Document) -> Shown {
+pub(crate) fn shown(document: &Document) -> Shown {
     let values =
         |siblings: portolan_core::Siblings<'_>| siblings.map(|s| s.value.clone()).collect();
     document

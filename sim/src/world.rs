@@ -7,6 +7,7 @@ use fastrand::Rng;
 use portolan_core::sync::{Access, Config, Event, Frame, Replica};
 use portolan_core::{Dot, Key, ReplicaId, Value, Version};
 
+use crate::disk::Disk;
 use crate::network::Link;
 use crate::node::Node;
 use crate::truth::{Operation, Truth, shown};
@@ -20,7 +21,7 @@ const PATIENCE: u64 = 15 * 60_000;
 
 /// What happened in a run, or in many.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Outcome {
+pub(crate) struct Outcome {
     nodes: usize,
     operations: usize,
     frames: usize,
@@ -32,7 +33,7 @@ pub struct Outcome {
 }
 
 impl Outcome {
-    pub fn add(&mut self, other: &Outcome) {
+    pub(crate) fn add(&mut self, other: &Outcome) {
         self.nodes += other.nodes;
         self.operations += other.operations;
         self.frames += other.frames;
@@ -52,7 +53,7 @@ struct Arrival {
     frame: Bytes,
 }
 
-pub struct World {
+pub(crate) struct World {
     seed: u64,
     loud: bool,
     rng: Rng,
@@ -71,10 +72,10 @@ pub struct World {
 }
 
 impl World {
-    pub fn new(seed: u64, loud: bool) -> Self {
+    pub(crate) fn new(seed: u64, loud: bool) -> Self {
         let mut rng = Rng::with_seed(seed);
         let count = rng.usize(2..=6);
-        let durable = rng.u8(0..=255);
+        let (durable, all_durable) = (rng.u8(..), rng.bool());
         let mut world = Self {
             seed,
             loud,
@@ -115,7 +116,7 @@ impl World {
             } else {
                 0
             };
-            let durable = world.rng.u8(..) <= durable;
+            let durable = all_durable || world.rng.u8(..) <= durable;
             world.nodes.push(Node::new(id, durable, skew));
         }
         world.connect_cluster();
@@ -142,7 +143,9 @@ impl World {
                 .flat_map(|a| (0..a).map(move |b| [a, b]))
                 .collect(),
         };
-        let lossy = self.rng.u8(..) < 80;
+        // What is lost between nodes without disks can be lost for ever, and what it removed with it.
+        let durable = self.nodes.iter().all(|node| node.disk.is_some());
+        let lossy = durable && self.rng.bool();
         for ends in pairs {
             let link = Link::new(ends, lossy, &mut self.rng);
             self.links.push(link);
@@ -155,7 +158,7 @@ impl World {
         }
     }
 
-    pub fn run(mut self) -> Outcome {
+    pub(crate) fn run(mut self) -> Outcome {
         while self.now < self.trouble_ends {
             self.trouble();
             let step = self.rng.u64(1..200);
@@ -193,7 +196,9 @@ impl World {
             175..185 => drop(self.crash(at)),
             185..190 => {
                 let node = &mut self.nodes[at];
-                node.backup.clone_from(&node.disk);
+                if !node.restored {
+                    node.backup = node.disk.as_ref().map(Disk::synced);
+                }
             }
             190..193 => self.restore(at),
             193..205 => self.compact(at),
@@ -289,9 +294,10 @@ impl World {
         self.settle(at);
     }
 
-    /// False where there is nothing to crash, or the node would forget that it is a backup.
+    /// False where there is nothing to crash, or somebody must first learn that it is a backup from
+    /// those who know.
     fn crash(&mut self, at: usize) -> bool {
-        if self.nodes[at].replica.is_none() || !self.nodes[at].shadow.is_empty() {
+        if self.nodes[at].replica.is_none() || self.nodes.iter().any(|node| node.restored) {
             return false;
         }
         self.check_acknowledged();
@@ -307,14 +313,15 @@ impl World {
         let node = &mut self.nodes[at];
         node.replica = None;
         node.start_at = start_at;
-        let old = node.id;
+        let (old, restored) = (node.id, node.restored);
         if let Some(disk) = &mut node.disk {
             disk.crash(kept);
             let last = disk.load(old).own_seq();
             // Persist before publish: nobody knows what was lost.
             for other in self.nodes.iter().filter_map(Node::document) {
                 let known = other.version().last_seq(old);
-                assert!(known <= last, "{old} told of {known} and stored {last}");
+                let told = known <= last || restored;
+                assert!(told, "{old} told of {known} and stored {last}");
             }
         } else {
             self.nodes[at].id = self.fresh_id();
@@ -341,10 +348,14 @@ impl World {
                     Some(disk) => disk.load(there.id).version(),
                     None => peer.version().clone(),
                 };
-                let lost = version.difference(&kept);
+                // What the peer passed on itself it may not have stored so far.
+                let own = Version::from_range(here.id, 1, u64::MAX - 1);
+                let lost = version.intersection(&own).difference(&kept);
                 assert!(
                     lost.is_empty(),
-                    "{lost:?} was acknowledged and is not stored"
+                    "{lost:?} was acknowledged to {} by {} and is not stored",
+                    here.id,
+                    there.id
                 );
             }
         }
@@ -380,15 +391,19 @@ impl World {
         };
         let mut known =
             others().map(|(_, node)| Some(node.document()?.version().intersection(&own)));
-        let first = known.next().flatten();
+        let first: Option<Version> = known.next().flatten();
         let stored =
             others().all(|(_, node)| node.replica.as_ref().is_some_and(|r| r.unstored() == 0));
         if first.is_none() || !stored || known.any(|version| version != first) {
             return;
         }
+        drop(known);
+        let others_know = first;
         if self.crash(at) {
             self.say(|| format!("node {at} is restored from a backup"));
             self.outcome.backups += 1;
+            let others = others_know.map_or(0, |version| version.last_seq(id));
+            self.nodes[at].restored = others > backup.load(id).own_seq();
             self.nodes[at].disk = Some(backup);
             let known = self.everything_known();
             self.truth.retain_known(&known);
@@ -489,6 +504,10 @@ impl World {
                 && let Some(last) = disk.sync()
             {
                 replica.stored(last, self.now + node.skew);
+                // The new id and the state that goes with it are stored.
+                if node.renamed && replica.unstored() == 0 {
+                    (node.restored, node.renamed) = (false, false);
+                }
             }
         }
     }
@@ -497,6 +516,7 @@ impl World {
         let link = &mut self.links[number];
         let [from, to] = link.ends;
         let dead = self.nodes[to].replica.is_none();
+        let now = self.now + self.nodes[from].skew;
         let Some(replica) = &mut self.nodes[from].replica else {
             return;
         };
@@ -507,7 +527,7 @@ impl World {
             read: true,
             write: true,
         };
-        link.sessions[0] = Some(replica.connect(self.now + self.nodes[from].skew, access, None));
+        link.sessions[0] = Some(replica.connect(now, access, None));
         self.outcome.connections += 1;
     }
 
@@ -553,15 +573,15 @@ impl World {
                     }
                 }
                 let node = &mut self.nodes[at];
-                let (old, loaded, now) = (node.id, node.loaded, self.now + node.skew);
+                let (old, loaded) = (node.id, node.loaded);
                 let Some(replica) = &mut node.replica else {
                     return;
                 };
-                replica.change_replica(id, now);
+                replica.change_replica(id);
                 let shadow = std::mem::take(&mut node.shadow);
                 let old = Dot::new(old, loaded);
                 self.truth.rename(old, shadow, &others, replica.document());
-                (node.id, node.loaded) = (id, 0);
+                (node.id, node.loaded, node.backup, node.renamed) = (id, 0, None, true);
                 self.settle(at);
             }
             Event::Diverged { .. } => panic!("equal versions, unequal digests"),
@@ -574,11 +594,11 @@ impl World {
     fn send(&mut self, number: usize, end: usize) {
         let link = &mut self.links[number];
         let at = link.ends[end];
+        let now = self.now + self.nodes[at].skew;
         let (Some(session), Some(replica)) = (link.sessions[end], &mut self.nodes[at].replica)
         else {
             return;
         };
-        let now = self.now + self.nodes[at].skew;
         while link.is_free(end, self.now) {
             let Some(frame) = replica.poll_frame(session, now) else {
                 break;
@@ -611,13 +631,13 @@ impl World {
     fn arrive(&mut self, arrival: Arrival) {
         let link = &mut self.links[arrival.link];
         let at = link.ends[arrival.to];
+        let now = self.now + self.nodes[at].skew;
         let Some(replica) = &mut self.nodes[at].replica else {
             return;
         };
         if link.epoch != arrival.epoch || !link.up {
             return;
         }
-        let now = self.now + self.nodes[at].skew;
         let frame = Frame::decode(arrival.frame).expect("frames arrive undamaged");
         // Where it fails, the event `Closed` says what to do.
         match link.sessions[arrival.to] {

@@ -248,7 +248,8 @@ impl Document {
     /// What stands for these of the applied operations; where the log of any of them is gone,
     /// what stands for all applied operations.
     ///
-    /// The operations of one transaction are to be asked for together.
+    /// Either the operations of the latest transaction, or all that the receiver may lack: what a
+    /// delta shows as dead, an operation in it must have removed, or one that the receiver has.
     pub fn delta_of(&self, operations: &DotSet) -> Delta {
         self.delta_for(self.replicas.split(operations, true))
     }

@@ -9,6 +9,8 @@
 //! It is enough to note a dead dot with the first operation that is known here to have removed
 //! it: whoever has applied that operation knows the dot to be dead.
 
+use smallvec::SmallVec;
+
 use crate::dots::DotSet;
 use crate::limits::MIN_LOG_DOTS;
 use crate::replica::Dot;
@@ -46,11 +48,14 @@ pub(crate) struct RemovalLog {
 }
 
 impl RemovalLog {
-    /// Notes that `killer` removed `dead`; `live` is the number of live values.
-    #[inline]
-    pub(crate) fn note(&mut self, killer: Dot, dead: Dot, live: usize) {
-        self.recent.push((killer, dead));
-        if self.recent.len() >= RECENT {
+    /// Notes what one transaction removed: each dead dot with its killer. What is
+    /// noted last can be told exactly, without what was removed before it.
+    pub(crate) fn note(&mut self, removed: &[(Dot, Dot)], live: usize) {
+        if self.recent.len() + removed.len() > RECENT {
+            self.settle(live);
+        }
+        self.recent.extend_from_slice(removed);
+        if removed.len() > RECENT {
             self.settle(live);
         }
     }
@@ -66,10 +71,8 @@ impl RemovalLog {
             .filter(|range| range.first == range.last);
         if let (Some(range), 1, 1..=4) = (single.next(), killers.ranges().len(), dead.len()) {
             let killer = Dot::new(range.replica, range.first);
-            for dot in dead.iter() {
-                self.note(killer, dot, live);
-            }
-            return;
+            let removed: SmallVec<[_; 4]> = dead.iter().map(|dot| (killer, dot)).collect();
+            return self.note(&removed, live);
         }
         self.settle(live);
         self.push(
@@ -91,10 +94,9 @@ impl RemovalLog {
         self.push(Block { killers, dead }, live);
     }
 
+    /// Appends a block, which stands alone until the next one comes; those before it melt.
     fn push(&mut self, block: Block, live: usize) {
         let limit = live.max(MIN_LOG_DOTS);
-        self.ranges += block.ranges();
-        self.blocks.push(block);
         while let [.., older, newer] = self.blocks.as_slice()
             && older.weight() <= newer.weight().saturating_mul(2)
             && older.ranges() + newer.ranges() <= limit / 4
@@ -108,6 +110,8 @@ impl RemovalLog {
             self.blocks.truncate(self.blocks.len() - 2);
             self.blocks.push(merged);
         }
+        self.ranges += block.ranges();
+        self.blocks.push(block);
         // Each range holds one dot at the least.
         while self.ranges > limit {
             let oldest = self.blocks.remove(0);

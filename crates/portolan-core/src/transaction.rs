@@ -1,5 +1,7 @@
 //! Several operations as one.
 
+use smallvec::SmallVec;
+
 use crate::change::Origin;
 use crate::clock::Timestamp;
 use crate::document::{Document, ROOT};
@@ -9,6 +11,7 @@ use crate::journal::Journal;
 use crate::key::{Key, KeyRef};
 use crate::limits::{MAX_KEY_BYTES, MAX_VALUE_BYTES, MAX_VALUE_DEPTH};
 use crate::replica::Dot;
+use crate::slab::Entry;
 use crate::value::Value;
 
 /// Operations that every replica sees as one change, one event batch, one delta. Reads through
@@ -88,10 +91,10 @@ impl<'a> Transaction<'a> {
         let applied = &mut document.replicas.get_mut(document.own).applied;
         applied.insert_range(replica, self.base + 1, self.seq);
         let live = document.live();
-        for (killer, entry) in &self.journal.removed {
-            let dead = document.dot_of(entry);
-            document.log.note(Dot::new(replica, *killer), dead, live);
-        }
+        let pair =
+            |(killer, entry): &(u64, Entry)| (Dot::new(replica, *killer), document.dot_of(entry));
+        let removed: SmallVec<[(Dot, Dot); 2]> = self.journal.removed.iter().map(pair).collect();
+        document.log.note(&removed, live);
         if document.batches.is_some() {
             let new = DotSet::from_range(replica, self.base + 1, self.seq);
             document.record_batch(Origin::Local, &new, self.journal);

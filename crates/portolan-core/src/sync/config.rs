@@ -11,7 +11,8 @@ pub struct Config {
     /// Largest piece of a delta in one frame (256 KiB). Larger deltas are cut, so that other
     /// documents of the same connection get their turn in between; at most 4 MiB less a little.
     pub chunk_bytes: usize,
-    /// Most bytes of unfinished deltas that are staged over all sessions (1 GiB).
+    /// Longest delta that a peer may send in pieces (256 MiB): it is held until it is whole, and
+    /// decoding it can take fifty times its length.
     pub staged_bytes: usize,
     /// How far ahead of this replica's clock an operation may be stamped (one hour); `u64::MAX`
     /// accepts all.
@@ -33,7 +34,7 @@ pub struct Config {
     pub ack_delay: u64,
     /// Time between two exchanges of digests (30 s).
     pub digest_period: u64,
-    /// Most bytes of presence that one session may bring in (16 MiB).
+    /// Most bytes of presence that one session may bring in (16 MiB); what exceeds it is not seen.
     pub presence_bytes: usize,
 }
 
@@ -42,7 +43,7 @@ impl Default for Config {
         Self {
             queue_bytes: MAX_QUEUE_BYTES,
             chunk_bytes: 256 * 1024,
-            staged_bytes: 1024 * 1024 * 1024,
+            staged_bytes: 256 * 1024 * 1024,
             clock_ahead: MAX_CLOCK_AHEAD_MILLIS,
             hello_timeout: 10_000,
             gap_delay: 200,

@@ -93,14 +93,9 @@ pub enum ProtocolError {
         /// What is left.
         limit: u64,
     },
-    /// A presence state above the limit, or too many of them.
-    #[error("presence of {found} bytes; the limit is {limit} (one state: {MAX_PRESENCE_BYTES})")]
-    Presence {
-        /// How many bytes.
-        found: usize,
-        /// How many are allowed.
-        limit: usize,
-    },
+    /// A presence state above the limit.
+    #[error("a presence of {0} bytes; the limit is {MAX_PRESENCE_BYTES}")]
+    Presence(usize),
     /// Credentials above the limit.
     #[error("credentials of {0} bytes; the limit is {MAX_CREDENTIALS_BYTES}")]
     Credentials(usize),

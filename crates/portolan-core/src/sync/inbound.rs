@@ -16,7 +16,7 @@ impl Replica {
     ///
     /// On an error the document is untouched and the session is over: send what
     /// [`poll_frame`](Self::poll_frame) still gives (the error frame), then
-    /// [`close`](Self::close).
+    /// [`close`](Self::close). What still arrives for a session that is over is ignored.
     pub fn receive(
         &mut self,
         session: SessionId,
@@ -24,7 +24,9 @@ impl Replica {
         frame: Frame,
     ) -> Result<(), ProtocolError> {
         let taken = match self.sessions.get(&session).map(|s| s.phase) {
-            None | Some(Phase::Closed) => return Err(ProtocolError::Closed),
+            None => return Err(ProtocolError::Closed),
+            // The peer does not know yet.
+            Some(Phase::Closed) => return Ok(()),
             Some(Phase::Opening) => self.receive_answer(session, now, frame.message),
             Some(Phase::Open) => self.receive_message(session, now, frame.message),
         };
@@ -61,7 +63,10 @@ impl Replica {
             Message::Want(version) => self.receive_want(id, &version),
             Message::Digest(digest) => self.receive_digest(id, now, &digest),
             Message::Repair => self.receive_repair(id, now),
-            Message::Presence(presence) => self.receive_presence(id, presence),
+            Message::Presence(presence) => {
+                self.receive_presence(id, presence);
+                Ok(())
+            }
             Message::Credentials(credentials) => {
                 self.events.push_back(Event::Credentials {
                     session: id,
@@ -108,15 +113,21 @@ impl Replica {
         let dots = delta.applied();
         self.check_own(dots)?;
 
-        let new = if repair || !self.version.covers(dots) {
-            self.document.apply(delta)
-        } else {
-            DotSet::new()
-        };
-        if repair || !new.is_empty() {
+        let mut new = DotSet::new();
+        if !self.version.covers(dots) {
+            new = self.document.apply(delta);
             self.version.union_with(&new);
-            self.changed();
+        }
+        let repaired = repair && self.document.repair(delta) > 0;
+        if repaired && self.durable {
+            // What was repaired is no operation: no delta brings it to the store.
+            let state = Bytes::from(self.document.encode());
+            self.write(state, new.clone(), true);
+        } else if !new.is_empty() {
             self.write(bytes.clone(), new.clone(), false);
+        }
+        if repaired || !new.is_empty() {
+            self.changed();
         }
         let number = self.last_write;
         let own = self.document.replica();

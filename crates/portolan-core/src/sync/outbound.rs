@@ -116,6 +116,7 @@ impl Replica {
                 gate: 0,
             });
         }
+        let last_own = dots.last_seq(self.document.replica());
         let (limit, ready, events) = (self.config.queue_bytes, &mut self.ready, &mut self.events);
         for (id, session) in &mut self.sessions {
             if !session.lacking.is_empty() && session.learn(dots) {
@@ -124,6 +125,7 @@ impl Replica {
             if Some(*id) == source || !session.is_open() || !session.sends() {
                 continue;
             }
+            self.told = self.told.max(last_own);
             session.unacked.union_with(dots);
             if large {
                 session.missing.union_with(dots);
@@ -255,7 +257,12 @@ impl Replica {
         let Some(session) = self.sessions.get_mut(&id) else {
             return;
         };
-        let dots = std::mem::take(&mut session.missing);
+        let mut dots = std::mem::take(&mut session.missing);
+        // What is here shows what own operations did that are not stored yet: they go with it.
+        if let gate @ 1.. = self.gate() {
+            let own = self.document.replica();
+            dots.insert_range(own, self.own_stored + 1, gate);
+        }
         let known = self.catch_up.take().filter(|known| known.dots == dots);
         let catch_up = known.unwrap_or_else(|| CatchUp {
             delta: Bytes::from(if dots == self.version {
@@ -295,6 +302,12 @@ impl Replica {
         if gate > self.own_stored {
             self.gated.push(id);
         }
+        let last_own = if repair {
+            self.document.own_seq()
+        } else {
+            dots.last_seq(self.document.replica())
+        };
+        self.told = self.told.max(last_own);
         if let Some(session) = self.sessions.get_mut(&id) {
             session.transfers += 1;
             session.transfer = Some(Transfer {

@@ -39,10 +39,7 @@ impl Presences {
         if let Some(state) = &state
             && state.len() > MAX_PRESENCE_BYTES
         {
-            return Err(ProtocolError::Presence {
-                found: state.len(),
-                limit: MAX_PRESENCE_BYTES,
-            });
+            return Err(ProtocolError::Presence(state.len()));
         }
         // Newer than what was said before a restart.
         self.number = now.max(self.number + 1);
@@ -58,11 +55,7 @@ impl Presences {
 }
 
 impl Replica {
-    pub(super) fn receive_presence(
-        &mut self,
-        id: SessionId,
-        presence: Presence,
-    ) -> Result<(), ProtocolError> {
+    pub(super) fn receive_presence(&mut self, id: SessionId, presence: Presence) {
         let Presence {
             replica,
             number,
@@ -70,7 +63,11 @@ impl Replica {
             state,
         } = presence;
         if replica == self.document.replica() {
-            return Ok(());
+            // It came round in a circle; if it was lost on the way, it is told again.
+            if state.is_none() && self.presences.own.is_some() {
+                self.owe_presence(id, replica);
+            }
+            return;
         }
         let known = self.presences.others.get(&replica);
         let Some(state) = state else {
@@ -82,46 +79,47 @@ impl Replica {
                 Some(_) => self.owe_presence(id, replica),
                 None => {}
             }
-            return Ok(());
+            return;
         };
-        if known.is_some_and(|known| number <= known.number) {
-            return Ok(());
+        // Newer, or the same by a shorter way.
+        let better = |known: &Present| {
+            number > known.number || (number == known.number && hops < known.hops)
+        };
+        if !known.is_none_or(better) {
+            return;
         }
         let same = known.is_some_and(|known| known.state == state);
+        let newer = known.is_none_or(|known| number > known.number);
         let via = known.map(|known| known.via);
-        let freed = known.filter(|known| known.via == id);
-        let freed = freed.map_or(0, |known| footprint(&known.state));
-        let brought = self.sessions.get(&id).map_or(0, |s| s.presence_bytes);
-        let (found, limit) = (
-            brought - freed + footprint(&state),
-            self.config.presence_bytes,
-        );
-        if found > limit {
-            return Err(ProtocolError::Presence { found, limit });
-        }
         if let Some(via) = via {
             self.forget_via(via, replica);
         }
+        let limit = self.config.presence_bytes;
         let Some(session) = self.sessions.get_mut(&id) else {
-            return Ok(());
+            return;
         };
-        session.presence_bytes = found;
-        session.presences.insert(replica);
-        self.presences.others.insert(
-            replica,
-            Present {
+        let state = (session.presence_bytes + footprint(&state) <= limit).then_some(state);
+        if let Some(state) = &state {
+            session.presence_bytes += footprint(state);
+            session.presences.insert(replica);
+            let present = Present {
                 number,
                 hops,
                 state: state.clone(),
                 via: id,
-            },
-        );
-        if !same {
-            let state = Some(state);
+            };
+            self.presences.others.insert(replica, present);
+        }
+        let gone = state.is_none();
+        if gone && via.is_none() {
+            return;
+        }
+        if gone || !same {
             self.events.push_back(Event::Presence { replica, state });
         }
-        self.tell_presence(replica, Some(id));
-        Ok(())
+        if gone || newer {
+            self.tell_presence(replica, Some(id));
+        }
     }
 
     /// A new session is told who is here.

@@ -11,9 +11,10 @@ use super::frame::{self, Access, Hello, PROTOCOL};
 use super::outbound::CatchUp;
 use super::presence::Presences;
 use super::session::{Phase, Session, SessionId, SessionStatus};
-use crate::document::{Document, Transaction};
+use crate::document::Document;
 use crate::dots::{DotSet, Version};
 use crate::replica::ReplicaId;
+use crate::transaction::Transaction;
 
 /// Something to store.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -23,7 +24,7 @@ pub struct Write {
     /// The bytes of a [`Delta`](crate::Delta).
     pub delta: Bytes,
     /// Whether it is the whole state and takes the place of everything stored before it, which
-    /// must not be read again. Rare: after [`Replica::change_replica`].
+    /// must not be read again. Rare: after [`Replica::change_replica`] and after a repair.
     pub replaces: bool,
 }
 
@@ -42,6 +43,8 @@ pub struct Replica {
     pub(super) version: Version,
     /// Own operations up to this one were there at the start, or were done under this id since.
     loaded_seq: u64,
+    /// Own operations up to this one were told of since, as far as anybody listened.
+    pub(super) told: u64,
     /// Own operations up to this one may be told of.
     pub(super) own_stored: u64,
     pub(super) last_write: u64,
@@ -98,6 +101,7 @@ impl Replica {
             config,
             version: document.version(),
             loaded_seq: own_seq,
+            told: 0,
             own_stored: own_seq,
             last_write: 0,
             stored_write: if durable { 0 } else { u64::MAX },
@@ -319,7 +323,7 @@ impl Replica {
     ///
     /// Own operations done since this `Replica` was made are done again under the new id; older
     /// ones are taken to be what the others know under their dots.
-    pub fn change_replica(&mut self, replica: ReplicaId, now: u64) {
+    pub fn change_replica(&mut self, replica: ReplicaId) {
         let ids: Vec<SessionId> = self.sessions.keys().copied().collect();
         for id in ids {
             if self.sessions[&id].phase != Phase::Closed {
@@ -332,10 +336,11 @@ impl Replica {
                 self.end(id, ErrorCode::Restart, &words);
             }
         }
-        self.document.change_replica(replica, self.loaded_seq, now);
+        self.document.change_replica(replica, self.loaded_seq);
         self.reused = false;
         self.loaded_seq = 0;
         self.own_stored = 0;
+        self.told = 0;
         self.withheld.clear();
         self.writes.clear();
         self.version = self.document.version();
@@ -510,10 +515,11 @@ impl Replica {
     pub(super) fn check_own(&self, theirs: &DotSet) -> Result<(), ProtocolError> {
         let own = self.document.replica();
         let last = theirs.last_seq(own);
-        if last > self.own_stored {
+        let ours = self.loaded_seq.max(self.told);
+        if last > ours {
             return Err(ProtocolError::ReplicaReused {
                 replica: own,
-                ours: self.own_stored,
+                ours,
                 theirs: last,
             });
         }

@@ -1,0 +1,191 @@
+//! Random clusters over links that lose, double and reorder, with crashes and reconnects.
+
+use portolan_core::ReplicaId;
+use portolan_core::sync::{Config, Event, Frame};
+use proptest::prelude::*;
+
+use crate::network::Network;
+
+#[derive(Clone, Debug)]
+enum Step {
+    Set(usize, u8, i64),
+    Unset(usize, u8),
+    Batch(usize, u8, u8),
+    Deliver(usize, usize, u8),
+    Lose(usize, usize),
+    Double(usize, usize, u8),
+    Swap(usize, usize, u8),
+    Pass(u16),
+    Cut(usize),
+    Join(usize, usize),
+    Store(usize),
+    Crash(usize),
+    Presence(usize, bool),
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let (node, link, end) = (0..4usize, 0..8usize, 0..2usize);
+    prop_oneof![
+        6 => (node.clone(), 0..12u8, any::<i64>()).prop_map(|(n, k, v)| Step::Set(n, k, v)),
+        3 => (node.clone(), 0..12u8).prop_map(|(n, k)| Step::Unset(n, k)),
+        2 => (node.clone(), 0..12u8, 1..40u8).prop_map(|(n, k, c)| Step::Batch(n, k, c)),
+        12 => (link.clone(), end.clone(), 1..8u8).prop_map(|(l, e, c)| Step::Deliver(l, e, c)),
+        2 => (link.clone(), end.clone()).prop_map(|(l, e)| Step::Lose(l, e)),
+        2 => (link.clone(), end.clone(), any::<u8>()).prop_map(|(l, e, p)| Step::Double(l, e, p)),
+        2 => (link.clone(), end, any::<u8>()).prop_map(|(l, e, p)| Step::Swap(l, e, p)),
+        2 => (0..3_000u16).prop_map(Step::Pass),
+        1 => link.prop_map(Step::Cut),
+        3 => (node.clone(), node.clone()).prop_map(|(a, b)| Step::Join(a, b)),
+        2 => node.clone().prop_map(Step::Store),
+        1 => node.clone().prop_map(Step::Crash),
+        1 => (node, any::<bool>()).prop_map(|(n, on)| Step::Presence(n, on)),
+    ]
+}
+
+fn run(count: usize, durable: &[bool], steps: &[Step]) {
+    let mut net = Network::new();
+    let config = Config {
+        queue_bytes: 400,
+        chunk_bytes: 120,
+        digest_period: 5_000,
+        ..Config::default()
+    };
+    for durable in &durable[..count] {
+        net.add(*durable, config.clone());
+    }
+    for step in steps {
+        match *step {
+            Step::Set(node, key, value) => net.set(node % count, &key.to_string(), value),
+            Step::Unset(node, key) => net.unset(node % count, &key.to_string()),
+            Step::Batch(node, key, len) => {
+                let now = net.now;
+                let replica = &mut net.nodes[node % count].replica;
+                let keys = (0..len).map(|i| (key + i).to_string());
+                replica
+                    .transact(now, |tx| {
+                        keys.into_iter()
+                            .try_for_each(|key| tx.set(key, i64::from(len)))
+                    })
+                    .unwrap();
+            }
+            Step::Deliver(link, from, count) => {
+                net.collect();
+                for _ in 0..count {
+                    if link < net.links.len() {
+                        net.deliver(link, from);
+                    }
+                }
+            }
+            Step::Lose(link, from) => disturb(&mut net, link, from, |frames| {
+                frames.pop_front();
+            }),
+            Step::Double(link, from, place) => disturb(&mut net, link, from, |frames| {
+                let again = frames[place as usize % frames.len()].clone();
+                frames.push_back(again);
+            }),
+            Step::Swap(link, from, place) => disturb(&mut net, link, from, |frames| {
+                let len = frames.len();
+                frames.swap(0, place as usize % len);
+            }),
+            Step::Pass(millis) => {
+                net.now += u64::from(millis);
+                let now = net.now;
+                for node in &mut net.nodes {
+                    node.replica.handle_timeout(now);
+                }
+            }
+            Step::Cut(link) => {
+                if link < net.links.len() {
+                    net.cut(link);
+                }
+            }
+            Step::Join(a, b) => {
+                let (a, b) = (a % count, b % count);
+                if a != b && net.links.iter().filter(|l| l.up).count() < 8 {
+                    net.links.retain(|l| l.up);
+                    net.join(a, b);
+                }
+            }
+            Step::Store(node) => {
+                let node = &mut net.nodes[node % count];
+                node.stores = !node.stores;
+            }
+            Step::Crash(node) => {
+                if net.nodes[node % count].disk.is_some() {
+                    net.crash(node % count);
+                }
+            }
+            Step::Presence(node, on) => {
+                let now = net.now;
+                let state = on.then(|| bytes::Bytes::from_static(b"here"));
+                net.nodes[node % count]
+                    .replica
+                    .set_presence(now, state)
+                    .unwrap();
+            }
+        }
+    }
+    // Calm weather: stores work, a chain of good links joins all.
+    for link in 0..net.links.len() {
+        net.cut(link);
+    }
+    net.links.clear();
+    for node in &mut net.nodes {
+        node.stores = true;
+    }
+    net.errors.clear();
+    for node in 1..count {
+        net.join(node, node - 1);
+    }
+    net.pass(120_000);
+    assert!(net.errors.is_empty(), "{:?}", net.errors);
+    net.assert_converged();
+    for (index, node) in net.nodes.iter().enumerate() {
+        let diverged =
+            |event: &&Event| matches!(event, Event::Diverged { .. } | Event::ReplicaReused);
+        assert_eq!(node.events.iter().find(diverged), None, "at {index}");
+        assert!(node.replica.is_flushed(node.replica.document().own_seq()));
+        for status in node.replica.sessions() {
+            assert!(
+                status.ready && status.missing == 0 && status.unacknowledged == 0,
+                "{status:?}"
+            );
+        }
+        assert_eq!(
+            node.replica.document().replica(),
+            ReplicaId::new(index as u64 + 1)
+        );
+    }
+}
+
+/// Does something to the frames of a wire, hellos excepted: they are a session's first frames on
+/// any transport.
+fn disturb(
+    net: &mut Network,
+    link: usize,
+    from: usize,
+    f: impl FnOnce(&mut std::collections::VecDeque<bytes::Bytes>),
+) {
+    net.collect();
+    let Some(link) = net.links.get_mut(link) else {
+        return;
+    };
+    let frames = &mut link.wires[from].frames;
+    let hello = |bytes: &bytes::Bytes| {
+        Frame::decode(bytes.clone()).is_ok_and(|frame| frame.hello().is_some())
+    };
+    if !frames.is_empty() && !frames.iter().any(hello) {
+        f(frames);
+    }
+}
+
+proptest! {
+    #[test]
+    fn replicas_converge_whatever_the_network_did(
+        count in 2..5usize,
+        durable in prop::collection::vec(any::<bool>(), 4),
+        steps in prop::collection::vec(step(), 1..150),
+    ) {
+        run(count, &durable, &steps);
+    }
+}

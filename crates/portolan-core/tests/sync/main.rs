@@ -1,0 +1,13 @@
+//! The synchronisation machine: two or more replicas, links between them that the tests break as
+//! they like, and a clock that is moved by hand.
+
+mod access;
+mod back_pressure;
+mod catch_up;
+mod chaos;
+mod faults;
+mod live;
+mod network;
+mod presence;
+mod repair;
+mod store;
