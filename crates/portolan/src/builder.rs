@@ -1,0 +1,81 @@
+//! What a node is to be.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use portolan_core::sync::Config;
+
+use crate::error::Result;
+use crate::limits;
+use crate::node::Node;
+use crate::peer::Peer;
+
+/// Builds a [`Node`].
+#[derive(Clone, Debug)]
+#[must_use = "a node exists once it is spawned"]
+pub struct Builder {
+    pub(crate) store: Option<PathBuf>,
+    pub(crate) peers: Vec<Peer>,
+    pub(crate) sync: Config,
+    pub(crate) watch_queue: usize,
+    pub(crate) keep_alive: Duration,
+    pub(crate) max_back_off: Duration,
+}
+
+impl Builder {
+    pub(crate) fn new() -> Self {
+        Self {
+            store: None,
+            peers: Vec::new(),
+            sync: Config::default(),
+            watch_queue: limits::WATCH_QUEUE,
+            keep_alive: limits::KEEP_ALIVE,
+            max_back_off: limits::MAX_BACK_OFF,
+        }
+    }
+
+    /// Keeps the maps in this directory, which is created if need be. Without it they are in
+    /// memory only.
+    pub fn store(mut self, directory: impl Into<PathBuf>) -> Self {
+        self.store = Some(directory.into());
+        self
+    }
+
+    /// Keeps a connection to a server; call it again for more.
+    pub fn connect(mut self, peer: impl Into<Peer>) -> Self {
+        self.peers.push(peer.into());
+        self
+    }
+
+    /// Bounds and delays of synchronisation.
+    pub fn sync(mut self, config: Config) -> Self {
+        self.sync = config;
+        self
+    }
+
+    /// How many changes may wait for one watcher (65,536) before it is given a snapshot instead.
+    pub fn watch_queue(mut self, changes: usize) -> Self {
+        self.watch_queue = changes;
+        self
+    }
+
+    /// How long a connection may be silent before it is asked for a sign of life (15 s); without
+    /// one it is dropped after as long again.
+    pub fn keep_alive(mut self, period: Duration) -> Self {
+        self.keep_alive = period;
+        self
+    }
+
+    /// Longest wait before connecting again (15 s).
+    pub fn max_back_off(mut self, wait: Duration) -> Self {
+        self.max_back_off = wait;
+        self
+    }
+
+    /// Opens the store and starts to connect; does not wait for a connection.
+    ///
+    /// Must be called within a Tokio runtime with time and I/O enabled.
+    pub async fn spawn(self) -> Result<Node> {
+        Node::spawn(self).await
+    }
+}

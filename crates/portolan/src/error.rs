@@ -1,0 +1,145 @@
+//! What can go wrong, and what to do about it.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+/// Why something could not be done. Every message says what to do next.
+///
+/// Cheap to clone: a failure of the store is told to everyone who waits for it.
+#[derive(Clone, Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The operation breaks a limit of the data model. Nothing was changed.
+    #[error(transparent)]
+    Operation(#[from] portolan_core::Error),
+
+    /// The name of a map is empty or too long.
+    #[error("a map's name has 1 to {limit} bytes, this one has {found}: choose another")]
+    MapName {
+        /// Its length.
+        found: usize,
+        /// The longest allowed.
+        limit: usize,
+    },
+
+    /// The pattern cannot be read.
+    #[error(
+        "the pattern `{pattern}` is not valid: {reason}; write `\\` before a character that is meant literally"
+    )]
+    Pattern {
+        /// The pattern.
+        pattern: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+
+    /// A program's type and a value do not fit each other.
+    #[error("the value does not fit the type: {0}")]
+    Conversion(String),
+
+    /// The address of a server cannot be used.
+    #[error("`{url}` is no address of a server: {reason}; write for example ws://127.0.0.1:7117")]
+    Address {
+        /// The address.
+        url: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+
+    /// A server could not be reached. The node goes on trying.
+    #[error("could not reach {url}: {reason}; it is tried again, see that a server runs there")]
+    Unreachable {
+        /// The address.
+        url: String,
+        /// What happened.
+        reason: String,
+    },
+
+    /// The connection of a peer that was served broke. The peer connects again.
+    #[error("the connection broke: {0}; the peer may connect again")]
+    Disconnected(String),
+
+    /// The other side refused a map.
+    #[error("the map `{map}` was refused: {reason}; ask for a token that allows it")]
+    Refused {
+        /// The map.
+        map: String,
+        /// Why, in the other side's words.
+        reason: String,
+    },
+
+    /// The other side broke the protocol; the connection was dropped, the maps are untouched.
+    #[error("the peer broke the protocol: {0}; see that both sides run a compatible release")]
+    Protocol(String),
+
+    /// Another process, or another node in this one, has the store open.
+    #[error("the store {path} is in use by another process: stop it, or choose another directory")]
+    StoreInUse {
+        /// The store's directory.
+        path: PathBuf,
+    },
+
+    /// The store's file is damaged. Nothing in it was changed.
+    #[error(
+        "the store {path} is damaged ({what}): nothing was changed; \
+         copy it away, then restore a backup or start empty and synchronise from a peer"
+    )]
+    StoreDamaged {
+        /// The store's directory.
+        path: PathBuf,
+        /// Where and how.
+        what: String,
+    },
+
+    /// The store was written by a newer release.
+    #[error("the store {path} has format {found}, this release knows up to {known}: upgrade it")]
+    StoreNewer {
+        /// The store's directory.
+        path: PathBuf,
+        /// Its format.
+        found: u32,
+        /// The newest known here.
+        known: u32,
+    },
+
+    /// There is no store where one is to be read.
+    #[error("there is no store at {path}: check the directory")]
+    StoreMissing {
+        /// The directory.
+        path: PathBuf,
+    },
+
+    /// No room is left for the store. What was acknowledged is safe; writes are refused until
+    /// there is room, and what waits is then stored.
+    #[error(
+        "the disk of the store {path} is full: free some room; \
+         writes are refused until then, nothing stored is lost"
+    )]
+    StoreFull {
+        /// The store's directory.
+        path: PathBuf,
+    },
+
+    /// The store cannot be read or written for another reason. As with a full disk, it is tried
+    /// again.
+    #[error(
+        "the store {path} cannot be used: {source}; it is tried again, see the disk and the permissions"
+    )]
+    StoreFailed {
+        /// The store's directory.
+        path: PathBuf,
+        /// What the system says.
+        source: Arc<std::io::Error>,
+    },
+
+    /// A presence state above the limit.
+    #[error("the presence was not set: {0}; make it smaller")]
+    Presence(String),
+
+    /// The node was closed.
+    #[error("the node is closed: spawn another")]
+    Closed,
+}
+
+/// What this crate's functions return.
+pub type Result<T, E = Error> = std::result::Result<T, E>;

@@ -1,0 +1,38 @@
+//! The bounds and delays of a node, each with its reason.
+
+use std::time::Duration;
+
+pub(crate) use portolan_core::limits::{
+    MAX_DOCUMENTS_PER_CONNECTION, MAX_FRAME_BYTES, MAX_NAME_BYTES,
+};
+
+/// Changes that wait for one watcher before it is given a snapshot instead: some ten megabytes of
+/// small values.
+pub(crate) const WATCH_QUEUE: usize = 65_536;
+/// Bytes that wait for the store before connections stop reading: what comes faster than the disk
+/// takes it must wait at the sender.
+pub(crate) const STORE_BACKLOG_BYTES: usize = 64 * 1024 * 1024;
+/// Bytes that a connection takes from one map before it turns to the next, and so about what it
+/// holds itself: enough to fill segments, little when thousands of peers are slow.
+pub(crate) const TURN_BYTES: usize = 64 * 1024;
+/// Notices that wait for a connection before it stops reading: a peer that asks and asks, and never
+/// reads the answers, must not make them pile up.
+pub(crate) const NOTICES: usize = 256;
+/// How long one frame may take to leave: a peer that reads nothing for so long is gone.
+pub(crate) const SEND_TIMEOUT: Duration = Duration::from_secs(60);
+/// How long a map whose session was ended waits before the next one, on the same connection.
+pub(crate) const REOPEN_DELAY: Duration = Duration::from_secs(2);
+/// How long a connection may be silent before it is asked for a sign of life.
+pub(crate) const KEEP_ALIVE: Duration = Duration::from_secs(15);
+/// How long a connection attempt may take, name resolution and TLS included.
+pub(crate) const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// First wait before connecting again; it doubles, with jitter, …
+pub(crate) const MIN_BACK_OFF: Duration = Duration::from_millis(100);
+/// … to this: a fleet that lost its server must not return all at once, nor minutes late.
+pub(crate) const MAX_BACK_OFF: Duration = Duration::from_secs(15);
+/// How long leaving peers are given to take the last frames when a node closes.
+pub(crate) const FAREWELL: Duration = Duration::from_secs(2);
+/// Broken rules about single maps that a connection survives.
+pub(crate) const MAX_STRIKES: u32 = 8;
+/// Names of maps in one message of the directory; more take several messages.
+pub(crate) const NAMES_PER_MESSAGE: usize = 1_000;

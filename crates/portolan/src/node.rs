@@ -1,0 +1,125 @@
+//! A process's part in the maps.
+
+use std::io;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures_util::{Sink, Stream};
+use portolan_core::ReplicaId;
+
+use crate::authorize::Authorize;
+use crate::builder::Builder;
+use crate::core::Core;
+use crate::error::Result;
+use crate::link;
+use crate::map::Map;
+use crate::status::NodeStatus;
+
+/// A process's part in the maps: its store, its connections, and the maps it has open.
+///
+/// A handle is cheap to clone. When the last handle, and the last [`Map`] and
+/// [`Watch`](crate::Watch), are dropped, connections are cut and the store is closed after what
+/// it was given, which takes as long as the disk does; [`close`](Self::close) does the same in
+/// good order.
+#[derive(Clone)]
+pub struct Node {
+    handle: Arc<Handle>,
+}
+
+/// What all handles hold: when it goes, the node goes.
+pub(crate) struct Handle {
+    pub(crate) core: Arc<Core>,
+}
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        self.core.cut();
+    }
+}
+
+impl Node {
+    /// Starts to build a node.
+    pub fn builder() -> Builder {
+        Builder::new()
+    }
+
+    pub(crate) async fn spawn(builder: Builder) -> Result<Self> {
+        let core = Core::start(builder).await?;
+        Ok(Self {
+            handle: Arc::new(Handle { core }),
+        })
+    }
+
+    /// The id under which this node writes.
+    pub fn replica(&self) -> ReplicaId {
+        self.handle.core.replica
+    }
+
+    /// Opens a map, which need not exist anywhere yet. Read from the store the first time, in time
+    /// proportional to its size; it then stays in memory.
+    pub async fn open(&self, name: &str) -> Result<Map> {
+        let shared = self.handle.core.open(name).await?;
+        Ok(Map::new(self.handle.clone(), shared))
+    }
+
+    /// Opens a map if it is known here: in the store, or open.
+    pub async fn get(&self, name: &str) -> Result<Option<Map>> {
+        if !self.handle.core.knows(name) {
+            return Ok(None);
+        }
+        self.open(name).await.map(Some)
+    }
+
+    /// The names of the maps known here, in order: those in the store and those open.
+    pub fn maps(&self) -> Vec<String> {
+        let names = self.handle.core.names();
+        names.iter().map(ToString::to_string).collect()
+    }
+
+    /// Serves one connection that a peer opened, until it ends or breaks the protocol. `link`
+    /// gives and takes binary frames; `peer` names the other side in status and logs.
+    ///
+    /// Whatever the peer does, other connections do not notice. Ends without an error when the
+    /// peer leaves or the node closes.
+    pub async fn serve<L>(
+        &self,
+        link: L,
+        peer: impl Into<String>,
+        authorizer: Arc<dyn Authorize>,
+    ) -> Result<()>
+    where
+        L: Stream<Item = io::Result<Bytes>> + Sink<Bytes, Error = io::Error> + Unpin + Send,
+    {
+        // Not the handle: what is served does not keep a node alive.
+        let core = self.handle.core.clone();
+        link::serve(&core, link, peer.into(), authorizer).await
+    }
+
+    /// Asks the authorizers of all served connections again about every map open on them, and ends
+    /// what is not allowed any more. For tokens that were revoked or have expired.
+    pub fn reauthorize(&self) {
+        self.handle.core.reauthorize();
+    }
+
+    /// How the node stands. Costs the sum of the versions of the open maps, not of their sizes.
+    pub fn status(&self) -> NodeStatus {
+        let core = &self.handle.core;
+        let mut maps: Vec<_> = core.maps().iter().map(|map| map.status()).collect();
+        maps.sort_by(|a, b| a.name.cmp(&b.name));
+        NodeStatus {
+            replica: core.replica,
+            store: core.store.as_ref().map(|store| store.status()),
+            links: core.link_status(),
+            maps,
+        }
+    }
+
+    /// Leaves in good order: stores what waits, tells the peers, and ends all tasks. What the
+    /// peers must have before that, [`Map::flush_peers`] waits for.
+    ///
+    /// An error means that the store could not take what was written since its last success.
+    /// Maps remain readable; writes give [`Error::Closed`](crate::Error::Closed).
+    pub async fn close(&self) -> Result<()> {
+        self.handle.core.close().await
+    }
+}

@@ -1,0 +1,224 @@
+//! Patterns over the names of maps and over paths of keys.
+
+use std::fmt;
+use std::str::FromStr;
+
+use portolan_core::Key;
+
+use crate::error::{Error, Result};
+
+/// Longest pattern, in bytes: patterns come from outside too.
+const MAX_PATTERN_BYTES: usize = 4 * 1024;
+
+/// A glob over names of maps or paths of keys, read as segments between slashes.
+///
+/// `?` is one character and `*` any run of them within a segment; `**` as a whole segment is any
+/// number of segments; `[a-z]` and `[!a-z]` are one character of a kind, `{a,b}` is either;
+/// a leading `!` negates; `\` takes the meaning from the next character.
+///
+/// A path of keys is matched as its keys joined by slashes, so a slash inside a key separates
+/// segments too: `feature/**` matches the key `feature/dark-mode/rollout`.
+///
+/// ```
+/// use portolan::Pattern;
+/// let pattern: Pattern = "feature/*".parse()?;
+/// assert!(pattern.matches("feature/dark-mode"));
+/// assert!(!pattern.matches("feature/dark-mode/rollout"));
+/// # Ok::<(), portolan::Error>(())
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Pattern {
+    text: Box<str>,
+    form: Form,
+}
+
+/// What most patterns are can be matched without reading them again each time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Form {
+    All,
+    Literal,
+    /// Nothing special but a final `/**`.
+    Under,
+    Glob,
+}
+
+impl Pattern {
+    /// Reads a pattern.
+    pub fn new(text: &str) -> Result<Self> {
+        let invalid = |reason: String| Error::Pattern {
+            pattern: text.chars().take(100).collect(),
+            reason,
+        };
+        if text.len() > MAX_PATTERN_BYTES {
+            let reason = format!("it has more than {MAX_PATTERN_BYTES} bytes");
+            return Err(invalid(reason));
+        }
+        fast_glob::validate(text).map_err(|error| invalid(error.to_string()))?;
+        let plain = |text: &str| !text.contains(['*', '?', '[', ']', '{', '}', '!', '\\']);
+        let form = match text.strip_suffix("/**") {
+            _ if text == "**" => Form::All,
+            _ if plain(text) => Form::Literal,
+            Some(head) if plain(head) && !head.is_empty() => Form::Under,
+            _ => Form::Glob,
+        };
+        Ok(Self {
+            text: text.into(),
+            form,
+        })
+    }
+
+    /// The pattern that matches everything, `**`.
+    pub fn all() -> Self {
+        Self {
+            text: "**".into(),
+            form: Form::All,
+        }
+    }
+
+    /// The pattern that matches this text alone.
+    pub fn literal(text: &str) -> Self {
+        let mut escaped = String::with_capacity(text.len());
+        for c in text.chars() {
+            if matches!(c, '*' | '?' | '[' | ']' | '{' | '}' | '!' | '\\' | ',') {
+                escaped.push('\\');
+            }
+            escaped.push(c);
+        }
+        let form = if escaped.len() == text.len() {
+            Form::Literal
+        } else {
+            Form::Glob
+        };
+        Self {
+            text: escaped.into(),
+            form,
+        }
+    }
+
+    /// The pattern's text.
+    pub fn as_str(&self) -> &str {
+        &self.text
+    }
+
+    /// Whether it matches everything.
+    pub fn is_all(&self) -> bool {
+        self.form == Form::All
+    }
+
+    /// Whether it matches a name.
+    pub fn matches(&self, name: &str) -> bool {
+        match self.form {
+            Form::All => true,
+            Form::Literal => name == &*self.text,
+            // `a/**` is the text `a/` and at least one more segment.
+            Form::Under => name
+                .strip_prefix(&self.text[..self.text.len() - 2])
+                .is_some(),
+            Form::Glob => fast_glob::glob_match(&*self.text, name),
+        }
+    }
+
+    /// Whether it matches a path of keys.
+    pub fn matches_path(&self, path: &[Key]) -> bool {
+        match path {
+            _ if self.form == Form::All => true,
+            [Key::Str(key)] => self.matches(key),
+            _ => self.matches(&path_text(path)),
+        }
+    }
+}
+
+/// The keys of a path joined by slashes, as patterns see it.
+pub fn path_text(path: &[Key]) -> String {
+    let mut text = String::new();
+    for (i, key) in path.iter().enumerate() {
+        use fmt::Write as _;
+        let slash = if i > 0 { "/" } else { "" };
+        // Writing to a string does not fail.
+        let _ = write!(text, "{slash}{key}");
+    }
+    text
+}
+
+impl FromStr for Pattern {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        Self::new(text)
+    }
+}
+
+impl fmt::Display for Pattern {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn matches(pattern: &str, name: &str) -> bool {
+        Pattern::new(pattern).unwrap().matches(name)
+    }
+
+    #[test]
+    fn one_star_stays_in_its_segment_and_two_cross() {
+        assert!(matches("feature/*", "feature/a"));
+        assert!(!matches("feature/*", "feature/a/b"));
+        assert!(!matches("*", "a/b"));
+        assert!(matches("feature/**", "feature/a"));
+        assert!(matches("feature/**", "feature/a/b"));
+        assert!(!matches("feature/**", "feature"));
+        assert!(!matches("feature/**", "features/a"));
+        assert!(matches("**/rollout", "feature/a/rollout"));
+        assert!(matches("**/rollout", "rollout"));
+        assert!(matches("a/**/z", "a/z"));
+        assert!(matches("a/**/z", "a/b/c/z"));
+        assert!(matches("**", ""));
+        assert!(matches("**", "a//b"));
+    }
+
+    #[test]
+    fn short_cuts_agree_with_the_glob() {
+        let names = [
+            "", "a", "a/", "a/b", "a/b/c", "ab", "b", "/", "a//b", ".a", "a/.b",
+        ];
+        for pattern in ["**", "a", "a/b", "a/**", "ab", "a/b/**"] {
+            let short = Pattern::new(pattern).unwrap();
+            assert_ne!(short.form, Form::Glob);
+            for name in names {
+                let glob = fast_glob::glob_match(pattern, name);
+                assert_eq!(short.matches(name), glob, "{pattern} on {name:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_literal_matches_itself_alone() {
+        for text in ["a", "a*b", "[x]", "{a,b}", "!a", "\\", "a/**", "?", "a,b"] {
+            let pattern = Pattern::literal(text);
+            assert!(pattern.matches(text), "{text}");
+            assert!(!pattern.matches("other"), "{text}");
+            assert_eq!(Pattern::new(pattern.as_str()).unwrap(), pattern);
+        }
+        assert!(!Pattern::literal("a*b").matches("axb"));
+    }
+
+    #[test]
+    fn broken_patterns_are_refused_with_a_reason() {
+        for broken in ["[a", "{a,b", "a\\"] {
+            let error = Pattern::new(broken).unwrap_err().to_string();
+            assert!(error.contains(broken), "{error}");
+        }
+        assert!(Pattern::new(&"a".repeat(5_000)).is_err());
+    }
+
+    #[test]
+    fn keys_of_every_kind_stand_in_a_path() {
+        let path = [Key::from("a"), Key::from(7i64), Key::from(true)];
+        assert_eq!(path_text(&path), "a/7/true");
+        assert!(Pattern::new("a/*/true").unwrap().matches_path(&path));
+        assert!(Pattern::new("7").unwrap().matches_path(&[Key::from(7i64)]));
+    }
+}

@@ -1,0 +1,338 @@
+//! One open map: its replica, and everyone who waits for something of it.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
+use std::task::Waker;
+
+use bytes::Bytes;
+use parking_lot::RwLock;
+use portolan_core::sync::{CloseReason, Event, Replica, SessionId, Write};
+use tokio::sync::Notify;
+
+use crate::clock::random;
+use crate::error::{Error, Result};
+use crate::core::Core;
+use crate::outbox::{Notice, Outbox};
+use crate::status::MapStatus;
+use crate::store::Target;
+use crate::watch::{Numbered, Queue};
+
+/// One open map. Everything that changes it goes through [`with`](Self::with), which hands what
+/// follows from the change to those it concerns: in order, under the lock, into queues; they are
+/// woken after the lock.
+pub(crate) struct Shared {
+    pub(crate) name: Arc<str>,
+    core: Weak<Core>,
+    state: RwLock<State>,
+    /// Something happened that someone may wait for: look again.
+    pub(crate) progress: Notify,
+    /// When the node's timer is set for this map; `u64::MAX` where it is not.
+    armed: AtomicU64,
+}
+
+pub(crate) struct State {
+    pub(crate) replica: Replica,
+    /// The connection of each session.
+    pub(crate) links: HashMap<SessionId, Arc<Outbox>>,
+    pub(crate) watchers: Vec<Arc<Queue>>,
+    /// Number of the latest batch of changes.
+    pub(crate) number: u64,
+    /// Number of the latest write that was given to the store.
+    pub(crate) written: u64,
+    /// Number of the latest write that is on disk.
+    pub(crate) stored: u64,
+    /// Whether a server was caught up with, once.
+    pub(crate) synced: bool,
+    /// Servers that refuse this map, by their place among the node's peers, and why.
+    pub(crate) refused: HashMap<usize, String>,
+    /// Counts changes of others' presence.
+    pub(crate) presence: u64,
+}
+
+/// Who is to be woken once the lock is released.
+#[derive(Default)]
+struct Aftermath {
+    links: Vec<Arc<Outbox>>,
+    wakers: Vec<Waker>,
+    progress: bool,
+}
+
+impl Shared {
+    pub(crate) fn new(name: Arc<str>, core: &Arc<Core>, replica: Replica) -> Arc<Self> {
+        Arc::new(Self {
+            name,
+            core: Arc::downgrade(core),
+            state: RwLock::new(State {
+                replica,
+                links: HashMap::new(),
+                watchers: Vec::new(),
+                number: 0,
+                written: 0,
+                stored: 0,
+                synced: false,
+                refused: HashMap::new(),
+                presence: 0,
+            }),
+            progress: Notify::new(),
+            armed: AtomicU64::new(u64::MAX),
+        })
+    }
+
+    /// Reads; others may read meanwhile.
+    pub(crate) fn read<T>(&self, f: impl FnOnce(&State) -> T) -> T {
+        f(&self.state.read())
+    }
+
+    /// Changes something, with the time; then passes on what follows from it.
+    pub(crate) fn with<T>(self: &Arc<Self>, f: impl FnOnce(&mut State, u64) -> T) -> T {
+        let core = self.core.upgrade();
+        let mut aftermath = Aftermath::default();
+        let mut state = self.state.write();
+        // Read under the lock, so that the engine never sees it go back. Without a node nothing is
+        // sent, stored or timed any more.
+        let now = core.as_ref().map_or(0, |core| core.clock.now());
+        let result = f(&mut state, now);
+        if let Some(core) = &core {
+            self.pass_on(core, &mut state, now, &mut aftermath);
+        }
+        let due = state.replica.timeout();
+        drop(state);
+        for link in aftermath.links {
+            link.wake();
+        }
+        aftermath.wakers.into_iter().for_each(Waker::wake);
+        if aftermath.progress {
+            self.progress.notify_waiters();
+        }
+        if let (Some(core), Some(due)) = (&core, due)
+            && due < self.armed.load(Ordering::Acquire)
+        {
+            self.armed.store(due, Ordering::Release);
+            core.timers.set(due, self);
+        }
+        result
+    }
+
+    /// The node's timer, set for this map, has rung.
+    pub(crate) fn timer_rang(self: &Arc<Self>) {
+        self.armed.store(u64::MAX, Ordering::Release);
+        self.with(|state, now| state.replica.handle_timeout(now));
+    }
+
+    fn pass_on(
+        self: &Arc<Self>,
+        core: &Arc<Core>,
+        state: &mut State,
+        now: u64,
+        aftermath: &mut Aftermath,
+    ) {
+        while let Some(event) = state.replica.poll_event() {
+            self.handle(state, now, event, aftermath);
+        }
+        // In this order: what an event set off may have to be stored, and sent.
+        while let Some(write) = state.replica.poll_write() {
+            state.written = write.number;
+            if let Some(store) = &core.store {
+                let replica = state.replica.document().replica();
+                store.write(self.clone(), &self.name, replica, write);
+            }
+        }
+        while let Some(id) = state.replica.poll_ready() {
+            if let Some(link) = state.links.get(&id) {
+                if link.ready(self, id) {
+                    aftermath.links.push(link.clone());
+                }
+            }
+        }
+    }
+
+    fn handle(
+        self: &Arc<Self>,
+        state: &mut State,
+        now: u64,
+        event: Event,
+        aftermath: &mut Aftermath,
+    ) {
+        match event {
+            Event::Changed(batch) => {
+                state.number += 1;
+                let number = state.number;
+                let batch = Arc::new(Numbered { number, batch });
+                let wakers = state.watchers.iter().filter_map(|queue| queue.push(&batch));
+                aftermath.wakers.extend(wakers);
+            }
+            Event::Connected { session, .. } => {
+                if let Some(place) = state.links.get(&session).and_then(|link| link.place()) {
+                    state.refused.remove(&place);
+                }
+                aftermath.progress = true;
+            }
+            Event::Ready(session) => {
+                let link = state.links.get(&session);
+                state.synced |= link.is_some_and(|link| link.place().is_some());
+                aftermath.progress = true;
+            }
+            Event::Acknowledged(_) => aftermath.progress = true,
+            Event::Presence { .. } => {
+                state.presence += 1;
+                aftermath.progress = true;
+            }
+            Event::Credentials {
+                session,
+                credentials,
+            } => {
+                let notice = Notice::Credentials(self.clone(), session, credentials);
+                notify(state, session, notice, aftermath);
+            }
+            Event::Diverged { session } => {
+                let map = &*self.name;
+                tracing::error!(map, %session, "equal versions, unequal states: repairing");
+            }
+            Event::Repaired { session } => {
+                tracing::info!(map = &*self.name, %session, "repaired");
+            }
+            Event::ReplicaReused => {
+                let id = portolan_core::ReplicaId::new(random());
+                tracing::warn!(
+                    map = &*self.name,
+                    %id,
+                    "a peer knows later operations of this replica than its store: the store is an \
+                     old copy; continuing under a new id"
+                );
+                state.replica.change_replica(id, now);
+            }
+            Event::Closed { session, reason } => {
+                if let CloseReason::Peer { code, message } = &reason
+                    && *code == portolan_core::sync::ErrorCode::Refused
+                    && let Some(place) = state.links.get(&session).and_then(|link| link.place())
+                {
+                    state.refused.insert(place, message.clone());
+                }
+                aftermath.progress = true;
+                let notice = Notice::Closed(self.clone(), session, reason);
+                notify(state, session, notice, aftermath);
+            }
+            other => tracing::debug!(map = &*self.name, event = ?other, "an event of no concern"),
+        }
+    }
+
+    /// Frames of a session for its connection, up to some bytes, and whether that were all.
+    pub(crate) fn frames(
+        self: &Arc<Self>,
+        session: SessionId,
+        bytes: usize,
+        frames: &mut VecDeque<Bytes>,
+    ) -> bool {
+        self.with(|state, now| {
+            let mut taken = 0;
+            while taken < bytes {
+                let Some(frame) = state.replica.poll_frame(session, now) else {
+                    return true;
+                };
+                taken += frame.len();
+                frames.push_back(frame);
+            }
+            false
+        })
+    }
+
+    pub(crate) fn status(&self) -> MapStatus {
+        self.read(|state| {
+            let document = state.replica.document();
+            MapStatus {
+                name: self.name.to_string(),
+                keys: document.len(),
+                version: state.replica.version().clone(),
+                digest: document.digest(),
+                own_seq: document.own_seq(),
+                unstored: state.replica.unstored(),
+                watchers: state.watchers.len(),
+                sessions: state.replica.sessions().collect(),
+            }
+        })
+    }
+
+    /// The connection of a session is gone, or has no use for it any more.
+    pub(crate) fn leave(self: &Arc<Self>, session: SessionId) {
+        self.with(|state, _| {
+            state.replica.close(session);
+            state.links.remove(&session);
+        });
+        self.progress.notify_waiters();
+    }
+
+    /// The node closes: watchers end.
+    pub(crate) fn end_watches(&self) {
+        let watchers = std::mem::take(&mut self.state.write().watchers);
+        watchers.iter().filter_map(|queue| queue.end()).for_each(Waker::wake);
+        self.progress.notify_waiters();
+    }
+
+    /// Registers a watcher.
+    pub(crate) fn watch(self: &Arc<Self>, queue: Arc<Queue>) {
+        self.with(|state, _| {
+            if state.watchers.is_empty() {
+                // Batches that nobody saw have no number; one stands for them all, so that no
+                // number means two states.
+                state.number += 1;
+                state.replica.observe(true);
+            }
+            state.watchers.push(queue);
+        });
+    }
+
+    pub(crate) fn unwatch(self: &Arc<Self>, queue: &Arc<Queue>) {
+        self.with(|state, _| {
+            state.watchers.retain(|other| !Arc::ptr_eq(other, queue));
+            if state.watchers.is_empty() {
+                state.replica.observe(false);
+            }
+        });
+    }
+
+    /// Waits until `f` gives a result; it is asked again whenever something happened.
+    pub(crate) async fn wait<T>(&self, mut f: impl FnMut() -> Option<T>) -> T {
+        loop {
+            let progress = self.progress.notified();
+            tokio::pin!(progress);
+            // Before looking, so that nothing is missed in between.
+            progress.as_mut().enable();
+            if let Some(result) = f() {
+                return result;
+            }
+            progress.await;
+        }
+    }
+
+    /// The node, as long as it works.
+    pub(crate) fn core(&self) -> Result<Arc<Core>> {
+        let core = self.core.upgrade().filter(|core| !core.is_closed());
+        core.ok_or(Error::Closed)
+    }
+}
+
+fn notify(state: &State, session: SessionId, notice: Notice, aftermath: &mut Aftermath) {
+    if let Some(link) = state.links.get(&session) {
+        link.notice(notice);
+        aftermath.links.push(link.clone());
+    }
+}
+
+impl Target for Shared {
+    fn stored(self: Arc<Self>, number: u64) {
+        self.with(|state, now| {
+            state.stored = state.stored.max(number);
+            state.replica.stored(number, now);
+        });
+        self.progress.notify_waiters();
+    }
+
+    fn disturbed(&self) {
+        self.progress.notify_waiters();
+    }
+
+    fn snapshot(&self) -> Write {
+        self.read(|state| state.replica.snapshot())
+    }
+}

@@ -1,0 +1,90 @@
+//! How things stand, for status pages and metrics.
+
+use std::path::PathBuf;
+
+use portolan_core::sync::SessionStatus;
+use portolan_core::{ReplicaId, Version};
+
+use crate::error::Error;
+
+/// How a node stands.
+#[derive(Clone, Debug)]
+pub struct NodeStatus {
+    /// The id under which it writes.
+    pub replica: ReplicaId,
+    /// Its store, if it has one.
+    pub store: Option<StoreStatus>,
+    /// Its connections: those to the servers it was told of, then those it serves.
+    pub links: Vec<LinkStatus>,
+    /// The maps that are open, in the order of their names.
+    pub maps: Vec<MapStatus>,
+}
+
+/// How a store stands.
+#[derive(Clone, Debug)]
+pub struct StoreStatus {
+    /// Its directory.
+    pub path: PathBuf,
+    /// Commits since it was opened.
+    pub commits: u64,
+    /// Deltas in them.
+    pub writes: u64,
+    /// Bytes of deltas in them.
+    pub written_bytes: u64,
+    /// Maps whose log was replaced by a snapshot.
+    pub compactions: u64,
+    /// Bytes that wait to be stored.
+    pub backlog_bytes: u64,
+    /// Why it takes no writes, if it does not.
+    pub failure: Option<Error>,
+}
+
+/// How a connection stands.
+#[derive(Clone, Debug)]
+pub struct LinkStatus {
+    /// The address of a server this node connects to, or what the host calls a peer it serves.
+    pub peer: String,
+    /// Whether this node opened it.
+    pub opened: bool,
+    /// Whether it is up.
+    pub state: LinkState,
+    /// Maps open on it.
+    pub maps: usize,
+    /// Bytes of frames sent over it.
+    pub sent_bytes: u64,
+    /// Bytes of frames received over it.
+    pub received_bytes: u64,
+}
+
+/// Whether a connection is up.
+#[derive(Clone, Debug)]
+pub enum LinkState {
+    /// Being made for the first time, or again.
+    Connecting {
+        /// Why the last attempt, or the last connection, ended.
+        last: Option<Error>,
+    },
+    /// Up.
+    Online,
+}
+
+/// How a map stands.
+#[derive(Clone, Debug)]
+pub struct MapStatus {
+    /// Its name.
+    pub name: String,
+    /// How many keys it has.
+    pub keys: usize,
+    /// The operations applied.
+    pub version: Version,
+    /// Fingerprint of the live state: equal versions have equal digests.
+    pub digest: u128,
+    /// Number of this node's latest own operation.
+    pub own_seq: u64,
+    /// Deltas that are not known to be stored.
+    pub unstored: u64,
+    /// Watchers.
+    pub watchers: usize,
+    /// Its sessions.
+    pub sessions: Vec<SessionStatus>,
+}
