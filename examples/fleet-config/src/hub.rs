@@ -5,13 +5,14 @@ use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use anyhow::Result;
 use bytes::Bytes;
 use futures_util::{SinkExt, StreamExt};
 use portolan::{AllowAll, Node};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::{JoinHandle, JoinSet};
 use tokio_tungstenite::tungstenite::Message;
+use tokio_tungstenite::tungstenite::handshake::server::{ErrorResponse, Request, Response};
+use tokio_tungstenite::tungstenite::http::header::{HeaderValue, SEC_WEBSOCKET_PROTOCOL};
 
 /// A running hub.
 pub(crate) struct Hub {
@@ -22,7 +23,7 @@ pub(crate) struct Hub {
 
 impl Hub {
     /// Starts a hub without a store.
-    pub(crate) async fn start(address: SocketAddr) -> Result<Self> {
+    pub(crate) async fn start(address: SocketAddr) -> anyhow::Result<Self> {
         let listener = TcpListener::bind(address).await?;
         let address = listener.local_addr()?;
         let node = Node::builder().spawn().await?;
@@ -39,7 +40,7 @@ impl Hub {
     }
 
     /// Leaves in good order.
-    pub(crate) async fn stop(self) -> Result<()> {
+    pub(crate) async fn stop(self) -> anyhow::Result<()> {
         self.accepting.abort();
         let _ = self.accepting.await;
         self.node.close().await?;
@@ -59,9 +60,17 @@ async fn accept(listener: TcpListener, node: Node) {
     }
 }
 
-async fn serve(stream: TcpStream, peer: SocketAddr, node: &Node) -> Result<()> {
+/// Tells the client that this is what it asked for, and no other kind of WebSocket.
+#[expect(clippy::result_large_err, clippy::unnecessary_wraps)] // the signature is tungstenite's
+fn name_protocol(_: &Request, mut response: Response) -> Result<Response, ErrorResponse> {
+    let name = HeaderValue::from_static("portolan.v1");
+    response.headers_mut().insert(SEC_WEBSOCKET_PROTOCOL, name);
+    Ok(response)
+}
+
+async fn serve(stream: TcpStream, peer: SocketAddr, node: &Node) -> anyhow::Result<()> {
     stream.set_nodelay(true)?;
-    let socket = tokio_tungstenite::accept_async(stream).await?;
+    let socket = tokio_tungstenite::accept_hdr_async(stream, name_protocol).await?;
     // Portolan moves binary frames; pings and pongs are WebSocket's own affair.
     let link = socket
         .filter_map(|message| {
