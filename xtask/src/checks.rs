@@ -6,11 +6,12 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use lexopt::prelude::*;
 
-use crate::command::{cargo, command, root, run as run_command};
-use crate::{demo, prerequisites};
+use crate::command::{cargo, command, root, run as run_command, target};
+use crate::{demo, prerequisites, server};
 
 /// Seeds of the simulator in every run of the tests: under three minutes on two cores.
 const SIM_SEEDS: &str = "300";
+const NO_ARGUMENTS: [&str; 0] = [];
 const WASM: &str = "wasm32-unknown-unknown";
 
 struct Step {
@@ -139,6 +140,7 @@ fn tests() -> Result<()> {
 
 /// Each folder of `examples/` is a program that checks what it shows and ends by itself.
 fn examples() -> Result<()> {
+    build()?;
     let folder = root().join("examples");
     let entries = std::fs::read_dir(&folder).context("the folder `examples`")?;
     let mut names = Vec::new();
@@ -149,15 +151,26 @@ fn examples() -> Result<()> {
         }
     }
     names.sort();
-    for name in names {
+    for mut name in names {
         println!("--- {}", name.display());
-        run_command(cargo(["run", "--quiet", "--package"]).arg(name))?;
+        name.push(std::env::consts::EXE_SUFFIX);
+        run_command(&mut command(
+            target()?.join("debug").join(name),
+            NO_ARGUMENTS,
+        ))?;
     }
     Ok(())
 }
 
 fn demo() -> Result<()> {
-    demo::check(false)
+    build()?;
+    demo::check(&server::binary(false)?)
+}
+
+/// All default members at once: built one by one, what they depend on would be compiled again
+/// for each choice of features.
+fn build() -> Result<()> {
+    run_command(&mut cargo(["build"]))
 }
 
 fn documentation() -> Result<()> {

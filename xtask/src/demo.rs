@@ -33,7 +33,7 @@ impl Options {
 
 pub(crate) fn run(options: &Options) -> Result<ExitCode> {
     if options.check {
-        check(options.release)?;
+        check(&server::build(options.release)?)?;
         return Ok(ExitCode::SUCCESS);
     }
     let (interrupt, interrupted) = mpsc::channel();
@@ -115,9 +115,8 @@ Ctrl-C stops the server and removes its store.
 }
 
 /// Does what the demo invites to do, without a person, and checks what comes of it.
-pub(crate) fn check(release: bool) -> Result<()> {
-    let binary = server::build(release)?;
-    let server = Server::start(&binary, server::free_port()?)?;
+pub(crate) fn check(binary: &Path) -> Result<()> {
+    let server = Server::start(binary, server::free_port()?)?;
     fill(&server)?;
     let expect = |arguments: &[&str], expected: &str| {
         let printed = server.ask(arguments)?;

@@ -20,18 +20,15 @@ const POLL: Duration = Duration::from_millis(20);
 
 /// Builds the binary and tells where it is.
 pub(crate) fn build(release: bool) -> Result<PathBuf> {
-    let (profile, folder) = if release {
-        ("release", "release")
-    } else {
-        ("dev", "debug")
-    };
-    run(&mut cargo([
-        "build",
-        "--package",
-        "portolan-cli",
-        "--profile",
-        profile,
-    ]))?;
+    let profile = if release { "release" } else { "dev" };
+    let package = ["build", "--package", "portolan-cli", "--profile"];
+    run(cargo(package).arg(profile))?;
+    binary(release)
+}
+
+/// Where the binary is once it is built.
+pub(crate) fn binary(release: bool) -> Result<PathBuf> {
+    let folder = if release { "release" } else { "debug" };
     let name = format!("portolan{}", std::env::consts::EXE_SUFFIX);
     Ok(target()?.join(folder).join(name))
 }
