@@ -39,12 +39,12 @@ fn main() -> ExitCode {
     let mut total = Outcome::default();
     let mut failed = Vec::new();
     for seed in arguments.start..arguments.start + arguments.seeds {
-        match catch_unwind(AssertUnwindSafe(|| World::new(seed, false).run())) {
-            Ok(outcome) => total.add(&outcome),
-            Err(_) => {
-                println!("seed {seed} failed; repeat it with --seed {seed}");
-                failed.push(seed);
-            }
+        let run = catch_unwind(AssertUnwindSafe(|| World::new(seed, false).run()));
+        if let Ok(outcome) = run {
+            total.add(&outcome);
+        } else {
+            println!("seed {seed} failed; repeat it with --seed {seed}");
+            failed.push(seed);
         }
     }
     println!("{total:?} in {:.1} s", started.elapsed().as_secs_f64());

@@ -17,12 +17,26 @@ pub(crate) struct Operation {
 #[derive(Default)]
 pub(crate) struct Truth {
     operations: BTreeMap<Dot, Operation>,
+    /// The first and the last operation of each.
+    transactions: Vec<(Dot, Dot)>,
 }
 
 impl Truth {
     pub(crate) fn add(&mut self, dot: Dot, operation: Operation) {
         let before = self.operations.insert(dot, operation);
         assert!(before.is_none(), "the dot {dot} was used twice");
+    }
+
+    pub(crate) fn note_transaction(&mut self, first: Dot, last: Dot) {
+        self.transactions.push((first, last));
+    }
+
+    /// Checks that of every transaction `version` names all operations or none.
+    pub(crate) fn check_transactions(&self, version: &Version) {
+        for (first, last) in &self.transactions {
+            let parts = [first, last].map(|dot| version.contains(*dot));
+            assert_eq!(parts[0], parts[1], "{first} to {last} is seen in part");
+        }
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -33,6 +47,8 @@ impl Truth {
     /// stored or told of.
     pub(crate) fn retain_known(&mut self, known: &Version) {
         self.operations.retain(|dot, _| known.contains(*dot));
+        self.transactions
+            .retain(|(first, last)| known.contains(*first) || known.contains(*last));
     }
 
     pub(crate) fn contains(&self, dot: Dot) -> bool {
@@ -57,6 +73,7 @@ impl Truth {
         }
         let removed = redone.into_iter().flat_map(|operation| operation.removed);
         let mut removed: Vec<Dot> = removed.filter(|dead| !again(dead)).collect();
+        self.transactions.retain(|(first, _)| !again(first));
         let new = document.replica();
         for seq in 1..=document.own_seq() {
             let removed = std::mem::take(&mut removed);

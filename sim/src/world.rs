@@ -281,6 +281,9 @@ impl World {
         });
         if outcome.is_ok() {
             let time = replica.document().latest();
+            if let (Some((first, ..)), Some((last, ..))) = (made.first(), made.last()) {
+                self.truth.note_transaction(*first, *last);
+            }
             for (dot, wrote, removed) in made {
                 let wrote = wrote.map(|(key, value)| (key, value, time));
                 let operation = Operation { wrote, removed };
@@ -523,11 +526,7 @@ impl World {
         if !link.up || link.sessions[0].is_some() || link.dial_at > self.now || dead {
             return;
         }
-        let access = Access {
-            read: true,
-            write: true,
-        };
-        link.sessions[0] = Some(replica.connect(now, access, None));
+        link.sessions[0] = Some(replica.connect(now, Access::ALL, None));
         self.outcome.connections += 1;
     }
 
@@ -545,7 +544,29 @@ impl World {
                 self.send(number, end);
             }
         }
-        self.nodes[at].check_watcher();
+        if self.rng.u8(..) < 4 {
+            self.nodes[at].check_watcher();
+            self.check_meanwhile(at);
+        }
+    }
+
+    /// At any time a replica shows what the operations that it has applied amount to, and of a
+    /// transaction all or nothing.
+    fn check_meanwhile(&self, at: usize) {
+        let node = &self.nodes[at];
+        if let Some(document) = node
+            .document()
+            .filter(|_| self.nodes.iter().all(|n| !n.restored))
+        {
+            let version = document.version();
+            assert_eq!(
+                shown(document),
+                self.truth.shown(&version),
+                "node {at} meanwhile, lossy {}",
+                self.links[0].lossy
+            );
+            self.truth.check_transactions(&version);
+        }
     }
 
     fn answer(&mut self, at: usize, event: Event) {
@@ -638,38 +659,23 @@ impl World {
         if link.epoch != arrival.epoch || !link.up {
             return;
         }
-        let frame = Frame::decode(arrival.frame).expect("frames arrive undamaged");
-        // Where it fails, the event `Closed` says what to do.
-        match link.sessions[arrival.to] {
-            Some(session) => drop(replica.receive(session, now, frame)),
-            None => match frame.hello().filter(|hello| !hello.reply) {
-                Some(hello) => {
-                    let all = Access {
-                        read: true,
-                        write: true,
+        let frame = Frame::decode(arrival.frame.clone()).expect("frames arrive undamaged");
+        if let Some(session) = link.sessions[arrival.to] {
+            // Where it fails, the event `Closed` says what to do.
+            let _ = replica.receive(session, now, frame);
+        } else if let Some(hello) = frame.hello().filter(|hello| !hello.reply) {
+            match replica.accept(now, hello, Access::ALL) {
+                Ok(session) => link.sessions[arrival.to] = Some(session),
+                Err(error) => {
+                    let refusal = Arrival {
+                        to: 1 - arrival.to,
+                        frame: error.to_frame("doc"),
+                        ..arrival
                     };
-                    match replica.accept(now, hello, all) {
-                        Ok(session) => {
-                            link.sessions[arrival.to] = Some(session);
-                        }
-                        Err(error) => {
-                            let frame = error.to_frame("doc");
-                            let arrives = self.now + 10;
-                            self.sent += 1;
-                            let back = 1 - arrival.to;
-                            let (epoch, link) = (link.epoch, arrival.link);
-                            let last = Arrival {
-                                link,
-                                epoch,
-                                to: back,
-                                frame,
-                            };
-                            self.arrivals.insert((arrives, self.sent), last);
-                        }
-                    }
+                    self.sent += 1;
+                    self.arrivals.insert((self.now + 10, self.sent), refusal);
                 }
-                None => {} // a late frame of a session that is over
-            },
+            }
         }
         self.settle(at);
     }

@@ -266,7 +266,7 @@ fn run(peers: usize, steps: Vec<Step>) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(1500))]
+    #![proptest_config(ProptestConfig::with_cases(600))]
 
     #[test]
     fn replicas_converge_to_the_reference(
@@ -323,7 +323,7 @@ fn join(deltas: &[&Delta]) -> (State, Version, u128, Vec<u8>) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(400))]
+    #![proptest_config(ProptestConfig::with_cases(200))]
 
     #[test]
     fn join_is_commutative_and_idempotent(

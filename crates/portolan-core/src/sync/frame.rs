@@ -37,33 +37,27 @@ pub struct Frame {
 
 impl Frame {
     /// Checks and reads one frame. Costs the decoding of the delta in it.
+    #[expect(clippy::needless_pass_by_value, reason = "it is kept, in slices")]
     pub fn decode(bytes: Bytes) -> Result<Frame, ProtocolError> {
         if bytes.len() > MAX_FRAME_BYTES {
             return Err(ProtocolError::FrameTooLong(bytes.len()));
         }
         let content = check_checksum(&bytes)?;
+        let end = content.len();
         let mut reader = Reader::new(content);
         let kind = reader.byte()?;
         let handle = reader.bounded("a handle", u64::from(u32::MAX))? as u32;
-        // What is left, without copying it.
-        let rest =
-            |reader: &Reader<'_>| bytes.slice_ref(&content[content.len() - reader.remaining()..]);
         let message = match kind {
             HELLO => Message::Hello(read_hello(&mut reader)?),
             DELTA => {
-                let bytes = rest(&reader);
+                let bytes = bytes.slice(end - reader.remaining()..end);
                 let delta = Delta::decode(&bytes)?;
-                return Ok(Frame {
-                    handle,
-                    message: Message::Delta { delta, bytes },
-                });
+                let message = Message::Delta { delta, bytes };
+                return Ok(Frame { handle, message });
             }
             PART => {
-                let part = read_part(&mut reader, rest)?;
-                return Ok(Frame {
-                    handle,
-                    message: Message::Part(part),
-                });
+                let message = Message::Part(read_part(&mut reader, &bytes.slice(..end))?);
+                return Ok(Frame { handle, message });
             }
             ACK => Message::Ack(read_dots(&mut reader)?),
             WANT => Message::Want(read_dots(&mut reader)?),
@@ -218,7 +212,7 @@ pub(super) struct Digest {
     /// Those among them that it has not stored yet.
     pub(super) unstored: DotSet,
     /// The fingerprint of its state; `None` while that holds more than the version tells.
-    pub(super) digest: Option<u128>,
+    pub(super) fingerprint: Option<u128>,
 }
 
 /// The presence of one replica.
@@ -321,15 +315,13 @@ pub(super) fn part(handle: u32, part: &Part) -> Bytes {
     })
 }
 
-fn read_part(
-    reader: &mut Reader<'_>,
-    rest: impl FnOnce(&Reader<'_>) -> Bytes,
-) -> Result<Part, DecodeError> {
+/// The piece reaches to the end of `content`, which is what `reader` reads.
+fn read_part(reader: &mut Reader<'_>, content: &Bytes) -> Result<Part, DecodeError> {
     let transfer = reader.varint()?;
     let repair = read_flag(reader)?;
     let total = reader.varint()?;
     let offset = reader.varint()?;
-    let bytes = rest(reader);
+    let bytes = content.slice(content.len() - reader.remaining()..);
     let end = offset.checked_add(bytes.len() as u64);
     if bytes.is_empty() || end.is_none_or(|end| end > total) {
         return Err(reader.malformed("a piece outside of its delta"));
@@ -355,9 +347,9 @@ pub(super) fn digest(handle: u32, digest: &Digest) -> Bytes {
     frame(DIGEST, handle, 64, |out| {
         put_dots(out, &digest.version);
         put_dots(out, &digest.unstored);
-        out.push(u8::from(digest.digest.is_some()));
-        if let Some(digest) = digest.digest {
-            out.extend_from_slice(&digest.to_le_bytes());
+        out.push(u8::from(digest.fingerprint.is_some()));
+        if let Some(fingerprint) = digest.fingerprint {
+            out.extend_from_slice(&fingerprint.to_le_bytes());
         }
     })
 }
@@ -366,7 +358,7 @@ fn read_digest(reader: &mut Reader<'_>) -> Result<Digest, DecodeError> {
     Ok(Digest {
         version: read_dots(reader)?,
         unstored: read_dots(reader)?,
-        digest: if read_flag(reader)? {
+        fingerprint: if read_flag(reader)? {
             let (low, high) = (reader.u64_le()?, reader.u64_le()?);
             Some(u128::from(low) | u128::from(high) << 64)
         } else {

@@ -11,6 +11,17 @@ use crate::delta::Delta;
 use crate::dots::{DotSet, Version};
 use crate::replica::Dot;
 
+/// What a delta was computed for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    /// One transaction: for everybody.
+    Live,
+    /// What this replica lacked.
+    CatchUp,
+    /// Comparison of whole states.
+    Repair,
+}
+
 impl Replica {
     /// Takes in a frame of a session.
     ///
@@ -44,7 +55,10 @@ impl Replica {
     ) -> Result<(), ProtocolError> {
         match message {
             Message::Hello(hello) => self.receive_hello(id, now, &hello),
-            Message::Error(error) => self.receive_error(id, error),
+            Message::Error(error) => {
+                self.receive_error(id, error);
+                Ok(())
+            }
             _ => Err(ProtocolError::DataBeforeHello),
         }
     }
@@ -57,8 +71,10 @@ impl Replica {
     ) -> Result<(), ProtocolError> {
         match message {
             Message::Hello(_) => Err(ProtocolError::DuplicateHello),
-            Message::Delta { delta, bytes } => self.receive_delta(id, now, &delta, bytes, false),
-            Message::Part(part) => self.receive_part(id, now, part),
+            Message::Delta { delta, bytes } => {
+                self.receive_delta(id, now, &delta, &bytes, Kind::Live)
+            }
+            Message::Part(part) => self.receive_part(id, now, &part),
             Message::Ack(dots) => self.receive_ack(id, &dots),
             Message::Want(version) => self.receive_want(id, &version),
             Message::Digest(digest) => self.receive_digest(id, now, &digest),
@@ -74,7 +90,10 @@ impl Replica {
                 });
                 Ok(())
             }
-            Message::Error(error) => self.receive_error(id, error),
+            Message::Error(error) => {
+                self.receive_error(id, error);
+                Ok(())
+            }
         }
     }
 
@@ -99,9 +118,10 @@ impl Replica {
         id: SessionId,
         now: u64,
         delta: &Delta,
-        bytes: Bytes,
-        repair: bool,
+        bytes: &Bytes,
+        kind: Kind,
     ) -> Result<(), ProtocolError> {
+        let repair = kind == Kind::Repair;
         if !self.open(id)?.receives() {
             return Err(ProtocolError::NotWritable);
         }
@@ -154,7 +174,7 @@ impl Replica {
         }
         if !new.is_empty() {
             self.note_gaps(id, now, &new);
-            self.publish(&new, &bytes, Some(id));
+            self.publish(&new, bytes, Some(id), kind != Kind::Live);
         }
         Ok(())
     }
@@ -186,7 +206,7 @@ impl Replica {
         }
     }
 
-    fn receive_part(&mut self, id: SessionId, now: u64, part: Part) -> Result<(), ProtocolError> {
+    fn receive_part(&mut self, id: SessionId, now: u64, part: &Part) -> Result<(), ProtocolError> {
         let limit = self.config.staged_bytes as u64;
         let gap_delay = self.config.gap_delay;
         let session = self.open(id)?;
@@ -252,7 +272,8 @@ impl Replica {
         };
         session.finished_transfer = transfer;
         let delta = Delta::decode(&bytes)?;
-        self.receive_delta(id, now, &delta, Bytes::from(bytes), repair)
+        let kind = if repair { Kind::Repair } else { Kind::CatchUp };
+        self.receive_delta(id, now, &delta, &Bytes::from(bytes), kind)
     }
 
     fn receive_ack(&mut self, id: SessionId, dots: &DotSet) -> Result<(), ProtocolError> {
@@ -292,10 +313,13 @@ impl Replica {
             self.check_own(&theirs.version)?;
             self.note_lacking(id, now, &theirs.version);
         }
-        let Some(digest) = theirs.digest.filter(|_| theirs.version == self.version) else {
+        let Some(fingerprint) = theirs
+            .fingerprint
+            .filter(|_| theirs.version == self.version)
+        else {
             return Ok(());
         };
-        let equal = digest == self.document.digest();
+        let equal = fingerprint == self.document.digest();
         let session = self.open(id)?;
         if equal {
             if std::mem::take(&mut session.diverged) {
@@ -346,7 +370,7 @@ impl Replica {
         self.wake(id);
     }
 
-    fn receive_error(&mut self, id: SessionId, error: ErrorFrame) -> Result<(), ProtocolError> {
+    fn receive_error(&mut self, id: SessionId, error: ErrorFrame) {
         self.shut(id, None);
         self.events.push_back(Event::Closed {
             session: id,
@@ -355,7 +379,6 @@ impl Replica {
                 message: error.message,
             },
         });
-        Ok(())
     }
 
     fn open(&mut self, id: SessionId) -> Result<&mut Session, ProtocolError> {

@@ -70,11 +70,12 @@ impl Replica {
             return Some(frame);
         }
         let session = self.sessions.get_mut(&id)?;
-        if let Some(live) = session.pop() {
-            return Some(live.frame.clone());
-        }
+        // What comes after a catch-up may presuppose it, and waits with it for the store.
         if session.transfer.is_some() {
             return None;
+        }
+        if let Some(live) = session.pop() {
+            return Some(live.frame.clone());
         }
         if session.repair_due {
             session.repair_due = false;
@@ -96,11 +97,20 @@ impl Replica {
     ///
     /// The frame is built once. For each session it costs a few words: its dots among those not
     /// acknowledged, a reference in the queue.
-    pub(super) fn publish(&mut self, dots: &DotSet, delta: &Bytes, source: Option<SessionId>) {
+    ///
+    /// Where the delta was computed for this replica (`catch_up`), it may show as dead what
+    /// operations have removed that others do not have: they are sent one of their own.
+    pub(super) fn publish(
+        &mut self,
+        dots: &DotSet,
+        delta: &Bytes,
+        source: Option<SessionId>,
+        catch_up: bool,
+    ) {
         if self.sessions.is_empty() {
             return;
         }
-        let large = delta.len() > self.chunk_bytes();
+        let large = catch_up || delta.len() > self.chunk_bytes();
         let live = Arc::new(Live {
             frame: if large {
                 Bytes::new()
@@ -109,7 +119,7 @@ impl Replica {
             },
             dots: dots.clone(),
         });
-        if large {
+        if large && !catch_up {
             self.catch_up = Some(CatchUp {
                 dots: dots.clone(),
                 delta: delta.clone(),
@@ -257,7 +267,10 @@ impl Replica {
         let Some(session) = self.sessions.get_mut(&id) else {
             return;
         };
+        // All that the peer is not known to have, what is on its way included: what the delta shows
+        // as dead, an operation in it must have removed, or one that the peer surely has.
         let mut dots = std::mem::take(&mut session.missing);
+        dots.union_with(&session.unacked);
         // What is here shows what own operations did that are not stored yet: they go with it.
         if let gate @ 1.. = self.gate() {
             let own = self.document.replica();
@@ -331,20 +344,16 @@ impl Replica {
         }
         let total = transfer.delta.len();
         let end = total.min(transfer.offset + chunk_bytes);
-        let frame = if total <= chunk_bytes && !transfer.repair {
-            frame::delta(self.handle, &transfer.delta)
-        } else {
-            frame::part(
-                self.handle,
-                &Part {
-                    transfer: transfer.number,
-                    repair: transfer.repair,
-                    total: total as u64,
-                    offset: transfer.offset as u64,
-                    bytes: transfer.delta.slice(transfer.offset..end),
-                },
-            )
-        };
+        let frame = frame::part(
+            self.handle,
+            &Part {
+                transfer: transfer.number,
+                repair: transfer.repair,
+                total: total as u64,
+                offset: transfer.offset as u64,
+                bytes: transfer.delta.slice(transfer.offset..end),
+            },
+        );
         transfer.offset = end;
         if end == total {
             session.transfer = None;
@@ -360,7 +369,7 @@ impl Replica {
         let version = self.published();
         let digest = Digest {
             unstored: self.unstored_dots().intersection(&version),
-            digest: (self.gate() == 0).then(|| self.document.digest()),
+            fingerprint: (self.gate() == 0).then(|| self.document.digest()),
             version,
         };
         let frame = frame::digest(self.handle, &digest);

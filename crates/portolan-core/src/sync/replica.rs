@@ -243,7 +243,7 @@ impl Replica {
                 break;
             };
             self.own_stored = withheld.dots.last_seq(self.document.replica());
-            self.publish(&withheld.dots, &withheld.delta, None);
+            self.publish(&withheld.dots, &withheld.delta, None, false);
         }
         self.open_gates();
         while self.owing.front().is_some_and(|(n, _)| *n <= number) {
@@ -310,8 +310,8 @@ impl Replica {
     }
 
     /// Presents new credentials to the peer of a session that this side opened.
-    pub fn refresh(&mut self, session: SessionId, credentials: Bytes) {
-        let frame = frame::credentials(self.handle, &credentials);
+    pub fn refresh(&mut self, session: SessionId, credentials: &[u8]) {
+        let frame = frame::credentials(self.handle, credentials);
         if let Some(s) = self.sessions.get_mut(&session).filter(|s| s.is_open()) {
             s.control.push_back(frame);
             self.wake(session);
@@ -443,7 +443,7 @@ impl Replica {
             self.own_stored = own_seq;
             if !self.sessions.is_empty() {
                 let delta = Bytes::from(self.document.own_since(before).encode());
-                self.publish(&dots, &delta, None);
+                self.publish(&dots, &delta, None, false);
             }
         }
     }

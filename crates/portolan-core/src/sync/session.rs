@@ -61,6 +61,10 @@ pub struct SessionStatus {
 /// A session's state. It holds sets of dots, as ranges, and queues; nothing in it grows with the
 /// document.
 #[derive(Debug)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "they are independent of each other"
+)]
 pub(super) struct Session {
     pub(super) opened: bool,
     pub(super) phase: Phase,

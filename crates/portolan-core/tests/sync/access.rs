@@ -90,7 +90,7 @@ fn credentials_reach_the_host_and_can_be_renewed() {
     let link = net.join(0, 1);
     net.settle();
     let session = net.session(link, 0);
-    net.nodes[0].replica.refresh(session, "a token".into());
+    net.nodes[0].replica.refresh(session, b"a token");
     net.settle();
     let session = net.session(link, 1);
     assert!(net.has_event(1, |event| *event

@@ -29,8 +29,8 @@ fn a_slow_peer_costs_a_bounded_queue_and_catches_up_by_version() {
     net.settle();
     net.assert_converged();
     // One delta for all of it, proportional to the 50 keys that there are.
-    let bytes: usize = net.log.iter().filter(|f| f.2 == "delta").map(|f| f.3).sum();
-    assert_eq!(net.count("delta"), 1);
+    let bytes: usize = net.log.iter().filter(|f| f.2 == "part").map(|f| f.3).sum();
+    assert_eq!(net.count("part"), 1);
     assert!(bytes < 3_000, "{bytes}");
     net.pass(10);
     assert!(net.replica(0).is_flushed(2_000));

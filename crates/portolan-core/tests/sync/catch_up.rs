@@ -26,7 +26,7 @@ fn both_sides_get_what_they_lack_and_are_ready() {
             }
         )));
     }
-    assert_eq!(net.count("delta"), 2);
+    assert_eq!(net.count("part"), 2);
 }
 
 #[test]
@@ -158,11 +158,48 @@ fn pieces_that_come_twice_or_late_do_no_harm() {
         net.hand_over(link, 0, piece.clone());
         net.hand_over(link, 0, piece.clone());
     }
+    net.links[link].wires[0].frames.clear();
     net.hand_over(link, 0, pieces[0].clone());
     net.settle();
     net.assert_converged();
     let status = net.replica(1).session(net.session(link, 1)).unwrap();
     assert_eq!(status.staged, None);
+}
+
+#[test]
+fn a_slow_catch_up_is_not_asked_for_again() {
+    let (mut net, link) = chunked();
+    for _ in 0..3 {
+        net.collect();
+        net.deliver(link, 0);
+        net.deliver(link, 1);
+    }
+    while !net.links[link].wires[0].frames.is_empty() {
+        net.now += 3_000;
+        let now = net.now;
+        net.nodes[1].replica.handle_timeout(now);
+        net.collect();
+        net.deliver(link, 0);
+    }
+    net.settle();
+    net.assert_converged();
+    assert_eq!(net.count("want"), 0);
+    assert!(net.links[link].wires[1].frames.is_empty());
+}
+
+#[test]
+fn what_was_written_before_the_hello_is_not_taken_to_be_stored_there() {
+    let mut net = Network::of(2);
+    net.set(0, "a", 1);
+    assert!(net.replica(0).is_flushed(1), "there is nobody to wait for");
+    let link = net.join(0, 1);
+    net.collect();
+    net.deliver(link, 0);
+    net.collect();
+    net.deliver(link, 1);
+    assert!(!net.replica(0).is_flushed(1));
+    net.settle();
+    assert!(net.replica(0).is_flushed(1));
 }
 
 #[test]

@@ -42,7 +42,7 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
-fn run(count: usize, durable: &[bool], steps: &[Step]) {
+fn run(count: usize, durable: &[bool], fresh: bool, steps: &[Step]) {
     let mut net = Network::new();
     let config = Config {
         queue_bytes: 400,
@@ -125,17 +125,40 @@ fn run(count: usize, durable: &[bool], steps: &[Step]) {
             }
         }
     }
-    // Calm weather: stores work, a chain of good links joins all.
-    for link in 0..net.links.len() {
-        net.cut(link);
+    // Calm weather: stores work, and good links join all. Where `fresh`, they are new ones, and
+    // hellos find what is missing; else those that went through it all must find it themselves.
+    if fresh {
+        (0..net.links.len()).for_each(|link| net.cut(link));
     }
-    net.links.clear();
     for node in &mut net.nodes {
         node.stores = true;
     }
+    net.settle();
+    for link in 0..net.links.len() {
+        if !net.is_open(link) {
+            net.cut(link);
+        }
+    }
+    net.settle();
     net.errors.clear();
+    let mut group: Vec<usize> = (0..count).collect();
+    let up: Vec<[usize; 2]> = net.links.iter().filter(|l| l.up).map(|l| l.ends).collect();
+    for [a, b] in up {
+        let (old, new) = (group[a], group[b]);
+        group
+            .iter_mut()
+            .filter(|g| **g == old)
+            .for_each(|g| *g = new);
+    }
     for node in 1..count {
-        net.join(node, node - 1);
+        if group[node] != group[0] {
+            net.join(node, 0);
+            let (old, new) = (group[node], group[0]);
+            group
+                .iter_mut()
+                .filter(|g| **g == old)
+                .for_each(|g| *g = new);
+        }
     }
     net.pass(120_000);
     assert!(net.errors.is_empty(), "{:?}", net.errors);
@@ -184,8 +207,9 @@ proptest! {
     fn replicas_converge_whatever_the_network_did(
         count in 2..5usize,
         durable in prop::collection::vec(any::<bool>(), 4),
+        fresh in any::<bool>(),
         steps in prop::collection::vec(step(), 1..150),
     ) {
-        run(count, &durable, &steps);
+        run(count, &durable, fresh, &steps);
     }
 }

@@ -76,7 +76,7 @@ fn samples() -> Vec<Bytes> {
             let now = net.now + 30_000;
             net.nodes[0].replica.handle_timeout(now);
             let session = net.session(link, 0);
-            net.nodes[0].replica.refresh(session, "token".into());
+            net.nodes[0].replica.refresh(session, b"token");
             let session = net.session(link, 1);
             net.nodes[1].replica.end(session, ErrorCode::Closing, "bye");
         }

@@ -242,3 +242,77 @@ fn a_lost_acknowledgement_is_made_up_by_the_digest() {
     net.pass(30_000);
     assert!(net.replica(0).is_flushed(1));
 }
+
+#[test]
+fn an_echo_is_no_acknowledgement() {
+    let (mut net, link) = pair();
+    net.set(0, "a", 1);
+    net.collect();
+    let frame = net.links[link].wires[0].frames.pop_front().unwrap();
+    net.hand_over(link, 1, frame);
+    assert!(net.errors.is_empty());
+    assert!(!net.replica(0).is_flushed(1));
+}
+
+#[test]
+fn what_waits_in_the_queue_is_not_sent_again_on_request() {
+    let mut net = Network::of(3);
+    net.join(0, 1);
+    net.join(0, 2);
+    net.settle();
+    // The first frame to 1 is lost; the others wait, since nobody polls them.
+    net.set(0, "a", 0);
+    net.collect();
+    net.links[0].wires[0].frames.clear();
+    for i in 0..5 {
+        net.set(0, "b", i);
+    }
+    let asks = {
+        let mut other = Network::of(2);
+        let link = other.join(0, 1);
+        other.settle();
+        other.set(0, "x", 1);
+        other.collect();
+        other.links[link].wires[0].frames.clear();
+        // The other network's first replica has written once: its peer asks for what is not 2.
+        other.set(0, "y", 1);
+        other.settle();
+        other.now += 200;
+        let now = other.now;
+        other.nodes[1].replica.handle_timeout(now);
+        other.collect();
+        other.links[link].wires[1].frames.pop_back().unwrap()
+    };
+    net.log.clear();
+    net.hand_over(0, 1, asks);
+    let session = net.session(0, 0);
+    // It has operation 2 alone; 3 to 6 wait: 1 is what is missing.
+    assert_eq!(net.replica(0).session(session).unwrap().missing, 1);
+    net.settle();
+    net.assert_converged();
+}
+
+#[test]
+fn a_peer_that_is_behind_is_not_sent_what_it_shows_to_know() {
+    let mut net = Network::new();
+    let config = portolan_core::sync::Config {
+        queue_bytes: 1,
+        ..Default::default()
+    };
+    for _ in 0..3 {
+        net.add(false, config.clone());
+    }
+    let links = [net.join(0, 1), net.join(1, 2), net.join(0, 2)];
+    net.settle();
+    net.set(1, "a", 1);
+    // 1 tells both; 0 does not get to telling 2 before 2 tells 0.
+    net.collect();
+    net.deliver(links[0], 1);
+    net.deliver(links[1], 0);
+    let session = net.session(links[2], 0);
+    assert_eq!(net.replica(0).session(session).unwrap().missing, 1);
+    let theirs = net.session(links[2], 1);
+    let frame = net.nodes[2].replica.poll_frame(theirs, net.now).unwrap();
+    net.hand_over(links[2], 1, frame);
+    assert_eq!(net.replica(0).session(session).unwrap().missing, 0);
+}

@@ -341,6 +341,15 @@ impl Network {
         self.nodes[node].events.iter().any(wanted)
     }
 
+    /// Whether both sides have said hello, and neither has ended it.
+    pub(crate) fn is_open(&self, link: usize) -> bool {
+        (0..2).all(|end| {
+            let replica = self.replica(self.links[link].ends[end]);
+            let status = self.links[link].sessions[end].and_then(|s| replica.session(s));
+            status.is_some_and(|status| status.peer.is_some() && !status.closed)
+        })
+    }
+
     pub(crate) fn is_ready(&self, link: usize, end: usize) -> bool {
         let session = self.session(link, end);
         self.has_event(self.links[link].ends[end], |event| {

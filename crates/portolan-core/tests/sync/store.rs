@@ -1,6 +1,6 @@
 //! Persist before publish.
 
-use portolan_core::sync::{Config, Event};
+use portolan_core::sync::{Config, Event, Frame};
 use portolan_core::{Delta, Document, ReplicaId};
 
 use crate::network::{NAME, Network, START};
@@ -53,6 +53,11 @@ fn a_catch_up_waits_for_the_store_and_the_hello_is_silent_about_it() {
     net.set(0, "not stored", 2);
     net.set(1, "theirs", 3);
     let link = net.join(0, 1);
+    let session = net.session(link, 0);
+    net.collect();
+    let hello = Frame::decode(net.links[link].wires[0].frames[0].clone()).unwrap();
+    assert_eq!(hello.hello().unwrap().version.len(), 1);
+    assert_eq!(net.replica(0).session(session).unwrap().peer, None);
     net.settle();
     assert!(
         net.replica(1)
@@ -125,7 +130,7 @@ fn operations_of_others_are_passed_on_at_once_and_acknowledged_when_stored() {
     net.nodes[1].stores = false;
     net.set(0, "a", 1);
     net.settle();
-    net.pass(5_000);
+    net.pass(70_000);
     assert_eq!(net.get(2, "a"), Some(1.into()));
     assert!(!net.replica(0).is_flushed(1));
 
@@ -238,6 +243,18 @@ fn an_old_backup_is_noticed_and_continues_under_a_new_id() {
         net.settle();
         net.assert_converged();
     }
+}
+
+#[test]
+fn an_old_backup_that_has_written_more_is_noticed_before_it_tells() {
+    let (mut net, _) = restored_from_backup();
+    net.nodes[0].stores = false;
+    for i in 0..10 {
+        net.set(0, &format!("after {i}"), i);
+    }
+    net.join(0, 1);
+    net.settle();
+    assert!(net.has_event(0, |event| *event == Event::ReplicaReused));
 }
 
 #[test]
