@@ -20,6 +20,9 @@ const ANSWER: Duration = Duration::from_secs(60);
 /// The same for a transaction of any size.
 const LONG_ANSWER: Duration = Duration::from_secs(30 * 60);
 
+/// From this size on the server is asked whether it takes a body, before it is sent.
+const ASK_FROM: usize = 256 * 1024;
+
 /// What stands in a path as it is (RFC 3986, unreserved).
 const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'-')
@@ -81,15 +84,17 @@ impl Client {
     }
 
     pub(crate) fn put(&self, path: &str, json: &str) -> Result<(), Failure> {
-        let headers = [("content-type", "application/json")];
+        let length = json.len().to_string();
+        let headers = [
+            ("content-type", "application/json"),
+            ("content-length", length.as_str()),
+            ("expect", "100-continue"),
+        ];
+        // A small body is sent without asking first.
+        let headers = &headers[..if json.len() < ASK_FROM { 2 } else { 3 }];
         let mut body = json.as_bytes();
-        self.send(
-            Method::PUT,
-            path,
-            &headers,
-            SendBody::from_reader(&mut body),
-        )
-        .map(drop)
+        self.send(Method::PUT, path, headers, SendBody::from_reader(&mut body))
+            .map(drop)
     }
 
     pub(crate) fn delete(&self, path: &str) -> Result<(), Failure> {

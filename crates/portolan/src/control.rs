@@ -61,7 +61,9 @@ impl Control {
             }
             Control::Maps(names) => {
                 out.put_u8(MAPS);
-                names.iter().for_each(|name| put_text(&mut out, name.as_bytes()));
+                names
+                    .iter()
+                    .for_each(|name| put_text(&mut out, name.as_bytes()));
             }
         }
         let checksum = xxh3_64(&out) as u32;
@@ -86,8 +88,7 @@ impl Control {
                 let pattern = std::str::from_utf8(pattern);
                 let pattern = pattern.map_err(|_| malformed("has a pattern that is no UTF-8"))?;
                 let credentials = take_text(&mut rest).ok_or_else(cut)?;
-                let credentials =
-                    (!credentials.is_empty()).then(|| frame.slice_ref(credentials));
+                let credentials = (!credentials.is_empty()).then(|| frame.slice_ref(credentials));
                 Control::Follow {
                     pattern: pattern.to_owned(),
                     credentials,

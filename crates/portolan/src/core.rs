@@ -88,7 +88,11 @@ impl Core {
                 Some(Arc::new(opened.await.unwrap_or(Err(Error::Closed))?))
             }
         };
-        let names = store.iter().flat_map(|store| store.names()).cloned().collect();
+        let names = store
+            .iter()
+            .flat_map(|store| store.names())
+            .cloned()
+            .collect();
         let servers = builder.peers.into_iter().map(|peer| Server {
             peer,
             link: Mutex::new((None, None)),
@@ -210,7 +214,9 @@ impl Core {
     /// The maps that are open.
     pub(crate) fn maps(&self) -> Vec<Arc<Shared>> {
         let maps = self.maps.lock();
-        maps.values().filter_map(|cell| cell.get().cloned()).collect()
+        maps.values()
+            .filter_map(|cell| cell.get().cloned())
+            .collect()
     }
 
     /// Why no writes are taken, if they are not.

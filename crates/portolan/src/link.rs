@@ -13,9 +13,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use bytes::Bytes;
 use futures_util::{Sink, SinkExt as _, Stream, StreamExt as _};
 use parking_lot::Mutex;
-use portolan_core::sync::{
-    Access, CloseReason, ErrorCode, Frame, Hello, ProtocolError, SessionId,
-};
+use portolan_core::sync::{Access, CloseReason, ErrorCode, Frame, Hello, ProtocolError, SessionId};
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use crate::authorize::Authorize;
@@ -81,7 +79,9 @@ where
     let outbox = Outbox::new(None);
     let number = core.serve(peer, outbox.clone());
     let _registered = Registered { core, number };
-    Link::new(core, outbox, Role::Served(authorizer)).run(link).await
+    Link::new(core, outbox, Role::Served(authorizer))
+        .run(link)
+        .await
 }
 
 struct Registered<'c> {
@@ -265,10 +265,12 @@ impl<'c> Link<'c> {
                 false => self.take_hello(frame.handle(), hello).await,
                 true => self.take_answer(frame),
             };
-            return Ok(refused.map_err(|(name, error)| {
-                self.send(error.to_frame(&name));
-                self.strike();
-            }).unwrap_or(()));
+            return Ok(refused
+                .map_err(|(name, error)| {
+                    self.send(error.to_frame(&name));
+                    self.strike();
+                })
+                .unwrap_or(()));
         }
         if let Some(error) = frame.error() {
             if error.document.is_empty() {
@@ -350,7 +352,9 @@ impl<'c> Link<'c> {
             let granted = authorizer.authorize(name, read, credentials);
             granted.is_ok_and(|granted| granted.read)
         };
-        let names = names.iter().filter(|name| pattern.matches(name) && may(name));
+        let names = names
+            .iter()
+            .filter(|name| pattern.matches(name) && may(name));
         let names: Vec<String> = names.map(ToString::to_string).collect();
         for names in names.chunks(NAMES_PER_MESSAGE) {
             self.send(Control::Maps(names.to_vec()).encode());
@@ -358,11 +362,7 @@ impl<'c> Link<'c> {
     }
 
     /// A peer opens a map.
-    async fn take_hello(
-        &self,
-        handle: u32,
-        hello: &Hello,
-    ) -> Result<(), (String, ProtocolError)> {
+    async fn take_hello(&self, handle: u32, hello: &Hello) -> Result<(), (String, ProtocolError)> {
         let name = || hello.document.clone();
         let refused = |reason: String| (name(), ProtocolError::Refused(reason));
         let Role::Served(authorizer) = &self.role else {
@@ -376,7 +376,12 @@ impl<'c> Link<'c> {
         };
         if let Some((map, session)) = known {
             // Twice on one connection; the old session is not worth keeping either.
-            self.end(&map, session, ErrorCode::Protocol, "the map was opened twice");
+            self.end(
+                &map,
+                session,
+                ErrorCode::Protocol,
+                "the map was opened twice",
+            );
             return Err((name(), ProtocolError::DuplicateHello));
         }
         if open >= MAX_DOCUMENTS_PER_CONNECTION {
@@ -552,7 +557,9 @@ impl<'c> Link<'c> {
                 url: peer.url.clone(),
                 reason,
             },
-            Role::Served(_) if error.kind() == io::ErrorKind::InvalidData => Error::Protocol(reason),
+            Role::Served(_) if error.kind() == io::ErrorKind::InvalidData => {
+                Error::Protocol(reason)
+            }
             Role::Served(_) => Error::Disconnected(reason),
         }
     }
@@ -607,7 +614,11 @@ impl<'c> Link<'c> {
         }
         if open >= MAX_DOCUMENTS_PER_CONNECTION {
             let limit = MAX_DOCUMENTS_PER_CONNECTION;
-            tracing::error!(map = &*map.name, limit, "not shared: the connection is full");
+            tracing::error!(
+                map = &*map.name,
+                limit,
+                "not shared: the connection is full"
+            );
             return;
         }
         let (access, credentials) = (peer.access, peer.credentials.clone());
@@ -650,7 +661,12 @@ impl<'c> Link<'c> {
         let routes = self.routes.lock();
         let asked = routes.by_name.values().map(|route| {
             let target = (route.map.clone(), route.session);
-            (target, route.asked, route.granted, route.credentials.clone())
+            (
+                target,
+                route.asked,
+                route.granted,
+                route.credentials.clone(),
+            )
         });
         let asked: Vec<_> = asked.collect();
         drop(routes);

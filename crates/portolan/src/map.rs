@@ -143,20 +143,31 @@ impl Map {
         f: impl FnOnce(&mut Transaction<'_>) -> Result<T, E>,
     ) -> Result<T, E> {
         self.core().check_writable()?;
-        self.shared.with(|state, now| state.replica.transact(now, f))
+        self.shared
+            .with(|state, now| state.replica.transact(now, f))
     }
 
     /// Watches the changes of keys that match a [`Pattern`], from now on.
     pub fn watch(&self, pattern: &str) -> Result<Watch> {
         let limit = self.core().options.watch_queue;
-        Ok(Watch::new(self.clone(), Pattern::new(pattern)?, limit, false))
+        Ok(Watch::new(
+            self.clone(),
+            Pattern::new(pattern)?,
+            limit,
+            false,
+        ))
     }
 
     /// As [`watch`](Self::watch), starting with a snapshot of what matches now: nothing is missed
     /// between the two.
     pub fn watch_from_snapshot(&self, pattern: &str) -> Result<Watch> {
         let limit = self.core().options.watch_queue;
-        Ok(Watch::new(self.clone(), Pattern::new(pattern)?, limit, true))
+        Ok(Watch::new(
+            self.clone(),
+            Pattern::new(pattern)?,
+            limit,
+            true,
+        ))
     }
 
     /// Waits until the map was synchronised with a server for the first time: what the server had
@@ -216,7 +227,9 @@ impl Map {
                 return Some(Err(error));
             }
             self.shared.read(|state| {
-                let refusals = servers.iter().filter_map(|place| self.refusal(state, *place));
+                let refusals = servers
+                    .iter()
+                    .filter_map(|place| self.refusal(state, *place));
                 if let Some(error) = { refusals }.next() {
                     return Some(Err(error));
                 }

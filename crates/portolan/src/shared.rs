@@ -11,8 +11,8 @@ use portolan_core::sync::{CloseReason, Event, Replica, SessionId, Write};
 use tokio::sync::Notify;
 
 use crate::clock::random;
-use crate::error::{Error, Result};
 use crate::core::Core;
+use crate::error::{Error, Result};
 use crate::outbox::{Notice, Outbox};
 use crate::status::MapStatus;
 use crate::store::Target;
@@ -94,7 +94,7 @@ impl Shared {
         let now = core.as_ref().map_or(0, |core| core.clock.now());
         let result = f(&mut state, now);
         if let Some(core) = &core {
-            self.pass_on(core, &mut state, now, &mut aftermath);
+            self.pass_on(core, &mut state, &mut aftermath);
         }
         let due = state.replica.timeout();
         drop(state);
@@ -120,15 +120,9 @@ impl Shared {
         self.with(|state, now| state.replica.handle_timeout(now));
     }
 
-    fn pass_on(
-        self: &Arc<Self>,
-        core: &Arc<Core>,
-        state: &mut State,
-        now: u64,
-        aftermath: &mut Aftermath,
-    ) {
+    fn pass_on(self: &Arc<Self>, core: &Arc<Core>, state: &mut State, aftermath: &mut Aftermath) {
         while let Some(event) = state.replica.poll_event() {
-            self.handle(state, now, event, aftermath);
+            self.handle(state, event, aftermath);
         }
         // In this order: what an event set off may have to be stored, and sent.
         while let Some(write) = state.replica.poll_write() {
@@ -147,13 +141,7 @@ impl Shared {
         }
     }
 
-    fn handle(
-        self: &Arc<Self>,
-        state: &mut State,
-        now: u64,
-        event: Event,
-        aftermath: &mut Aftermath,
-    ) {
+    fn handle(self: &Arc<Self>, state: &mut State, event: Event, aftermath: &mut Aftermath) {
         match event {
             Event::Changed(batch) => {
                 state.number += 1;
@@ -200,7 +188,7 @@ impl Shared {
                     "a peer knows later operations of this replica than its store: the store is an \
                      old copy; continuing under a new id"
                 );
-                state.replica.change_replica(id, now);
+                state.replica.change_replica(id);
             }
             Event::Closed { session, reason } => {
                 if let CloseReason::Peer { code, message } = &reason
@@ -265,7 +253,10 @@ impl Shared {
     /// The node closes: watchers end.
     pub(crate) fn end_watches(&self) {
         let watchers = std::mem::take(&mut self.state.write().watchers);
-        watchers.iter().filter_map(|queue| queue.end()).for_each(Waker::wake);
+        watchers
+            .iter()
+            .filter_map(|queue| queue.end())
+            .for_each(Waker::wake);
         self.progress.notify_waiters();
     }
 

@@ -22,7 +22,9 @@ impl Timers {
     /// Calls a map at some time.
     pub(crate) fn set(&self, at: u64, map: &Arc<Shared>) {
         // Two maps may be due at the same time.
-        let number = self.count.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        let number = self
+            .count
+            .fetch_add(1, std::sync::atomic::Ordering::Relaxed);
         let mut due = self.due.lock();
         due.insert((at, number), Arc::downgrade(map));
         let first = due.keys().next() == Some(&(at, number));

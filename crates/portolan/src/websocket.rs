@@ -236,7 +236,14 @@ mod tests {
 
     #[test]
     fn what_is_no_address_is_refused_with_an_example() {
-        for broken in ["", "127.0.0.1:7117", "ftp://a", "ws://", "nonsense", "ws:// a"] {
+        for broken in [
+            "",
+            "127.0.0.1:7117",
+            "ftp://a",
+            "ws://",
+            "nonsense",
+            "ws:// a",
+        ] {
             let error = address(broken).unwrap_err().to_string();
             assert!(error.contains("ws://127.0.0.1:7117"), "{error}");
         }

@@ -3,7 +3,7 @@
 use std::io::Write as _;
 
 use clap::CommandFactory as _;
-use portolan::Error;
+use portolan::{Error, MapReport};
 
 use super::{output, written};
 use crate::arguments::{Arguments, Completions, Verify};
@@ -17,8 +17,17 @@ pub(crate) fn verify(arguments: &Verify) -> Result<(), Failure> {
     })?;
     let mut out = output();
     let mut print = || {
-        for (name, keys, operations) in &report.maps {
-            writeln!(out, "{name}: {keys} keys, {operations} operations")?;
+        for map in &report.maps {
+            let MapReport {
+                name,
+                keys,
+                operations,
+                digest,
+            } = map;
+            writeln!(
+                out,
+                "{name}: {keys} keys, {operations} operations, digest {digest:032x}"
+            )?;
         }
         writeln!(
             out,

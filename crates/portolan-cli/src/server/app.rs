@@ -101,6 +101,11 @@ impl Caller {
     }
 }
 
+/// A body up to this size passes whatever large ones do.
+const SMALL_BODY: u64 = 1024 * 1024;
+/// Room for bodies besides two of the largest.
+const SMALL_BODIES: u64 = 64 * 1024 * 1024;
+
 /// Bounds the memory that bodies under way take all together.
 #[derive(Debug)]
 pub(crate) struct BodyBudget {
@@ -143,8 +148,7 @@ impl BodyCount<'_> {
         if self.bytes > self.limit {
             return Err(Problem::too_large(self.limit));
         }
-        // Two of the largest at once; small ones pass whatever large ones do.
-        if used > 2 * self.budget.largest && self.bytes > 1024 * 1024 {
+        if used > 2 * self.budget.largest + SMALL_BODIES && self.bytes > SMALL_BODY {
             return Err(Problem::unavailable(
                 "too many large bodies at once: try again later",
             ));

@@ -26,6 +26,7 @@
 
 use std::collections::{BTreeMap, HashSet};
 use std::fmt;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -33,7 +34,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use anyhow::{Context as _, bail, ensure};
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
-use parking_lot::RwLock;
+use parking_lot::{Mutex, RwLock};
 use portolan::Pattern;
 use ring::{hmac, signature};
 use rustls::pki_types::SubjectPublicKeyInfoDer;
@@ -161,6 +162,8 @@ impl fmt::Display for Caller {
 #[derive(Debug)]
 pub(crate) struct Auth {
     file: Option<PathBuf>,
+    /// How the file looked when it was read last.
+    seen: Mutex<Option<Fingerprint>>,
     rules: RwLock<Arc<Rules>>,
     changed: watch::Sender<u64>,
 }
@@ -171,6 +174,7 @@ impl Auth {
         let (changed, _) = watch::channel(0);
         Self {
             file: None,
+            seen: Mutex::default(),
             rules: RwLock::default(),
             changed,
         }
@@ -178,10 +182,13 @@ impl Auth {
 
     /// Asks for tokens that the file vouches for.
     pub(crate) fn from_file(file: &Path) -> anyhow::Result<Self> {
+        // Before it is read: a change in between is found later.
+        let seen = fingerprint(file);
         let rules = Rules::read(file)?;
         let (changed, _) = watch::channel(0);
         Ok(Self {
             file: Some(file.to_owned()),
+            seen: Mutex::new(seen),
             rules: RwLock::new(Arc::new(rules)),
             changed,
         })
@@ -191,9 +198,10 @@ impl Auth {
         self.file.is_none()
     }
 
-    /// The file that gives the rules, if one does.
-    pub(crate) fn file(&self) -> Option<&Path> {
-        self.file.as_deref()
+    /// Whether the file does not look as it did when this was last asked.
+    pub(crate) fn file_changed(&self) -> bool {
+        let found = self.file.as_deref().and_then(fingerprint);
+        std::mem::replace(&mut *self.seen.lock(), found) != found
     }
 
     /// Reads the file again; the old rules stay in force when that fails. Whether they changed.
@@ -250,6 +258,15 @@ impl Auth {
     }
 }
 
+/// Changes when the file does.
+type Fingerprint = (SystemTime, u64, u64);
+
+fn fingerprint(file: &Path) -> Option<Fingerprint> {
+    let found = std::fs::metadata(file).ok()?;
+    Some((found.modified().ok()?, found.len(), found.ino()))
+}
+
+/// Seconds since 1970.
 pub(super) fn now() -> u64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH);
     since.map_or(0, |time| time.as_secs())

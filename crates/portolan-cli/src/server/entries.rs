@@ -203,6 +203,7 @@ pub(crate) async fn write_key(
 ) -> Result<Response, Problem> {
     let Place { map: name, key, .. } = place;
     caller.may(Need::Write, &name)?;
+    check_length(&headers, MAX_VALUE_BODY)?;
     let body = whole(&app, body, MAX_VALUE_BODY).await?;
     let value: ParsedValue = serde_json::from_slice(&body)
         .map_err(|error| Problem::bad_request(format!("the body is no JSON value: {error}")))?;
@@ -282,6 +283,16 @@ impl axum::extract::FromRequestParts<Arc<App>> for Place {
             key,
             all: query.all.is_some(),
         })
+    }
+}
+
+/// Refuses a body that says itself that it is too large, before any of it is sent.
+pub(crate) fn check_length(headers: &HeaderMap, limit: u64) -> Result<(), Problem> {
+    let length = headers.get(header::CONTENT_LENGTH);
+    let length = length.and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
+    match length {
+        Some(length) if length > limit => Err(Problem::too_large(limit)),
+        _ => Ok(()),
     }
 }
 

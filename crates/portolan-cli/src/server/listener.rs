@@ -95,6 +95,8 @@ impl Listener {
                 }
             }
         }
+        // Nobody is to wait for an answer that will not come.
+        drop(self.socket);
         let all = async { while connections.join_next().await.is_some() {} };
         if tokio::time::timeout(GRACE, all).await.is_err() {
             tracing::warn!(

@@ -17,7 +17,6 @@ mod transact;
 
 use std::io::Write as _;
 use std::net::SocketAddr;
-use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -230,7 +229,6 @@ fn cannot_listen(address: SocketAddr, error: &std::io::Error) -> Failure {
 /// What must be done now and then.
 async fn keep_house(app: Arc<App>, mut stopping: watch::Receiver<bool>) {
     let mut hangup = signal(SignalKind::hangup()).ok();
-    let mut seen = app.auth.file().and_then(fingerprint);
     let mut ticks = tokio::time::interval(HOUSEKEEPING);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
     loop {
@@ -239,9 +237,7 @@ async fn keep_house(app: Arc<App>, mut stopping: watch::Receiver<bool>) {
             () = next_signal(hangup.as_mut()) => true,
             _ = stopping.wait_for(|stopping| *stopping) => return,
         };
-        let found = app.auth.file().and_then(fingerprint);
-        if asked || found != seen {
-            seen = found;
+        if app.auth.file_changed() || asked {
             match app.auth.reload() {
                 Ok(true) => {
                     tracing::info!("the auth file was read again");
@@ -257,13 +253,6 @@ async fn keep_house(app: Arc<App>, mut stopping: watch::Receiver<bool>) {
         app.logs.forget_idle(Instant::now());
         app.meter.upkeep();
     }
-}
-
-/// Changes when the file does.
-fn fingerprint(file: &Path) -> Option<(std::time::SystemTime, u64, u64)> {
-    use std::os::unix::fs::MetadataExt as _;
-    let found = std::fs::metadata(file).ok()?;
-    Some((found.modified().ok()?, found.len(), found.ino()))
 }
 
 async fn next_signal(signal: Option<&mut Signal>) {

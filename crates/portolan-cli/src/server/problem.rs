@@ -146,7 +146,9 @@ impl Problem {
     }
 
     pub(crate) fn too_large(limit: u64) -> Self {
-        let detail = format!("the body has more than {limit} bytes: split it, or raise --max-body");
+        let detail = format!(
+            "the body has more than {limit} bytes: split it; the server's --max-body bounds transactions"
+        );
         Self::new(
             StatusCode::PAYLOAD_TOO_LARGE,
             "too-large",

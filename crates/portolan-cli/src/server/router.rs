@@ -7,7 +7,7 @@ use axum::extract::{MatchedPath, Request, State};
 use axum::http::{HeaderValue, StatusCode, Uri, header};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{Html, IntoResponse, Response};
-use axum::routing::{MethodRouter, any, get, post};
+use axum::routing::{MethodRouter, get, post};
 use axum::{Extension, Router};
 
 use super::app::{App, PeerAddress};
@@ -37,7 +37,7 @@ pub(crate) fn router(app: Arc<App>) -> Router {
         .route("/readyz", only(get(health::readyz)))
         .route("/metrics", only(get(health::metrics)))
         .route("/v1/status", only(get(health::status)))
-        .route("/v1/sync", only(any(sync::sync)))
+        .route("/v1/sync", only(get(sync::sync)))
         .route("/v1/maps", only(get(entries::list)))
         .route("/v1/maps/{map}", or_problem(get(entries::read_map).delete(entries::remove_map), "GET, DELETE"))
         .route("/v1/maps/{map}/keys", only(get(entries::list_keys)))

@@ -14,7 +14,7 @@ use serde_json::json;
 
 use super::app::{App, Need};
 use super::auth::Caller;
-use super::entries::whole;
+use super::entries::{check_length, whole};
 use super::problem::Problem;
 use crate::json::{ParsedKey, ParsedValue, key_json};
 
@@ -64,15 +64,7 @@ pub(crate) async fn transact(
 ) -> Result<Response, Problem> {
     caller.may(Need::Write, &name)?;
     let limit = app.bodies.largest;
-    let length = headers
-        .get(header::CONTENT_LENGTH)
-        .and_then(|value| value.to_str().ok());
-    if length
-        .and_then(|text| text.parse().ok())
-        .is_some_and(|length: u64| length > limit)
-    {
-        return Err(Problem::too_large(limit));
-    }
+    check_length(&headers, limit)?;
     let media_type = headers
         .get(header::CONTENT_TYPE)
         .and_then(|value| value.to_str().ok());

@@ -48,7 +48,12 @@ pub(crate) fn folder() -> TempDir {
 
 pub(crate) fn binary() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_portolan"));
-    for name in ["PORTOLAN_SERVER", "PORTOLAN_TOKEN", "PORTOLAN_CA", "RUST_LOG"] {
+    for name in [
+        "PORTOLAN_SERVER",
+        "PORTOLAN_TOKEN",
+        "PORTOLAN_CA",
+        "RUST_LOG",
+    ] {
         command.env_remove(name);
     }
     command
@@ -90,7 +95,13 @@ impl Done {
 
 /// Runs a command that needs no server.
 pub(crate) fn run<S: AsRef<OsStr>>(arguments: impl IntoIterator<Item = S>) -> Done {
-    Done::of(binary().args(arguments).stdin(Stdio::null()).output().expect("it runs"))
+    Done::of(
+        binary()
+            .args(arguments)
+            .stdin(Stdio::null())
+            .output()
+            .expect("it runs"),
+    )
 }
 
 /// Runs a command that reads `input`.
@@ -121,8 +132,24 @@ pub(crate) struct Server {
 impl Server {
     /// Starts a server on a free port.
     pub(crate) fn start<S: Into<String>>(arguments: impl IntoIterator<Item = S>) -> Self {
-        let arguments: Vec<String> = arguments.into_iter().map(Into::into).collect();
-        Self::spawn("127.0.0.1:0", arguments)
+        Self::start_on("127.0.0.1:0", arguments)
+    }
+
+    pub(crate) fn start_on<S: Into<String>>(
+        listen: &str,
+        arguments: impl IntoIterator<Item = S>,
+    ) -> Self {
+        let arguments = arguments.into_iter().map(Into::into).collect();
+        Self::spawn(binary(), listen, arguments)
+    }
+
+    /// Starts a server through a command that ends by becoming it.
+    pub(crate) fn start_with<S: Into<String>>(
+        command: Command,
+        arguments: impl IntoIterator<Item = S>,
+    ) -> Self {
+        let arguments = arguments.into_iter().map(Into::into).collect();
+        Self::spawn(command, "127.0.0.1:0", arguments)
     }
 
     /// Starts a server that keeps nothing.
@@ -135,8 +162,8 @@ impl Server {
         Self::start(["--store".to_owned(), store.display().to_string()])
     }
 
-    fn spawn(listen: &str, arguments: Vec<String>) -> Self {
-        let mut child = binary()
+    fn spawn(mut command: Command, listen: &str, arguments: Vec<String>) -> Self {
+        let mut child = command
             .args(["serve", "--listen", listen])
             .args(&arguments)
             .stdin(Stdio::null())
@@ -159,9 +186,17 @@ impl Server {
         output.read_line(&mut line).expect("the server speaks");
         let Some(url) = line.split_whitespace().find(|word| word.contains("://")) else {
             let _ = child.wait();
-            panic!("the server does not start: {}", log.lock().expect("not poisoned"));
+            panic!(
+                "the server does not start: {}",
+                log.lock().expect("not poisoned")
+            );
         };
-        Self { url: url.to_owned(), child, arguments, log }
+        Self {
+            url: url.to_owned(),
+            child,
+            arguments,
+            log,
+        }
     }
 
     /// Starts it again at the same address.
@@ -169,7 +204,7 @@ impl Server {
         let _ = self.child.kill();
         let _ = self.child.wait();
         let address = self.address().to_string();
-        *self = Self::spawn(&address, self.arguments.clone());
+        *self = Self::spawn(binary(), &address, self.arguments.clone());
     }
 
     pub(crate) fn address(&self) -> SocketAddr {
@@ -194,18 +229,25 @@ impl Server {
 
     pub(crate) fn signal(&self, name: &str) {
         let pid = self.pid().to_string();
-        let sent = Command::new("kill").args([&format!("-{name}"), &pid]).status();
+        let sent = Command::new("kill")
+            .args([&format!("-{name}"), &pid])
+            .status();
         assert!(sent.expect("kill runs").success());
     }
 
     /// Waits for its end; the exit code.
     pub(crate) fn wait(&mut self) -> i32 {
-        let status = wait_for("the server ends", || self.child.try_wait().expect("it is ours"));
+        let status = wait_for("the server ends", || {
+            self.child.try_wait().expect("it is ours")
+        });
         status.code().unwrap_or(-1)
     }
 
     /// A command to this server.
-    pub(crate) fn command<S: AsRef<OsStr>>(&self, arguments: impl IntoIterator<Item = S>) -> Command {
+    pub(crate) fn command<S: AsRef<OsStr>>(
+        &self,
+        arguments: impl IntoIterator<Item = S>,
+    ) -> Command {
         let mut command = binary();
         command.args(arguments).env("PORTOLAN_SERVER", &self.url);
         command
@@ -218,7 +260,13 @@ impl Server {
     }
 
     /// One request.
-    pub(crate) fn http(&self, method: &str, path: &str, headers: &[(&str, &str)], body: &str) -> Answer {
+    pub(crate) fn http(
+        &self,
+        method: &str,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: &str,
+    ) -> Answer {
         http(&self.url, method, path, headers, body)
     }
 
@@ -250,7 +298,11 @@ impl Server {
     /// Follows a map's events.
     pub(crate) fn events(&self, map: &str, query: &str, last: Option<&str>) -> Events {
         let headers: Vec<_> = last.iter().map(|id| ("last-event-id", *id)).collect();
-        Events::open(&self.url, &format!("/v1/maps/{map}/events{query}"), &headers)
+        Events::open(
+            &self.url,
+            &format!("/v1/maps/{map}/events{query}"),
+            &headers,
+        )
     }
 }
 
@@ -274,7 +326,9 @@ pub(crate) struct Answer {
 
 impl Answer {
     pub(crate) fn header(&self, name: &str) -> Option<&str> {
-        self.headers.get(name).map(|value| value.to_str().expect("ASCII"))
+        self.headers
+            .get(name)
+            .map(|value| value.to_str().expect("ASCII"))
     }
 
     #[track_caller]
@@ -286,12 +340,21 @@ impl Answer {
     #[track_caller]
     pub(crate) fn problem(&self, status: u16) -> String {
         assert_eq!(self.status, status, "{self:?}");
-        assert_eq!(self.header("content-type"), Some("application/problem+json"), "{self:?}");
+        assert_eq!(
+            self.header("content-type"),
+            Some("application/problem+json"),
+            "{self:?}"
+        );
         let problem = self.json();
         assert_eq!(problem["status"], json!(status));
-        assert!(problem["title"].is_string() && problem["detail"].is_string(), "{problem}");
+        assert!(
+            problem["title"].is_string() && problem["detail"].is_string(),
+            "{problem}"
+        );
         let kind = problem["type"].as_str().expect("a type");
-        kind.strip_prefix("urn:portolan:").expect("one of ours").to_owned()
+        kind.strip_prefix("urn:portolan:")
+            .expect("one of ours")
+            .to_owned()
     }
 }
 
@@ -307,7 +370,9 @@ fn send(
     headers: &[(&str, &str)],
     body: &str,
 ) -> Result<Response<Body>, ureq::Error> {
-    let mut request = Request::builder().method(method).uri(format!("{base}{path}"));
+    let mut request = Request::builder()
+        .method(method)
+        .uri(format!("{base}{path}"));
     for (name, value) in headers {
         request = request.header(*name, *value);
     }
@@ -327,7 +392,11 @@ pub(crate) fn try_http(
     let response = send(base, method, path, headers, body)?;
     let (head, mut body) = response.into_parts();
     let body = body.with_config().limit(1 << 30).read_to_string()?;
-    Ok(Answer { status: head.status.as_u16(), headers: head.headers, body })
+    Ok(Answer {
+        status: head.status.as_u16(),
+        headers: head.headers,
+        body,
+    })
 }
 
 pub(crate) fn http(
@@ -390,7 +459,9 @@ impl Events {
     /// The next event, which must be of this name.
     #[track_caller]
     pub(crate) fn expect(&self, name: &str) -> ServerEvent {
-        let event = self.next().unwrap_or_else(|| panic!("the stream has ended before {name}"));
+        let event = self
+            .next()
+            .unwrap_or_else(|| panic!("the stream has ended before {name}"));
         assert_eq!(event.name, name, "{event:?}");
         event
     }
@@ -404,7 +475,10 @@ pub(crate) struct Lines {
 
 impl Lines {
     pub(crate) fn of(command: &mut Command) -> Self {
-        let command = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let command = command
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
         let mut child = command.spawn().expect("it runs");
         let output = BufReader::new(child.stdout.take().expect("it is piped"));
         let (give, lines) = channel();
@@ -427,6 +501,11 @@ impl Lines {
         }
     }
 
+    /// The next line if it is there.
+    pub(crate) fn try_next(&self) -> Option<String> {
+        self.lines.try_recv().ok()
+    }
+
     #[track_caller]
     pub(crate) fn json(&self) -> Json {
         let line = self.next().expect("a line");
@@ -435,7 +514,9 @@ impl Lines {
 
     /// Its end: the exit code, and what it complained about.
     pub(crate) fn end(mut self) -> (i32, String) {
-        let status = wait_for("the command ends", || self.child.try_wait().expect("it is ours"));
+        let status = wait_for("the command ends", || {
+            self.child.try_wait().expect("it is ours")
+        });
         let mut text = String::new();
         let mut errors = self.child.stderr.take().expect("it is piped");
         errors.read_to_string(&mut text).expect("UTF-8");
@@ -461,11 +542,20 @@ impl Proxy {
     pub(crate) fn to(target: SocketAddr) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
         let address = listener.local_addr().expect("an address");
-        let (cut, open) = (Arc::new(AtomicBool::new(false)), Arc::new(Mutex::new(Vec::new())));
-        let proxy = Self { address, cut: cut.clone(), open: open.clone() };
+        let (cut, open) = (
+            Arc::new(AtomicBool::new(false)),
+            Arc::new(Mutex::new(Vec::new())),
+        );
+        let proxy = Self {
+            address,
+            cut: cut.clone(),
+            open: open.clone(),
+        };
         thread::spawn(move || {
             for near in listener.incoming().map_while(Result::ok) {
-                let Ok(far) = TcpStream::connect(target) else { continue };
+                let Ok(far) = TcpStream::connect(target) else {
+                    continue;
+                };
                 let mut open = open.lock().expect("not poisoned");
                 if cut.load(Ordering::SeqCst) {
                     continue;
@@ -515,11 +605,18 @@ pub(crate) fn write_auth(folder: &Path, access: &str) -> PathBuf {
 
 /// A token that is good for this many seconds.
 pub(crate) fn token(id: &str, seconds: i64, maps: &Json) -> String {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970").as_secs();
+    let now = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .expect("after 1970")
+        .as_secs();
     let expires = i64::try_from(now).expect("a time") + seconds;
     let claims = json!({ "jti": id, "sub": id, "exp": expires, "maps": maps });
     let encode = |part: &Json| URL_SAFE_NO_PAD.encode(part.to_string());
-    let message = format!("{}.{}", encode(&json!({ "alg": "HS256", "typ": "JWT" })), encode(&claims));
+    let message = format!(
+        "{}.{}",
+        encode(&json!({ "alg": "HS256", "typ": "JWT" })),
+        encode(&claims)
+    );
     let key = hmac::Key::new(hmac::HMAC_SHA256, SECRET.as_bytes());
     let signed = hmac::sign(&key, message.as_bytes());
     format!("{message}.{}", URL_SAFE_NO_PAD.encode(signed))

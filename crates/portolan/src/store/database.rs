@@ -313,12 +313,16 @@ fn read_run(
         let (key, row) = row?;
         let key = key.value();
         let piece = record::open(row.value(), table, key).filter(|_| key == (document, expected));
-        let piece = piece.ok_or_else(|| Fault::damaged(format!("piece {expected} of {table:?}")))?;
+        let piece =
+            piece.ok_or_else(|| Fault::damaged(format!("piece {expected} of {table:?}")))?;
         take(piece)?;
         expected += 1;
     }
     if expected != run.next {
-        let what = format!("pieces {expected} to {} of {table:?} are missing", run.next - 1);
+        let what = format!(
+            "pieces {expected} to {} of {table:?} are missing",
+            run.next - 1
+        );
         return Err(Fault::damaged(what));
     }
     Ok(())

@@ -39,7 +39,11 @@ impl Directory {
             fs::create_dir_all(path)?;
         }
         let mut options = OpenOptions::new();
-        options.read(true).write(true).create(create).truncate(false);
+        options
+            .read(true)
+            .write(true)
+            .create(create)
+            .truncate(false);
         let lock = options.open(path.join(LOCK))?;
         match lock.try_lock() {
             Ok(()) => {}

@@ -106,7 +106,11 @@ impl Writer {
             *self.desk.failure.lock() = Some(error);
             self.desk.failed.store(true, Ordering::Release);
             let others = waiting.iter().map(|order| &order.target);
-            targets.iter().map(|target| &target.0).chain(others).for_each(|it| it.disturbed());
+            targets
+                .iter()
+                .map(|target| &target.0)
+                .chain(others)
+                .for_each(|it| it.disturbed());
             if !self.pause(hopeless) {
                 return false;
             }
@@ -119,7 +123,9 @@ impl Writer {
         let count: u64 = targets.iter().map(|target| target.2).sum();
         self.desk.commits.fetch_add(1, Ordering::Relaxed);
         self.desk.writes.fetch_add(count, Ordering::Relaxed);
-        self.desk.written_bytes.fetch_add(bytes as u64, Ordering::Relaxed);
+        self.desk
+            .written_bytes
+            .fetch_add(bytes as u64, Ordering::Relaxed);
         for (target, last, ..) in &targets {
             target.clone().stored(*last);
         }
