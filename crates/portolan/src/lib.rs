@@ -35,8 +35,6 @@
 //! What it does not do: it has no place for data larger than memory, and no transactions across
 //! maps.
 
-pub mod json;
-
 mod authorize;
 mod builder;
 mod clock;

@@ -177,6 +177,9 @@ mod tests {
         assert!(matches("a/**/z", "a/b/c/z"));
         assert!(matches("**", ""));
         assert!(matches("**", "a//b"));
+        assert!(matches("{fleet/**,private/*}", "fleet/a/b"));
+        assert!(matches("{fleet/**,private/*}", "private/a"));
+        assert!(!matches("{fleet/**,private/*}", "private/a/b"));
     }
 
     #[test]

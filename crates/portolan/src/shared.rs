@@ -195,6 +195,10 @@ impl Shared {
                     && *code == portolan_core::sync::ErrorCode::Refused
                     && let Some(place) = state.links.get(&session).and_then(|link| link.place())
                 {
+                    if let Some(core) = self.core.upgrade() {
+                        let url = &core.servers[place].peer.url;
+                        tracing::warn!(map = &*self.name, url, message, "the server refused a map");
+                    }
                     state.refused.insert(place, message.clone());
                 }
                 aftermath.progress = true;
@@ -236,6 +240,7 @@ impl Shared {
                 own_seq: document.own_seq(),
                 unstored: state.replica.unstored(),
                 watchers: state.watchers.len(),
+                refused: state.refused.values().cloned().collect(),
                 sessions: state.replica.sessions().collect(),
             }
         })

@@ -83,6 +83,8 @@ pub struct MapStatus {
     pub own_seq: u64,
     /// Deltas that are not known to be stored.
     pub unstored: u64,
+    /// Why servers refuse it, in their words.
+    pub refused: Vec<String>,
     /// Watchers.
     pub watchers: usize,
     /// Its sessions.

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io;
+use std::ops::{Deref, DerefMut};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -50,7 +51,7 @@ pub(crate) struct Stored {
 #[derive(Debug)]
 pub(super) struct Database {
     path: PathBuf,
-    database: redb::Database,
+    database: Guarded,
     header: Header,
     records: Vec<Record>,
     numbers: BTreeMap<Arc<str>, u64>,
@@ -64,6 +65,7 @@ impl Database {
         let opened = guarded(|| {
             let mut builder = redb::Builder::new();
             let (database, exists) = medium.open(builder.set_cache_size(CACHE_BYTES))?;
+            let database = Guarded(Some(database));
             if !exists {
                 create(&database, replica)?;
                 medium.settle()?;
@@ -407,6 +409,38 @@ macro_rules! faults_from {
 faults_from! {
     redb::DatabaseError redb::TransactionError redb::TableError redb::StorageError
     redb::CommitError redb::SetDurabilityError
+}
+
+/// A database whose closing, too, is [`guarded`].
+#[derive(Debug)]
+struct Guarded(Option<redb::Database>);
+
+impl Deref for Guarded {
+    type Target = redb::Database;
+
+    fn deref(&self) -> &redb::Database {
+        // Taken by `drop` alone.
+        self.0.as_ref().unwrap_or_else(|| unreachable!())
+    }
+}
+
+impl DerefMut for Guarded {
+    fn deref_mut(&mut self) -> &mut redb::Database {
+        self.0.as_mut().unwrap_or_else(|| unreachable!())
+    }
+}
+
+impl Drop for Guarded {
+    fn drop(&mut self) {
+        let database = self.0.take();
+        let closed = guarded(|| {
+            drop(database);
+            Ok(())
+        });
+        if let Err(Fault::Damaged(what)) = closed {
+            tracing::error!(what, "the store's file was not closed in order");
+        }
+    }
 }
 
 /// Runs something on the database. Pages that make no sense can make redb panic in place of

@@ -3,6 +3,8 @@
 mod database;
 mod medium;
 mod record;
+#[cfg(test)]
+mod tests;
 mod writer;
 
 use std::fmt::Debug;
