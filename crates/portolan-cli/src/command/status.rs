@@ -27,6 +27,8 @@ struct MapLine {
     operations: u64,
     peers: u64,
     digest: String,
+    #[serde(default)]
+    refused: Vec<String>,
 }
 
 #[derive(Deserialize)]
@@ -118,11 +120,15 @@ fn print(out: &mut impl Write, base: &str, status: &ServerStatus) -> std::io::Re
             operations,
             peers,
             digest,
+            refused,
         } = map;
         writeln!(
             out,
             "{name:width$}  {keys:>10}  {operations:>10}  {peers:>5}  {digest}"
         )?;
+        for reason in refused {
+            writeln!(out, "{:width$}  refused by a server: {reason}", "")?;
+        }
     }
     Ok(())
 }

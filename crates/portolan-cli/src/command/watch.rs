@@ -288,7 +288,8 @@ fn line(change: &Change) -> String {
     const GREEN: &str = "\x1b[32m";
     const YELLOW: &str = "\x1b[33m";
     const PLAIN: &str = "\x1b[0m";
-    let time = change.at.as_deref().map(clock).unwrap_or_default();
+    // Of what happened while nobody was connected, the time is not always known.
+    let time = change.at.as_deref().map_or("--:--:--".to_owned(), clock);
     let key = path_text(&change.path);
     let head = format!("{DIM}{time}{PLAIN} {BOLD}{key}{PLAIN}");
     let value = |raw: &Raw| short(raw.get());
