@@ -7,7 +7,7 @@ use anyhow::{Context, Result, bail};
 use lexopt::prelude::*;
 
 use crate::command::{cargo, command, root, run as run_command, target};
-use crate::{demo, prerequisites, server};
+use crate::{demo, guarantees, prerequisites, server};
 
 /// Seeds of the simulator in every run of the tests: under three minutes on two cores.
 const SIM_SEEDS: &str = "300";
@@ -174,7 +174,10 @@ fn build() -> Result<()> {
 }
 
 fn documentation() -> Result<()> {
-    run_command(cargo(["doc", "--no-deps"]).env("RUSTDOCFLAGS", "-D warnings"))
+    guarantees::check()?;
+    // Of the libraries: the comments in programs are their help, and no Markdown.
+    let doc = ["doc", "--no-deps", "--lib"];
+    run_command(cargo(doc).env("RUSTDOCFLAGS", "-D warnings"))
 }
 
 fn wasm() -> Result<()> {
