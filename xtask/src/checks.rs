@@ -7,7 +7,7 @@ use anyhow::{Context, Result, bail};
 use lexopt::prelude::*;
 
 use crate::command::{cargo, command, root, run as run_command, target};
-use crate::{demo, prerequisites, server};
+use crate::{demo, guarantees, prerequisites, server};
 
 /// Seeds of the simulator in every run of the tests: under three minutes on two cores.
 const SIM_SEEDS: &str = "300";
@@ -174,7 +174,10 @@ fn build() -> Result<()> {
 }
 
 fn documentation() -> Result<()> {
-    run_command(cargo(["doc", "--no-deps"]).env("RUSTDOCFLAGS", "-D warnings"))
+    guarantees::check()?;
+    // Of the libraries: the comments in programs are their help, and no Markdown.
+    let doc = ["doc", "--no-deps", "--lib"];
+    run_command(cargo(doc).env("RUSTDOCFLAGS", "-D warnings"))
 }
 
 fn wasm() -> Result<()> {
@@ -193,20 +196,21 @@ fn simulator() -> Result<()> {
     run_command(cargo(simulator).args(["--seeds", SIM_SEEDS]))
 }
 
-/// That the benchmarks run at all; their numbers mean nothing here. Without the rivals, which
-/// take minutes to compile.
+/// That the benchmarks run at all; one run tells no figures. Without the rivals, which take
+/// minutes to compile.
 fn bench() -> Result<()> {
-    let bench = [
-        "run",
-        "--package",
-        "portolan-bench",
-        "--no-default-features",
-    ];
-    run_command(cargo(bench).args(["--", "engine", "--only", "map/get", "--runs", "1"]))
+    let package = ["run", "--release", "--package", "portolan-bench"];
+    let engine = ["engine", "--only", "map/get", "--runs", "1"];
+    run_command(
+        cargo(package)
+            .args(["--no-default-features", "--"])
+            .args(engine),
+    )
 }
 
 /// Advisories are left out: their database is not in a package registry, see CONTRIBUTING.md.
 fn dependencies() -> Result<()> {
     let deny = prerequisites::cargo_deny()?;
-    run_command(&mut command(deny, ["check", "licenses", "bans", "sources"]))
+    let check = ["check", "--hide-inclusion-graph"];
+    run_command(command(deny, check).args(["licenses", "bans", "sources"]))
 }

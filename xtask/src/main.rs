@@ -3,6 +3,7 @@
 mod checks;
 mod command;
 mod demo;
+mod guarantees;
 mod prerequisites;
 mod server;
 
