@@ -1,2 +1,7 @@
-//! To be filled.
-fn main() {}
+//! The benchmarks (`cargo xtask bench`).
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    portolan_bench::run(None)
+}

@@ -1,2 +1,42 @@
-//! The `portolan` binary.
-fn main() {}
+//! The `portolan` binary: a server, and commands that talk to one over HTTP.
+
+mod arguments;
+mod client;
+mod command;
+mod failure;
+mod import;
+mod json;
+mod server;
+mod tls;
+
+use std::process::ExitCode;
+
+use clap::Parser as _;
+
+use arguments::{Arguments, Command};
+use failure::Failure;
+
+fn main() -> ExitCode {
+    let done = match Arguments::parse().command {
+        Command::Serve(serve) => server::serve(&serve),
+        Command::Get(get) => command::get(&get),
+        Command::Set(set) => command::set(&set),
+        Command::Unset(unset) => command::unset(&unset),
+        Command::Keys(keys) => command::keys(&keys),
+        Command::Watch(watch) => command::watch(&watch),
+        Command::Import(import) => command::import(&import),
+        Command::Export(export) => command::export(&export),
+        Command::Status(status) => command::status(&status),
+        Command::Verify(verify) => command::verify(&verify),
+        Command::Completions(completions) => command::completions(&completions),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            if !matches!(failure, Failure::OutputClosed) {
+                eprintln!("portolan: {failure}");
+            }
+            failure.exit_code()
+        }
+    }
+}

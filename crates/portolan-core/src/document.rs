@@ -13,6 +13,7 @@ use crate::clock::{Clock, Timestamp};
 use crate::codec::{put_key, put_value};
 use crate::delta::{Delta, DeltaEntry, EntryRef, encode};
 use crate::dots::{DotSet, Version};
+use crate::entries::{Entries, Siblings};
 use crate::error::Error;
 use crate::journal::Journal;
 use crate::key::{Key, KeyRef};
@@ -150,10 +151,7 @@ impl Document {
 
     /// All siblings under the key, the winner first, in the same order on every replica.
     pub fn get_all<'k>(&self, key: impl Into<KeyRef<'k>>) -> Siblings<'_> {
-        Siblings {
-            document: self,
-            next: self.find(ROOT, key.into()).unwrap_or(NONE),
-        }
+        Siblings::new(self, self.find(ROOT, key.into()).unwrap_or(NONE))
     }
 
     /// All keys in order, each with its siblings.
@@ -164,18 +162,7 @@ impl Document {
     /// The keys of a range, in order. Finding the first costs log n (the first time that
     /// anything asks for an order, n log n), each further one constant time.
     pub fn range(&self, keys: impl RangeBounds<Key>) -> Entries<'_> {
-        let start = match keys.start_bound() {
-            Bound::Unbounded => After::Start,
-            Bound::Included(key) => After::Until(key.clone()),
-            Bound::Excluded(key) => After::Past(key.clone()),
-        };
-        Entries {
-            document: self,
-            after: start,
-            end: keys.end_bound().cloned(),
-            ready: Vec::new(),
-            at: 0,
-        }
+        Entries::new(self, keys.start_bound().cloned(), keys.end_bound().cloned())
     }
 
     /// The string keys that start so, in order.
@@ -379,6 +366,15 @@ impl Document {
     fn order(&self) -> MutexGuard<'_, Order> {
         let mut order = self.order.lock().unwrap_or_else(PoisonError::into_inner);
         order.settle(&self.slab);
+        order
+    }
+
+    /// The order, built and settled.
+    pub(crate) fn built_order(&self) -> MutexGuard<'_, Order> {
+        let mut order = self.order();
+        if !order.is_built() {
+            order.build(&self.slab, self.index.iter().copied().collect());
+        }
         order
     }
 
@@ -633,15 +629,6 @@ impl Document {
     }
 }
 
-impl<'a> IntoIterator for &'a Document {
-    type Item = (&'a Key, Siblings<'a>);
-    type IntoIter = Entries<'a>;
-
-    fn into_iter(self) -> Entries<'a> {
-        self.iter()
-    }
-}
-
 impl fmt::Debug for Document {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Document")
@@ -684,123 +671,4 @@ fn fingerprint(scratch: &mut Vec<u8>, replica: ReplicaId, entry: &Entry) -> u128
     put_key(scratch, &entry.key);
     put_value(scratch, &entry.value);
     xxh3_128(scratch)
-}
-
-/// One of the concurrent values of a key.
-#[derive(Clone, Copy, Debug)]
-pub struct Sibling<'a> {
-    /// Its value.
-    pub value: &'a Value,
-    /// The operation that wrote it.
-    pub dot: Dot,
-    /// When that was.
-    pub timestamp: Timestamp,
-}
-
-/// The siblings of a key, winner first (highest timestamp, then replica id).
-#[derive(Clone, Debug)]
-pub struct Siblings<'a> {
-    document: &'a Document,
-    next: Slot,
-}
-
-impl<'a> Iterator for Siblings<'a> {
-    type Item = Sibling<'a>;
-
-    fn next(&mut self) -> Option<Sibling<'a>> {
-        if self.next == NONE {
-            return None;
-        }
-        let entry = &self.document.slab[self.next];
-        self.next = entry.next;
-        let dot = self.document.dot_of(entry);
-        Some(Sibling {
-            value: &entry.value,
-            dot,
-            timestamp: entry.timestamp,
-        })
-    }
-}
-
-/// Where the next batch of keys starts.
-#[derive(Clone, Debug)]
-enum After {
-    Start,
-    /// At this key or behind it.
-    Until(Key),
-    /// Behind this key.
-    Past(Key),
-    End,
-}
-
-/// Keys in order, each with its siblings.
-#[derive(Clone, Debug)]
-pub struct Entries<'a> {
-    document: &'a Document,
-    after: After,
-    end: Bound<Key>,
-    ready: Vec<Slot>,
-    at: usize,
-}
-
-/// Keys fetched from the order at once.
-const BATCH: usize = 256;
-
-impl Entries<'_> {
-    fn refill(&mut self) {
-        self.ready.clear();
-        self.at = 0;
-        let document = self.document;
-        let mut order = document.order();
-        if !order.is_built() {
-            order.build(&document.slab, document.index.iter().copied().collect());
-        }
-        let slab = &document.slab;
-        match &self.after {
-            After::End => return,
-            After::Start => order.fetch(slab, |_| false, BATCH, &mut self.ready),
-            After::Until(key) => {
-                let start = (ROOT, key.borrowed());
-                order.fetch(slab, |place| place < start, BATCH, &mut self.ready);
-            }
-            After::Past(key) => {
-                let start = (ROOT, key.borrowed());
-                order.fetch(slab, |place| place <= start, BATCH, &mut self.ready);
-            }
-        }
-        self.after = match self.ready.last() {
-            Some(last) if self.ready.len() == BATCH => After::Past(slab[*last].key.clone()),
-            _ => After::End,
-        };
-    }
-}
-
-impl<'a> Iterator for Entries<'a> {
-    type Item = (&'a Key, Siblings<'a>);
-
-    fn next(&mut self) -> Option<Self::Item> {
-        if self.at == self.ready.len() {
-            self.refill();
-        }
-        let slot = *self.ready.get(self.at)?;
-        self.at += 1;
-        let key = &self.document.slab[slot].key;
-        let inside = match &self.end {
-            Bound::Unbounded => true,
-            Bound::Included(end) => key <= end,
-            Bound::Excluded(end) => key < end,
-        };
-        if !inside {
-            (self.after, self.at) = (After::End, 0);
-            self.ready.clear();
-            return None;
-        }
-        Some((
-            key,
-            Siblings {
-                document: self.document,
-                next: slot,
-            },
-        ))
-    }
 }

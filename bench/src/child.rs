@@ -1,0 +1,101 @@
+//! One measurement in a process of its own: allocators, caches and threads of one engine
+//! never meet another's.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use anyhow::{Context, bail, ensure};
+use serde::{Deserialize, Serialize};
+
+use crate::HeapProbe;
+use crate::engine::{Engine, EngineUse, with_engine};
+use crate::growth::{Growth, KEEP_HEAP};
+use crate::options::{Job, Kind};
+use crate::report::Measure;
+use crate::stopwatch::Stopwatch;
+use crate::task::{figures, heap};
+
+/// The share of the full size that warms the code up first.
+const WARM_UP: usize = 10;
+
+/// What a child tells its parent.
+#[derive(Debug, Default, Serialize, Deserialize)]
+pub(crate) struct Answer {
+    pub(crate) measures: Vec<Measure>,
+    pub(crate) growth: Growth,
+}
+
+/// Starts the program on the job and reads what it measured.
+pub(crate) fn ask(program: &Path, job: &Job) -> anyhow::Result<Answer> {
+    let (kind, environment) = match job.kind {
+        Kind::Figures => ("figures", [].as_slice()),
+        Kind::Growth => ("growth", KEEP_HEAP.as_slice()),
+        Kind::Heap => ("heap", [].as_slice()),
+    };
+    let output = Command::new(program)
+        .args(["measure", "--engine", &job.engine])
+        .args(["--task", job.task.name(), "--kind", kind])
+        .envs(environment.iter().copied())
+        .stdin(Stdio::null())
+        .stderr(Stdio::inherit())
+        .output()
+        .with_context(|| format!("cannot start {}", program.display()))?;
+    ensure!(
+        output.status.success(),
+        "{} of {} failed: {}",
+        job.task.name(),
+        job.engine,
+        output.status
+    );
+    Ok(serde_json::from_slice(&output.stdout)?)
+}
+
+/// The other side of [`ask`].
+pub(crate) fn answer(job: &Job, probe: Option<HeapProbe>) -> anyhow::Result<()> {
+    let answer = with_engine(&job.engine, Measurement { job, probe })?;
+    println!("{}", serde_json::to_string(&answer)?);
+    Ok(())
+}
+
+struct Measurement<'a> {
+    job: &'a Job,
+    probe: Option<HeapProbe>,
+}
+
+impl EngineUse for Measurement<'_> {
+    type Output = Answer;
+
+    fn run<E: Engine>(self) -> anyhow::Result<Answer> {
+        let task = self.job.task;
+        let mut answer = Answer::default();
+        match (self.job.kind, self.probe) {
+            (Kind::Figures, _) => {
+                let mut watch = Stopwatch::warm();
+                figures::<E>(task, task.size() / WARM_UP, &mut watch)?;
+                answer.measures = figures::<E>(task, task.size(), &mut watch)?;
+            }
+            (Kind::Growth, _) => answer.growth = Growth::of::<E>(task)?,
+            (Kind::Heap, Some(probe)) => answer.measures = heap::<E>(task, probe)?,
+            (Kind::Heap, None) => bail!("this build does not count the heap"),
+        }
+        Ok(answer)
+    }
+}
+
+/// Builds another program of the workspace, quickly where it is up to date; tells its path.
+pub(crate) fn build(package: &str, binary: &str, arguments: &[&str]) -> anyhow::Result<PathBuf> {
+    eprintln!("building {binary}");
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let status = Command::new(cargo)
+        .args(["build", "--quiet", "--release", "--package", package])
+        .args(["--bin", binary])
+        .args(arguments)
+        .current_dir(env!("CARGO_MANIFEST_DIR"))
+        .status()
+        .context("cannot start cargo")?;
+    ensure!(status.success(), "cargo could not build {binary}");
+    // Cargo puts it beside this program, which is a release build as well.
+    let path = std::env::current_exe()?.with_file_name(binary);
+    ensure!(path.exists(), "there is no {}", path.display());
+    Ok(path)
+}

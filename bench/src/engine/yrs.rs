@@ -1,0 +1,111 @@
+//! Yrs: a root `MapRef` of a `Doc`.
+
+use anyhow::Context;
+use yrs::updates::decoder::Decode;
+use yrs::{Any, Doc, Map as _, MapRef, Out, ReadTxn, StateVector, Transact, Update};
+
+use super::Engine;
+use crate::workload::{Contents, Entry, replica_id};
+
+pub(crate) struct Map {
+    doc: Doc,
+    map: MapRef,
+}
+
+fn integer(value: Out) -> Option<i64> {
+    match value {
+        Out::Any(value) => value.cast::<i64>().ok(),
+        _ => None,
+    }
+}
+
+impl Engine for Map {
+    fn new(replica: u64) -> anyhow::Result<Self> {
+        // Clients have 53 random bits.
+        let doc = Doc::with_client_id(replica_id(replica) >> 11);
+        // The root's name is written with every key; a short one costs least.
+        let map = doc.get_or_insert_map("m");
+        Ok(Self { doc, map })
+    }
+
+    fn set_batch(&mut self, entries: &[Entry]) -> anyhow::Result<()> {
+        let mut transaction = self.doc.transact_mut();
+        for entry in entries {
+            let value = Any::from(entry.value);
+            self.map.insert(&mut transaction, entry.key.as_str(), value);
+        }
+        Ok(())
+    }
+
+    fn set_each(&mut self, entries: &[Entry]) -> anyhow::Result<()> {
+        for entry in entries {
+            let value = Any::from(entry.value);
+            self.map
+                .insert(&mut self.doc.transact_mut(), entry.key.as_str(), value);
+        }
+        Ok(())
+    }
+
+    fn unset_batch(&mut self, keys: &[String]) -> anyhow::Result<()> {
+        let mut transaction = self.doc.transact_mut();
+        for key in keys {
+            self.map.remove(&mut transaction, key);
+        }
+        Ok(())
+    }
+
+    fn sum(&self, keys: &[String]) -> anyhow::Result<i64> {
+        let transaction = self.doc.transact();
+        let mut sum = 0;
+        for key in keys {
+            let value = self.map.get(&transaction, key).and_then(integer);
+            sum += value.context("a key is missing")?;
+        }
+        Ok(sum)
+    }
+
+    fn contents(&self) -> anyhow::Result<Contents> {
+        let transaction = self.doc.transact();
+        let mut contents = Contents::default();
+        for (_, value) in self.map.iter(&transaction) {
+            contents.add(integer(value).context("no integer")?);
+        }
+        Ok(contents)
+    }
+
+    fn snapshot(&mut self) -> anyhow::Result<Vec<u8>> {
+        self.export()
+    }
+
+    fn open(replica: u64, bytes: &[u8]) -> anyhow::Result<Self> {
+        let mut map = Self::new(replica)?;
+        map.apply(bytes)?;
+        Ok(map)
+    }
+
+    fn updates(&mut self, entries: &[Entry]) -> anyhow::Result<Vec<Vec<u8>>> {
+        let mut updates = Vec::with_capacity(entries.len());
+        for entry in entries {
+            let mut transaction = self.doc.transact_mut();
+            let value = Any::from(entry.value);
+            self.map.insert(&mut transaction, entry.key.as_str(), value);
+            updates.push(transaction.encode_update_v1());
+        }
+        Ok(updates)
+    }
+
+    fn apply(&mut self, update: &[u8]) -> anyhow::Result<()> {
+        let update = Update::decode_v1(update)?;
+        self.doc.transact_mut().apply_update(update)?;
+        Ok(())
+    }
+
+    fn export(&mut self) -> anyhow::Result<Vec<u8>> {
+        let transaction = self.doc.transact();
+        Ok(transaction.encode_state_as_update_v1(&StateVector::default()))
+    }
+
+    fn import(&mut self, bytes: &[u8]) -> anyhow::Result<()> {
+        self.apply(bytes)
+    }
+}

@@ -1,0 +1,307 @@
+//! The command line: what may be asked for.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+const EXIT_CODES: &str = "Exit codes: 0 done, 1 not found, 2 wrong usage, 3 could not reach the \
+                          server, 4 refused.";
+
+/// One map that many processes hold at once.
+#[derive(Debug, Parser)]
+#[command(name = "portolan", version, after_help = EXIT_CODES, arg_required_else_help = true)]
+pub(crate) struct Arguments {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Run a server: a replica of every map, with a WebSocket and HTTP listener
+    Serve(Box<Serve>),
+    /// Print the value of a key
+    Get(Get),
+    /// Write a value; ends when the server has stored it
+    Set(Set),
+    /// Remove a key; ends when the server has stored it
+    Unset(Unset),
+    /// List the keys of a map
+    Keys(Keys),
+    /// Print changes as they happen; survives restarts of the server
+    Watch(Watch),
+    /// Write the entries of a file into a map, all in one transaction
+    Import(Import),
+    /// Print a whole map
+    Export(Export),
+    /// Show what the server holds and whom it is connected to
+    Status(Status),
+    /// Check a store that no server has open
+    Verify(Verify),
+    /// Print the completions for a shell
+    Completions(Completions),
+}
+
+/// Where the server is.
+#[derive(Debug, Args)]
+pub(crate) struct Server {
+    /// The server's URL
+    #[arg(
+        long = "server",
+        env = "PORTOLAN_SERVER",
+        value_name = "URL",
+        default_value = "http://127.0.0.1:7117",
+        help_heading = "Server"
+    )]
+    pub(crate) url: String,
+    /// The token that gives access
+    #[arg(
+        long,
+        env = "PORTOLAN_TOKEN",
+        value_name = "JWT",
+        hide_env_values = true,
+        help_heading = "Server"
+    )]
+    pub(crate) token: Option<String>,
+    /// Trust the certificates in this PEM file instead of the public ones
+    #[arg(
+        long,
+        env = "PORTOLAN_CA",
+        value_name = "FILE",
+        help_heading = "Server"
+    )]
+    pub(crate) ca: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Serve {
+    /// Address to listen on
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:7117")]
+    pub(crate) listen: SocketAddr,
+    /// Folder that keeps the maps
+    #[arg(
+        long,
+        value_name = "DIR",
+        default_value = "portolan-data",
+        conflicts_with = "memory"
+    )]
+    pub(crate) store: PathBuf,
+    /// Keep nothing on disk
+    #[arg(long)]
+    pub(crate) memory: bool,
+    /// Share maps with the server at this URL (ws://, wss://, http:// or https://); may be repeated
+    #[arg(long, value_name = "URL")]
+    pub(crate) connect: Vec<String>,
+    /// Share only the maps that match with the servers of --connect; may be repeated
+    #[arg(long = "map", value_name = "PATTERN", requires = "connect")]
+    pub(crate) maps: Vec<String>,
+    /// The token for the servers of --connect
+    #[arg(
+        long,
+        env = "PORTOLAN_TOKEN",
+        value_name = "JWT",
+        hide_env_values = true
+    )]
+    pub(crate) token: Option<String>,
+    /// Trust the certificates in this PEM file, instead of the public ones, for --connect
+    #[arg(long, env = "PORTOLAN_CA", value_name = "FILE")]
+    pub(crate) ca: Option<PathBuf>,
+    /// Ask everyone for a token; this file (TOML) says whose tokens are good
+    #[arg(long, value_name = "FILE")]
+    pub(crate) auth: Option<PathBuf>,
+    /// Let web pages of this origin in ("https://app.example.com"); may be repeated
+    #[arg(long, value_name = "ORIGIN")]
+    pub(crate) allow_origin: Vec<String>,
+    /// Certificate chain for TLS, in PEM
+    #[arg(long, value_name = "FILE", requires = "tls_key")]
+    pub(crate) tls_cert: Option<PathBuf>,
+    /// Private key for TLS, in PEM
+    #[arg(long, value_name = "FILE", requires = "tls_cert")]
+    pub(crate) tls_key: Option<PathBuf>,
+    /// Listen beyond this machine although nobody is asked for a token
+    #[arg(long)]
+    pub(crate) insecure: bool,
+    /// Largest body of a transaction or an import, in MiB
+    #[arg(long, value_name = "MIB", default_value_t = 256)]
+    pub(crate) max_body: u64,
+    /// Requests that one address may make in a second
+    #[arg(long, value_name = "N", default_value_t = 5_000)]
+    pub(crate) rate_limit: u32,
+    /// How to write the log; RUST_LOG sets what is in it
+    #[arg(long, value_name = "FORMAT", default_value = "text")]
+    pub(crate) log_format: LogFormat,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum LogFormat {
+    Text,
+    Json,
+}
+
+/// Which key of which map.
+#[derive(Debug, Args)]
+pub(crate) struct Place {
+    /// Name of the map
+    pub(crate) map: String,
+    /// The key
+    #[arg(allow_hyphen_values = true)]
+    pub(crate) key: String,
+    /// KEY is JSON that gives its kind: 1, true, "text" or {"$bytes": "<base64>"}
+    #[arg(long)]
+    pub(crate) typed: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Get {
+    #[command(flatten)]
+    pub(crate) place: Place,
+    /// All siblings, the winner first
+    #[arg(long)]
+    pub(crate) all: bool,
+    /// As JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) server: Server,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Set {
+    #[command(flatten)]
+    pub(crate) place: Place,
+    /// JSON if it parses as JSON, else a string; `-` reads standard input
+    #[arg(allow_hyphen_values = true)]
+    pub(crate) value: String,
+    #[command(flatten)]
+    pub(crate) server: Server,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Unset {
+    #[command(flatten)]
+    pub(crate) place: Place,
+    #[command(flatten)]
+    pub(crate) server: Server,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Keys {
+    /// Name of the map
+    pub(crate) map: String,
+    /// Only the keys that match: `*` stands for anything but `/`, `**` for anything
+    pub(crate) pattern: Option<String>,
+    /// One key a line as JSON that gives its kind
+    #[arg(long)]
+    pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) server: Server,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Watch {
+    /// Name of the map
+    pub(crate) map: String,
+    /// Only the keys that match: `*` stands for anything but `/`, `**` for anything
+    pub(crate) pattern: Option<String>,
+    /// One JSON object a line for every change
+    #[arg(long)]
+    pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) server: Server,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Import {
+    /// Name of the map
+    pub(crate) map: String,
+    /// The file; `-` reads standard input
+    pub(crate) file: PathBuf,
+    /// How to read it [default: by the file's extension, or by --rows]
+    #[arg(long)]
+    pub(crate) format: Option<ImportFormat>,
+    /// Where the rows are in a JSON document, as a JSON pointer (RFC 6901)
+    #[arg(long, value_name = "POINTER", requires = "key")]
+    pub(crate) rows: Option<String>,
+    /// The field of each row that is its key [default for CSV: the first column]
+    #[arg(long, value_name = "FIELD")]
+    pub(crate) key: Option<String>,
+    /// What to do where the file has one key twice
+    #[arg(long, value_name = "RULE", default_value = "refuse")]
+    pub(crate) duplicates: Duplicates,
+    #[command(flatten)]
+    pub(crate) server: Server,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ImportFormat {
+    /// An object of keys and values, or rows in a document
+    Json,
+    /// An object a line: {"key": …, "value": …}, or a row with --key
+    Ndjson,
+    /// A header, then a row a line
+    Csv,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Duplicates {
+    /// Import nothing
+    Refuse,
+    /// Take the first
+    First,
+    /// Take the last
+    Last,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Export {
+    /// Name of the map
+    pub(crate) map: String,
+    /// How to write it; ndjson alone keeps siblings and the kind of each key
+    #[arg(long, default_value = "json")]
+    pub(crate) format: ExportFormat,
+    #[command(flatten)]
+    pub(crate) server: Server,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ExportFormat {
+    /// One object of winners
+    Json,
+    /// One object a line: {"key": …, "value": …, "siblings": […]}
+    Ndjson,
+    /// Columns key and value (as JSON)
+    Csv,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Status {
+    /// As JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) server: Server,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Verify {
+    /// The folder of the store
+    pub(crate) dir: PathBuf,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Completions {
+    /// The shell
+    pub(crate) shell: clap_complete::Shell,
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn the_arguments_are_consistent() {
+        Arguments::command().debug_assert();
+    }
+}

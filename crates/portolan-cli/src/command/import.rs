@@ -1,0 +1,114 @@
+//! import.
+
+use std::fmt::Write as _;
+use std::io::{Read as _, Write as _};
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use indicatif::{ProgressBar, ProgressStyle};
+
+use super::{output, written};
+use crate::arguments::Import;
+use crate::client::Client;
+use crate::failure::Failure;
+use crate::import::{Entries, Layout};
+use crate::json::{key_json, value_json};
+
+/// `portolan import`
+pub(crate) fn import(arguments: &Import) -> Result<(), Failure> {
+    let Import {
+        map,
+        file,
+        format,
+        rows,
+        key,
+        duplicates,
+        server,
+    } = arguments;
+    let layout = Layout::choose(file, *format, rows.as_deref(), key.clone(), *duplicates);
+    let layout = layout.map_err(Failure::Usage)?;
+    let client = Client::new(server)?;
+    let start = Instant::now();
+    let bytes = read(file)?;
+    let name = file.display();
+    let entries = layout
+        .parse(&bytes)
+        .map_err(|error| Failure::Usage(format!("{name}, {error}; nothing was imported")))?;
+    drop(bytes);
+    let body = operations(&entries);
+    let bar = progress(body.len() as u64);
+    let mut reader = bar.wrap_read(body.as_slice());
+    let stored = client.transact(map, body.len(), &mut reader);
+    bar.finish_and_clear();
+    stored?;
+    let mut line = format!(
+        "imported {} into {map}",
+        count(entries.list.len(), "entry", "entries")
+    );
+    let took = start.elapsed().as_secs_f64();
+    let _ = write!(line, " in {took:.2} s");
+    if entries.left_out > 0 {
+        let _ = write!(
+            line,
+            "; {} left out",
+            count(entries.left_out, "duplicate", "duplicates")
+        );
+    }
+    // A value that is imported replaces what is there; nothing can be imported beside it.
+    let with_siblings = entries
+        .list
+        .iter()
+        .filter(|entry| !entry.siblings.is_empty());
+    match with_siblings.count() {
+        0 => {}
+        1 => line.push_str("; of 1 key with siblings the winner"),
+        n => {
+            let _ = write!(line, "; of {n} keys with siblings the winners");
+        }
+    }
+    let mut out = output();
+    written(writeln!(out, "{line}").and_then(|()| out.flush()))
+}
+
+fn read(file: &Path) -> Result<Vec<u8>, Failure> {
+    let mut bytes = Vec::new();
+    let read = if file == Path::new("-") {
+        std::io::stdin().read_to_end(&mut bytes)
+    } else {
+        std::fs::File::open(file).and_then(|mut file| file.read_to_end(&mut bytes))
+    };
+    match read {
+        Ok(_) => Ok(bytes),
+        Err(error) => Err(Failure::Usage(format!(
+            "cannot read {}: {error}",
+            file.display()
+        ))),
+    }
+}
+
+/// The transaction as NDJSON.
+fn operations(entries: &Entries) -> Vec<u8> {
+    let mut body = String::new();
+    for entry in &entries.list {
+        let (key, value) = (key_json(&entry.key), value_json(&entry.value));
+        let _ = write!(body, "{{\"op\":\"set\",\"key\":{key},\"value\":{value}");
+        body.push_str("}\n");
+    }
+    body.into_bytes()
+}
+
+/// Drawn on a terminal only.
+fn progress(bytes: u64) -> ProgressBar {
+    const TEMPLATE: &str = "{msg} {wide_bar} {bytes}/{total_bytes} {elapsed}";
+    let style = ProgressStyle::with_template(TEMPLATE).expect("the template is well-formed");
+    let bar = ProgressBar::new(bytes)
+        .with_style(style)
+        .with_message("importing");
+    // Time goes on while the server stores, after all is sent.
+    bar.enable_steady_tick(Duration::from_millis(200));
+    bar
+}
+
+fn count(number: usize, one: &str, many: &str) -> String {
+    format!("{number} {}", if number == 1 { one } else { many })
+}

@@ -1,0 +1,334 @@
+//! watch.
+
+use std::collections::{BTreeMap, HashSet};
+use std::io::{IsTerminal as _, Write};
+use std::sync::mpsc::{RecvTimeoutError, sync_channel};
+use std::time::Duration;
+
+use anstream::eprintln;
+use serde::{Deserialize, Deserializer, Serialize};
+use serde_json::value::RawValue;
+
+use super::entries::no_portolan;
+use super::{output, written};
+use crate::arguments::Watch;
+use crate::client::{Client, ServerEvent, ServerEvents, map_path, segment};
+use crate::failure::Failure;
+
+/// The server gives a sign of life every 15 s; without three of them it is gone.
+const SILENCE: Duration = Duration::from_secs(45);
+/// First and longest wait before connecting again.
+const BACK_OFF: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
+/// Longest value shown to people, in characters.
+const SHOWN: usize = 120;
+
+type Raw = Box<RawValue>;
+
+/// `portolan watch`
+pub(crate) fn watch(arguments: &Watch) -> Result<(), Failure> {
+    let client = Client::new(&arguments.server)?;
+    let mut path = format!("{}/events", map_path(&arguments.map));
+    if let Some(pattern) = &arguments.pattern {
+        path = format!("{path}?pattern={}", segment(pattern));
+    }
+    let mut watcher = Watcher {
+        json: arguments.json,
+        id: None,
+        held: None,
+        snapshot: Vec::new(),
+    };
+    let mut wait = BACK_OFF.0;
+    let mut connected = false;
+    let tell = std::io::stderr().is_terminal();
+    loop {
+        match watcher.follow(&client, &path, &mut connected) {
+            Ok(progress) => {
+                if progress {
+                    wait = BACK_OFF.0;
+                }
+            }
+            // Who was connected once waits for the server to come back, and for the map to be
+            // in a server that keeps nothing on disk.
+            Err(Failure::Unreachable(_) | Failure::Unavailable(_) | Failure::NotFound(_))
+                if connected => {}
+            Err(failure) => return Err(failure),
+        }
+        if tell && wait == BACK_OFF.0 {
+            eprintln!("the connection is lost; connecting again");
+        }
+        std::thread::sleep(wait);
+        wait = (wait * 2).min(BACK_OFF.1);
+    }
+}
+
+/// One change, as the server tells it. Values are kept as the server wrote them.
+#[derive(Debug, Deserialize, Serialize)]
+struct Change {
+    path: Raw,
+    #[serde(
+        default,
+        deserialize_with = "present",
+        skip_serializing_if = "Option::is_none"
+    )]
+    old: Option<Raw>,
+    #[serde(
+        default,
+        deserialize_with = "present",
+        skip_serializing_if = "Option::is_none"
+    )]
+    new: Option<Raw>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    siblings: Option<Raw>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    by: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    at: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct Changes {
+    changes: Vec<Change>,
+}
+
+#[derive(Deserialize)]
+struct Snapshot {
+    first: bool,
+    last: bool,
+    entries: Vec<Entry>,
+}
+
+#[derive(Deserialize)]
+struct Entry {
+    path: Raw,
+    value: Raw,
+    siblings: Option<Raw>,
+    by: Option<String>,
+    at: Option<String>,
+}
+
+/// `null` is a value, not the lack of one.
+fn present<'de, D: Deserializer<'de>>(input: D) -> Result<Option<Raw>, D::Error> {
+    Raw::deserialize(input).map(Some)
+}
+
+/// What is known of the map, so that after a break only what changed is told.
+struct Watcher {
+    json: bool,
+    /// Where to resume.
+    id: Option<String>,
+    /// Winner and siblings by path; `None` before the first snapshot.
+    held: Option<BTreeMap<String, (Raw, Option<Raw>)>>,
+    /// Pieces of a snapshot that is not complete.
+    snapshot: Vec<Entry>,
+}
+
+impl Watcher {
+    /// Follows one connection to its end; whether it told anything.
+    fn follow(
+        &mut self,
+        client: &Client,
+        path: &str,
+        connected: &mut bool,
+    ) -> Result<bool, Failure> {
+        let headers = self.id.clone();
+        let headers: Vec<_> = headers
+            .iter()
+            .map(|id| ("last-event-id", id.as_str()))
+            .collect();
+        let response = client.get(path, &headers)?;
+        *connected = true;
+        self.snapshot.clear();
+        // The reader may block for ever on a connection whose other end has vanished; so it has
+        // a thread of its own, which is left behind then.
+        let (give, take) = sync_channel(16);
+        let body = response.into_body().into_reader();
+        std::thread::spawn(move || {
+            for event in ServerEvents::new(body) {
+                let broken = event.is_err();
+                if give.send(event).is_err() || broken {
+                    return;
+                }
+            }
+        });
+        let mut progress = false;
+        loop {
+            match take.recv_timeout(SILENCE) {
+                Ok(Ok(event)) => {
+                    progress = true;
+                    self.take(event)?;
+                }
+                Ok(Err(_)) | Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => {
+                    return Ok(progress);
+                }
+            }
+        }
+    }
+
+    fn take(&mut self, event: ServerEvent) -> Result<(), Failure> {
+        match event.name.as_str() {
+            "change" => {
+                let changes: Changes =
+                    serde_json::from_str(&event.data).map_err(|error| no_portolan(&error))?;
+                for change in &changes.changes {
+                    self.hold(change);
+                }
+                self.print(&changes.changes)?;
+            }
+            "snapshot" => {
+                let piece: Snapshot =
+                    serde_json::from_str(&event.data).map_err(|error| no_portolan(&error))?;
+                if piece.first {
+                    self.snapshot.clear();
+                }
+                self.snapshot.extend(piece.entries);
+                if piece.last {
+                    let changes = self.replace();
+                    self.print(&changes)?;
+                }
+            }
+            "refused" => {
+                #[derive(Deserialize)]
+                struct Problem {
+                    detail: String,
+                }
+                let problem: Problem =
+                    serde_json::from_str(&event.data).map_err(|error| no_portolan(&error))?;
+                return Err(Failure::Refused(problem.detail));
+            }
+            _ => {}
+        }
+        // Only now is the event dealt with.
+        if event.id.is_some() {
+            self.id = event.id;
+        }
+        Ok(())
+    }
+
+    fn hold(&mut self, change: &Change) {
+        let held = self.held.get_or_insert_default();
+        let path = change.path.get().to_owned();
+        match &change.new {
+            Some(new) => held.insert(path, (new.clone(), change.siblings.clone())),
+            None => held.remove(&path),
+        };
+    }
+
+    /// Takes the snapshot in place of what is held; returns what differs.
+    fn replace(&mut self) -> Vec<Change> {
+        let entries = std::mem::take(&mut self.snapshot);
+        let fresh = |entry: &Entry| (entry.value.clone(), entry.siblings.clone());
+        let new: BTreeMap<_, _> = entries
+            .iter()
+            .map(|entry| (entry.path.get().to_owned(), fresh(entry)))
+            .collect();
+        let Some(old) = self.held.replace(new) else {
+            // The first one is where watching starts.
+            return Vec::new();
+        };
+        let there: HashSet<&str> = entries.iter().map(|entry| entry.path.get()).collect();
+        let gone = old
+            .iter()
+            .filter(|(path, _)| !there.contains(path.as_str()));
+        let removed = gone.map(|(path, (value, _))| Change {
+            path: RawValue::from_string(path.clone()).expect("it was JSON before"),
+            old: Some(value.clone()),
+            new: None,
+            siblings: None,
+            by: None,
+            at: None,
+        });
+        let mut changes: Vec<_> = removed.collect();
+        let text = |raw: &Option<Raw>| raw.as_ref().map(|raw| raw.get().to_owned());
+        for entry in entries {
+            let before = old.get(entry.path.get());
+            let same = before.is_some_and(|(value, siblings)| {
+                value.get() == entry.value.get() && text(siblings) == text(&entry.siblings)
+            });
+            if !same {
+                let Entry {
+                    path,
+                    value,
+                    siblings,
+                    by,
+                    at,
+                } = entry;
+                let old = before.map(|(value, _)| value.clone());
+                changes.push(Change {
+                    path,
+                    old,
+                    new: Some(value),
+                    siblings,
+                    by,
+                    at,
+                });
+            }
+        }
+        changes
+    }
+
+    fn print(&self, changes: &[Change]) -> Result<(), Failure> {
+        let mut out = output();
+        for change in changes {
+            let line = if self.json {
+                serde_json::to_string(change).expect("it was JSON before")
+            } else {
+                line(change)
+            };
+            written(writeln!(out, "{line}"))?;
+        }
+        written(out.flush())
+    }
+}
+
+/// A change for people.
+fn line(change: &Change) -> String {
+    const DIM: &str = "\x1b[2m";
+    const BOLD: &str = "\x1b[1m";
+    const RED: &str = "\x1b[31m";
+    const GREEN: &str = "\x1b[32m";
+    const YELLOW: &str = "\x1b[33m";
+    const PLAIN: &str = "\x1b[0m";
+    // Of what happened while nobody was connected, the time is not always known.
+    let time = change.at.as_deref().map_or("--:--:--".to_owned(), clock);
+    let key = path_text(&change.path);
+    let head = format!("{DIM}{time}{PLAIN} {BOLD}{key}{PLAIN}");
+    let value = |raw: &Raw| short(raw.get());
+    let body = match (&change.old, &change.new) {
+        (None, Some(new)) => format!("{GREEN}{}{PLAIN}", value(new)),
+        (Some(old), Some(new)) => {
+            format!("{RED}{}{PLAIN} → {GREEN}{}{PLAIN}", value(old), value(new))
+        }
+        (Some(old), None) => format!("{RED}{}{PLAIN} → removed", value(old)),
+        (None, None) => "removed".to_owned(),
+    };
+    let siblings = match &change.siblings {
+        Some(siblings) => format!(" {YELLOW}beside {}{PLAIN}", value(siblings)),
+        None => String::new(),
+    };
+    format!("{head} {body}{siblings}")
+}
+
+/// The time of day here.
+fn clock(at: &str) -> String {
+    let Ok(moment) = at.parse::<jiff::Timestamp>() else {
+        return at.to_owned();
+    };
+    let local = moment.to_zoned(jiff::tz::TimeZone::system());
+    local.strftime("%H:%M:%S").to_string()
+}
+
+fn path_text(path: &RawValue) -> String {
+    let keys: Vec<serde_json::Value> = serde_json::from_str(path.get()).unwrap_or_default();
+    let texts = keys.iter().map(|key| match key {
+        serde_json::Value::String(text) if !text.contains(char::is_control) => text.clone(),
+        other => other.to_string(),
+    });
+    texts.collect::<Vec<_>>().join(" / ")
+}
+
+fn short(text: &str) -> String {
+    match text.char_indices().nth(SHOWN) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text.to_owned(),
+    }
+}

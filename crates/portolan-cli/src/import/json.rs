@@ -1,0 +1,254 @@
+//! Entries from JSON: an object, rows inside a document, or an object a line.
+
+use std::borrow::Cow;
+use std::fmt;
+
+use portolan::Key;
+use serde::Deserialize;
+use serde::de::{self, DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
+
+use super::{Entries, Entry, ParseError};
+use crate::json::{ParsedKey, ParsedValue, ValueSeed};
+
+/// An object: every field is a key with its value.
+pub(super) fn read_object(file: &[u8], entries: &mut Entries) -> Result<(), ParseError> {
+    read_document(file, Fields(entries))
+}
+
+/// A list of rows at a pointer in a document.
+pub(super) fn read_rows(
+    file: &[u8],
+    pointer: &[String],
+    key: &str,
+    entries: &mut Entries,
+) -> Result<(), ParseError> {
+    read_document(
+        file,
+        Place {
+            whole: pointer,
+            rest: pointer,
+            key,
+            entries,
+        },
+    )
+}
+
+/// A line an entry: `{"key": …, "value": …, "siblings": […]}` or, with a key, a row.
+pub(super) fn read_lines(
+    file: &[u8],
+    key: Option<&str>,
+    entries: &mut Entries,
+) -> Result<(), ParseError> {
+    for (index, line) in file.split(|&byte| byte == b'\n').enumerate() {
+        let number = index as u64 + 1;
+        if line.trim_ascii().is_empty() {
+            continue;
+        }
+        let at_line = |error: serde_json::Error| ParseError {
+            line: number,
+            ..located(&error)
+        };
+        let at_start = |message| ParseError {
+            line: number,
+            column: 1,
+            message,
+        };
+        if let Some(key) = key {
+            let row: ParsedValue = serde_json::from_slice(line).map_err(at_line)?;
+            entries.push_row(row.0, key).map_err(at_start)?;
+        } else {
+            let line: Line = serde_json::from_slice(line).map_err(at_line)?;
+            let siblings = line.siblings.into_iter().map(|value| value.0).collect();
+            let entry = Entry {
+                key: line.key.0,
+                value: line.value.0,
+                siblings,
+            };
+            entries.push(entry).map_err(at_start)?;
+        }
+    }
+    Ok(())
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Line {
+    key: ParsedKey,
+    value: ParsedValue,
+    #[serde(default)]
+    siblings: Vec<ParsedValue>,
+}
+
+fn read_document<'f>(
+    file: &'f [u8],
+    seed: impl DeserializeSeed<'f, Value = ()>,
+) -> Result<(), ParseError> {
+    let mut input = serde_json::Deserializer::from_slice(file);
+    let read = seed.deserialize(&mut input).and_then(|()| input.end());
+    read.map_err(|error| located(&error))
+}
+
+/// The error with its place apart from its text.
+fn located(error: &serde_json::Error) -> ParseError {
+    let (line, column) = (error.line() as u64, error.column() as u64);
+    let text = error.to_string();
+    let place = format!(" at line {line} column {column}");
+    let message = text.strip_suffix(&place).unwrap_or(&text).to_owned();
+    ParseError {
+        line: line.max(1),
+        column: column.max(1),
+        message,
+    }
+}
+
+struct Fields<'a>(&'a mut Entries);
+
+impl<'de> DeserializeSeed<'de> for Fields<'_> {
+    type Value = ();
+
+    fn deserialize<D: Deserializer<'de>>(self, input: D) -> Result<(), D::Error> {
+        input.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Fields<'_> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object of keys and values (for rows say --rows POINTER --key FIELD)")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut input: A) -> Result<(), A::Error> {
+        while let Some(name) = input.next_key::<Cow<'de, str>>()? {
+            let value = input.next_value_seed(ValueSeed::default())?;
+            let entry = Entry {
+                key: Key::from(&*name),
+                value,
+                siblings: Vec::new(),
+            };
+            self.0.push(entry).map_err(de::Error::custom)?;
+        }
+        Ok(())
+    }
+}
+
+/// Walks down a pointer; what is beside the way is skipped.
+struct Place<'a> {
+    whole: &'a [String],
+    rest: &'a [String],
+    key: &'a str,
+    entries: &'a mut Entries,
+}
+
+impl Place<'_> {
+    fn missing<E: de::Error>(&self, what: &str) -> E {
+        E::custom(format_args!(
+            "nothing at \"/{}\": {what}",
+            self.whole.join("/")
+        ))
+    }
+}
+
+impl<'de> DeserializeSeed<'de> for Place<'_> {
+    type Value = ();
+
+    fn deserialize<D: Deserializer<'de>>(self, input: D) -> Result<(), D::Error> {
+        input.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Place<'_> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.rest.first() {
+            Some(token) => write!(f, "an object with a field {token:?}"),
+            None => f.write_str("a list of rows"),
+        }
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut input: A) -> Result<(), A::Error> {
+        let Some((token, rest)) = self.rest.split_first() else {
+            return Err(de::Error::invalid_type(de::Unexpected::Map, &self));
+        };
+        let (mut found, mut others) = (false, Vec::new());
+        while let Some(name) = input.next_key::<Cow<'de, str>>()? {
+            if name != token.as_str() {
+                input.next_value::<IgnoredAny>()?;
+                if others.len() < 8 {
+                    others.push(format!("{name:?}"));
+                }
+            } else if found {
+                return Err(de::Error::custom(format_args!(
+                    "the field {name:?} occurs twice"
+                )));
+            } else {
+                found = true;
+                let entries = &mut *self.entries;
+                input.next_value_seed(Place {
+                    rest,
+                    entries,
+                    ..self
+                })?;
+            }
+        }
+        if !found {
+            let others = others.join(", ");
+            return Err(self.missing(&format!("no field {token:?} among {others}")));
+        }
+        Ok(())
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut input: A) -> Result<(), A::Error> {
+        let Some((token, rest)) = self.rest.split_first() else {
+            let Self { key, entries, .. } = self;
+            while input
+                .next_element_seed(Row {
+                    key,
+                    entries: &mut *entries,
+                })?
+                .is_some()
+            {}
+            return Ok(());
+        };
+        let skipped: usize = token.parse().map_err(|_| {
+            self.missing::<A::Error>(&format!("there is a list, of which {token:?} is no index"))
+        })?;
+        for index in 0..skipped {
+            if input.next_element::<IgnoredAny>()?.is_none() {
+                return Err(self.missing(&format!("the list has {index} elements")));
+            }
+        }
+        let entries = &mut *self.entries;
+        if input
+            .next_element_seed(Place {
+                rest,
+                entries,
+                ..self
+            })?
+            .is_none()
+        {
+            return Err(de::Error::custom(format_args!(
+                "the list has {skipped} elements"
+            )));
+        }
+        while input.next_element::<IgnoredAny>()?.is_some() {}
+        Ok(())
+    }
+}
+
+struct Row<'a> {
+    key: &'a str,
+    entries: &'a mut Entries,
+}
+
+impl<'de> DeserializeSeed<'de> for Row<'_> {
+    type Value = ();
+
+    fn deserialize<D: Deserializer<'de>>(self, input: D) -> Result<(), D::Error> {
+        let row = ValueSeed::default().deserialize(input)?;
+        self.entries
+            .push_row(row, self.key)
+            .map_err(de::Error::custom)
+    }
+}

@@ -1,0 +1,164 @@
+//! What every request is answered with.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use axum::extract::FromRequestParts;
+use axum::http::request::Parts;
+use axum::http::{HeaderMap, header};
+use portolan::{Map, Node};
+use tokio::sync::watch;
+
+use super::auth::{Auth, Caller};
+use super::event_log::EventLogs;
+use super::meter::Meter;
+use super::origin::Origins;
+use super::problem::Problem;
+use super::rate::RateLimit;
+use super::sync::Expiry;
+
+/// The server's parts, shared by its connections.
+pub(crate) struct App {
+    pub(crate) node: Node,
+    pub(crate) auth: Auth,
+    pub(crate) origins: Origins,
+    pub(crate) rate: RateLimit,
+    pub(crate) logs: EventLogs,
+    pub(crate) meter: Meter,
+    pub(crate) bodies: BodyBudget,
+    pub(crate) expiry: Expiry,
+    /// True once the server stops: what lasts, ends itself.
+    pub(crate) stopping: watch::Receiver<bool>,
+}
+
+/// The other end of the connection.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct PeerAddress(pub(crate) SocketAddr);
+
+impl App {
+    /// A map that has a key at least.
+    pub(crate) async fn existing(&self, name: &str) -> Result<Map, Problem> {
+        let map = self.node.get(name).await?;
+        map.filter(|map| !map.is_empty())
+            .ok_or_else(|| Problem::no_map(name))
+    }
+}
+
+/// The token of a request, if it has one.
+pub(crate) fn bearer(headers: &HeaderMap) -> Option<&str> {
+    let (scheme, token) = headers
+        .get(header::AUTHORIZATION)?
+        .to_str()
+        .ok()?
+        .split_once(' ')?;
+    scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
+}
+
+/// A caller is known before a handler runs.
+impl FromRequestParts<Arc<App>> for Caller {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, app: &Arc<App>) -> Result<Self, Problem> {
+        let caller = app.auth.caller(bearer(&parts.headers));
+        caller.map_err(|error| Problem::no_token(error.to_string()))
+    }
+}
+
+/// What a request needs to be allowed.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Need {
+    Read,
+    Write,
+    Admin,
+}
+
+impl Caller {
+    /// Passes if the caller may do this with the map.
+    pub(crate) fn may(&self, need: Need, map: &str) -> Result<(), Problem> {
+        let rights = self.rights(map);
+        let (allowed, what) = match need {
+            Need::Read => (rights.read, "read"),
+            Need::Write => (rights.write, "write"),
+            Need::Admin => (rights.admin, "administer"),
+        };
+        if allowed {
+            return Ok(());
+        }
+        Err(Problem::forbidden(format!(
+            "the token does not allow to {what} the map {map:?}"
+        )))
+    }
+
+    /// Passes if the caller runs the whole server.
+    pub(crate) fn may_administer(&self) -> Result<(), Problem> {
+        if self.is_admin() {
+            return Ok(());
+        }
+        Err(Problem::forbidden(
+            "this takes a token with {\"**\": \"admin\"}",
+        ))
+    }
+}
+
+/// A body up to this size passes whatever large ones do.
+const SMALL_BODY: u64 = 1024 * 1024;
+/// Room for bodies besides two of the largest.
+const SMALL_BODIES: u64 = 64 * 1024 * 1024;
+
+/// Bounds the memory that bodies under way take all together.
+#[derive(Debug)]
+pub(crate) struct BodyBudget {
+    /// Largest single body.
+    pub(crate) largest: u64,
+    used: AtomicU64,
+}
+
+impl BodyBudget {
+    pub(crate) fn new(largest: u64) -> Self {
+        Self {
+            largest,
+            used: AtomicU64::new(0),
+        }
+    }
+
+    /// Starts to count a body.
+    pub(crate) fn body(&self, limit: u64) -> BodyCount<'_> {
+        BodyCount {
+            budget: self,
+            limit,
+            bytes: 0,
+        }
+    }
+}
+
+/// One body under way.
+#[derive(Debug)]
+pub(crate) struct BodyCount<'a> {
+    budget: &'a BodyBudget,
+    limit: u64,
+    bytes: u64,
+}
+
+impl BodyCount<'_> {
+    /// Counts some more of it.
+    pub(crate) fn add(&mut self, bytes: usize) -> Result<(), Problem> {
+        self.bytes += bytes as u64;
+        let used = self.budget.used.fetch_add(bytes as u64, Ordering::Relaxed) + bytes as u64;
+        if self.bytes > self.limit {
+            return Err(Problem::too_large(self.limit));
+        }
+        if used > 2 * self.budget.largest + SMALL_BODIES && self.bytes > SMALL_BODY {
+            return Err(Problem::unavailable(
+                "too many large bodies at once: try again later",
+            ));
+        }
+        Ok(())
+    }
+}
+
+impl Drop for BodyCount<'_> {
+    fn drop(&mut self) {
+        self.budget.used.fetch_sub(self.bytes, Ordering::Relaxed);
+    }
+}

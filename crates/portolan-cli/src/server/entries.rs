@@ -1,0 +1,433 @@
+//! Maps and keys over HTTP.
+
+use std::fmt::Write as _;
+use std::sync::Arc;
+
+use axum::Json;
+use axum::body::{Body, Bytes};
+use axum::extract::rejection::QueryRejection;
+use axum::extract::{Path, Query, State};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use futures_util::StreamExt as _;
+use portolan::{Document, Error, Key, Pattern, Sibling, Value};
+use serde::Deserialize;
+use serde_json::json;
+use xxhash_rust::xxh3::Xxh3;
+
+use super::app::{App, Need};
+use super::auth::Caller;
+use super::problem::Problem;
+use crate::json::{JsonKey, JsonValue, ParsedKey, ParsedValue, key_json, key_text, value_json};
+
+/// Largest body for one value: JSON may take six bytes for one (`\u00ff`), and the limit on a
+/// value is checked when it is read.
+const MAX_VALUE_BODY: u64 = 8 * 1024 * 1024;
+/// How much of a map is written at a time.
+const CHUNK_BYTES: usize = 64 * 1024;
+
+pub(crate) const JSON: HeaderValue = HeaderValue::from_static("application/json");
+pub(crate) const NDJSON: HeaderValue = HeaderValue::from_static("application/x-ndjson");
+
+/// What may follow the `?`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct KeyQuery {
+    /// All siblings, winner first.
+    all: Option<String>,
+    /// The key is JSON that gives its kind.
+    typed: Option<String>,
+}
+
+/// `GET /v1/maps`
+pub(crate) async fn list(State(app): State<Arc<App>>, caller: Caller) -> Result<Response, Problem> {
+    let mut maps = Vec::new();
+    for name in app.node.maps() {
+        if !caller.rights(&name).read {
+            continue;
+        }
+        let Some(map) = app.node.get(&name).await? else {
+            continue;
+        };
+        let keys = map.len();
+        if keys > 0 {
+            maps.push(json!({ "name": name, "keys": keys }));
+        }
+    }
+    Ok(Json(maps).into_response())
+}
+
+/// `GET /v1/maps/{map}`
+pub(crate) async fn read_map(
+    State(app): State<Arc<App>>,
+    Path(name): Path<String>,
+    caller: Caller,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
+    caller.may(Need::Read, &name)?;
+    let map = app.existing(&name).await?;
+    let typed = prefers_ndjson(&headers);
+    // One moment of the map; keys and values are shared, not copied.
+    let (etag, entries) = map.read(|document| {
+        let suffix = if typed { "n" } else { "j" };
+        let etag = format!("\"{:032x}-{suffix}\"", document.digest());
+        if is_named(&headers, header::IF_NONE_MATCH, &etag) {
+            return Ok((etag, None));
+        }
+        if !typed && let Some(text) = alike(document) {
+            return Err(Problem::keys_alike(&text));
+        }
+        let entries = document.iter().map(|(key, siblings)| {
+            let values: Vec<Value> = siblings.map(|sibling| sibling.value.clone()).collect();
+            (key.clone(), values)
+        });
+        Ok((etag, Some(entries.collect::<Vec<_>>())))
+    })?;
+    let Some(entries) = entries else {
+        return Ok(not_modified(&etag));
+    };
+    let body = Body::from_stream(futures_util::stream::iter(MapText {
+        entries: entries.into_iter(),
+        typed,
+        at: At::Start,
+    }));
+    let media_type = if typed { NDJSON } else { JSON };
+    let headers = [
+        (header::CONTENT_TYPE, media_type),
+        (header::ETAG, tag(&etag)),
+        (header::VARY, HeaderValue::from_static("accept")),
+    ];
+    Ok((headers, body).into_response())
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct KeysQuery {
+    /// Only keys that match.
+    pattern: Option<String>,
+}
+
+/// `GET /v1/maps/{map}/keys`: the keys in order, each as JSON that gives its kind.
+pub(crate) async fn list_keys(
+    State(app): State<Arc<App>>,
+    Path(name): Path<String>,
+    query: Result<Query<KeysQuery>, QueryRejection>,
+    caller: Caller,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
+    caller.may(Need::Read, &name)?;
+    let Query(query) = query.map_err(|error| Problem::bad_request(error.body_text()))?;
+    let pattern = query
+        .pattern
+        .as_deref()
+        .map_or(Ok(Pattern::all()), Pattern::new)?;
+    let map = app.existing(&name).await?;
+    let keys = map.read(|document| {
+        let keys = document.iter().map(|(key, _)| key);
+        let matching = keys.filter(|key| pattern.matches_path(std::slice::from_ref(key)));
+        matching.cloned().collect::<Vec<_>>()
+    });
+    if prefers_ndjson(&headers) {
+        let lines: String = keys.iter().map(|key| key_json(key) + "\n").collect();
+        return Ok(([(header::CONTENT_TYPE, NDJSON)], lines).into_response());
+    }
+    Ok(Json(keys.iter().map(JsonKey).collect::<Vec<_>>()).into_response())
+}
+
+/// `DELETE /v1/maps/{map}`: removes all of its keys, as one change.
+pub(crate) async fn remove_map(
+    State(app): State<Arc<App>>,
+    Path(name): Path<String>,
+    caller: Caller,
+) -> Result<StatusCode, Problem> {
+    caller.may(Need::Admin, &name)?;
+    let map = app.existing(&name).await?;
+    map.transact(|tx| {
+        let keys: Vec<Key> = tx.document().iter().map(|(key, _)| key.clone()).collect();
+        for key in &keys {
+            tx.unset(key);
+        }
+        Ok::<_, Error>(())
+    })?;
+    map.flush().await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// `GET /v1/maps/{map}/keys/{key}`
+pub(crate) async fn read_key(
+    State(app): State<Arc<App>>,
+    place: Place,
+    caller: Caller,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
+    let Place {
+        map: name,
+        key,
+        all,
+    } = place;
+    caller.may(Need::Read, &name)?;
+    let missing = || Problem::no_key(&name, &key_json(&key));
+    let map = app.node.get(&name).await?.ok_or_else(missing)?;
+    let read = map.read(|document| {
+        let etag = key_tag(document.get_all(&key))?;
+        if is_named(&headers, header::IF_NONE_MATCH, &etag) {
+            return Some((etag, None));
+        }
+        let siblings = document
+            .get_all(&key)
+            .map(|sibling| JsonValue(sibling.value));
+        let text = if all {
+            serde_json::to_string(&siblings.collect::<Vec<_>>())
+        } else {
+            serde_json::to_string(&siblings.take(1).next())
+        };
+        Some((etag, Some(text.expect("a value always serialises"))))
+    });
+    match read {
+        None => Err(missing()),
+        Some((etag, None)) => Ok(not_modified(&etag)),
+        Some((etag, Some(text))) => {
+            let headers = [(header::CONTENT_TYPE, JSON), (header::ETAG, tag(&etag))];
+            Ok((headers, text).into_response())
+        }
+    }
+}
+
+/// `PUT /v1/maps/{map}/keys/{key}`
+pub(crate) async fn write_key(
+    State(app): State<Arc<App>>,
+    place: Place,
+    caller: Caller,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Response, Problem> {
+    let Place { map: name, key, .. } = place;
+    caller.may(Need::Write, &name)?;
+    check_length(&headers, MAX_VALUE_BODY)?;
+    let body = whole(&app, body, MAX_VALUE_BODY).await?;
+    let value: ParsedValue = serde_json::from_slice(&body)
+        .map_err(|error| Problem::bad_request(format!("the body is no JSON value: {error}")))?;
+    let map = app.node.open(&name).await?;
+    let (existed, etag) = map.transact(|tx| {
+        let before = key_tag(tx.document().get_all(&key));
+        check_conditions(&headers, before.as_deref())?;
+        tx.set(&key, value.0).map_err(Error::from)?;
+        let after = key_tag(tx.document().get_all(&key));
+        Ok::<_, Problem>((before.is_some(), after.unwrap_or_default()))
+    })?;
+    map.flush().await?;
+    let status = if existed {
+        StatusCode::NO_CONTENT
+    } else {
+        StatusCode::CREATED
+    };
+    Ok((status, [(header::ETAG, tag(&etag))]).into_response())
+}
+
+/// `DELETE /v1/maps/{map}/keys/{key}`
+pub(crate) async fn remove_key(
+    State(app): State<Arc<App>>,
+    place: Place,
+    caller: Caller,
+    headers: HeaderMap,
+) -> Result<StatusCode, Problem> {
+    let Place { map: name, key, .. } = place;
+    caller.may(Need::Write, &name)?;
+    let missing = || Problem::no_key(&name, &key_json(&key));
+    let map = app.node.get(&name).await?.ok_or_else(missing)?;
+    map.transact(|tx| {
+        let before = key_tag(tx.document().get_all(&key));
+        check_conditions(&headers, before.as_deref())?;
+        if tx.unset(&key) {
+            Ok(())
+        } else {
+            Err(missing())
+        }
+    })?;
+    map.flush().await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// Which key of which map a request is about.
+#[derive(Debug)]
+pub(crate) struct Place {
+    map: String,
+    key: Key,
+    all: bool,
+}
+
+impl axum::extract::FromRequestParts<Arc<App>> for Place {
+    type Rejection = Problem;
+
+    async fn from_request_parts(
+        parts: &mut axum::http::request::Parts,
+        app: &Arc<App>,
+    ) -> Result<Self, Problem> {
+        let path = Path::<Vec<String>>::from_request_parts(parts, app).await;
+        let Path(mut names) = path.map_err(|error| Problem::bad_request(error.body_text()))?;
+        // The empty key has a route of its own, without a second name.
+        let key = if names.len() > 1 { names.pop() } else { None }.unwrap_or_default();
+        let map = names.pop().unwrap_or_default();
+        let query = Query::<KeyQuery>::from_request_parts(parts, app).await;
+        let Query(query) = query.map_err(|error| Problem::bad_request(error.body_text()))?;
+        let key = if query.typed.is_some() {
+            let parsed = serde_json::from_str::<ParsedKey>(&key);
+            parsed
+                .map_err(|error| Problem::bad_request(format!("the typed key: {error}")))?
+                .0
+        } else {
+            Key::from(key)
+        };
+        Ok(Self {
+            map,
+            key,
+            all: query.all.is_some(),
+        })
+    }
+}
+
+/// Refuses a body that says itself that it is too large, before any of it is sent.
+pub(crate) fn check_length(headers: &HeaderMap, limit: u64) -> Result<(), Problem> {
+    let length = headers.get(header::CONTENT_LENGTH);
+    let length = length.and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
+    match length {
+        Some(length) if length > limit => Err(Problem::too_large(limit)),
+        _ => Ok(()),
+    }
+}
+
+/// The whole of a body.
+pub(crate) async fn whole(app: &App, body: Body, limit: u64) -> Result<Vec<u8>, Problem> {
+    let mut count = app.bodies.body(limit);
+    let mut bytes = Vec::new();
+    let mut stream = body.into_data_stream();
+    while let Some(chunk) = stream.next().await {
+        let chunk = chunk.map_err(|_| Problem::bad_request("the body broke off"))?;
+        count.add(chunk.len())?;
+        bytes.extend_from_slice(&chunk);
+    }
+    Ok(bytes)
+}
+
+/// Names the siblings of a key: it changes whenever they do. `None` where there are none.
+fn key_tag<'a>(siblings: impl Iterator<Item = Sibling<'a>>) -> Option<String> {
+    let mut hash = Xxh3::new();
+    let mut any = false;
+    for sibling in siblings {
+        any = true;
+        hash.update(&sibling.dot.replica.get().to_le_bytes());
+        hash.update(&sibling.dot.seq.to_le_bytes());
+    }
+    any.then(|| format!("\"{:032x}\"", hash.digest128()))
+}
+
+fn check_conditions(headers: &HeaderMap, etag: Option<&str>) -> Result<(), Problem> {
+    let named = |header| match etag {
+        Some(etag) => is_named(headers, header, etag),
+        None => false,
+    };
+    if headers.contains_key(header::IF_MATCH) && !named(header::IF_MATCH) {
+        return Err(Problem::precondition(
+            "it was changed, or is not there: read it again",
+        ));
+    }
+    if headers.contains_key(header::IF_NONE_MATCH) && named(header::IF_NONE_MATCH) {
+        return Err(Problem::precondition(
+            "it exists, or is what If-None-Match names",
+        ));
+    }
+    Ok(())
+}
+
+/// Whether a header names the tag, or anything (`*`).
+fn is_named(headers: &HeaderMap, header: header::HeaderName, etag: &str) -> bool {
+    let values = headers
+        .get_all(header)
+        .into_iter()
+        .filter_map(|value| value.to_str().ok());
+    let mut tags = values.flat_map(|value| value.split(',')).map(str::trim);
+    tags.any(|named| named == "*" || named.strip_prefix("W/").unwrap_or(named) == etag)
+}
+
+fn tag(etag: &str) -> HeaderValue {
+    HeaderValue::from_str(etag).expect("a tag is ASCII")
+}
+
+fn not_modified(etag: &str) -> Response {
+    (StatusCode::NOT_MODIFIED, [(header::ETAG, tag(etag))]).into_response()
+}
+
+fn prefers_ndjson(headers: &HeaderMap) -> bool {
+    let accepted = headers
+        .get(header::ACCEPT)
+        .and_then(|accept| accept.to_str().ok());
+    accepted.unwrap_or_default().split(',').any(|range| {
+        let kind = range.split(';').next().unwrap_or_default().trim();
+        kind.eq_ignore_ascii_case("application/x-ndjson")
+    })
+}
+
+/// The text that two keys share as the names of JSON fields, if any do.
+fn alike(document: &Document) -> Option<String> {
+    let texts = document.iter().filter(|(key, _)| key.as_str().is_none());
+    let mut texts = texts.map(|(key, _)| key_text(key));
+    // Kinds other than strings have different texts among themselves: 1, true, {"$bytes": …}.
+    texts
+        .find(|text| document.get(&**text).is_some())
+        .map(std::borrow::Cow::into_owned)
+}
+
+/// A map as text, in pieces.
+struct MapText {
+    entries: std::vec::IntoIter<(Key, Vec<Value>)>,
+    typed: bool,
+    at: At,
+}
+
+#[derive(PartialEq)]
+enum At {
+    Start,
+    Inside,
+    End,
+}
+
+impl Iterator for MapText {
+    type Item = Result<Bytes, std::convert::Infallible>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.at == At::End {
+            return None;
+        }
+        let mut text = String::with_capacity(CHUNK_BYTES + CHUNK_BYTES / 4);
+        while text.len() < CHUNK_BYTES {
+            let Some((key, values)) = self.entries.next() else {
+                if !self.typed {
+                    text.push_str(if self.at == At::Start { "{}" } else { "}" });
+                }
+                self.at = At::End;
+                break;
+            };
+            if self.typed {
+                push_line(&mut text, &key, &values);
+            } else {
+                text.push(if self.at == At::Start { '{' } else { ',' });
+                let name = serde_json::to_string(&key_text(&key)).expect("text serialises");
+                let _ = write!(text, "{name}:{}", value_json(&values[0]));
+            }
+            self.at = At::Inside;
+        }
+        Some(Ok(Bytes::from(text)))
+    }
+}
+
+/// One line of NDJSON: the key with its kind, the winner, and its siblings if it has any.
+fn push_line(text: &mut String, key: &Key, values: &[Value]) {
+    let key = serde_json::to_string(&JsonKey(key)).expect("a key always serialises");
+    let _ = write!(text, "{{\"key\":{key},\"value\":{}", value_json(&values[0]));
+    if values.len() > 1 {
+        let siblings: Vec<_> = values[1..].iter().map(JsonValue).collect();
+        let siblings = serde_json::to_string(&siblings).expect("a value always serialises");
+        let _ = write!(text, ",\"siblings\":{siblings}");
+    }
+    text.push_str("}\n");
+}

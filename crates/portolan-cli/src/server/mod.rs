@@ -1,0 +1,288 @@
+//! `portolan serve`.
+
+mod app;
+mod auth;
+mod entries;
+mod event_log;
+mod events;
+mod health;
+mod listener;
+mod meter;
+mod origin;
+mod problem;
+mod rate;
+mod router;
+mod sync;
+mod transact;
+
+use std::io::Write as _;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::Context as _;
+use portolan::{Node, Pattern, Peer};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::watch;
+
+use self::app::{App, BodyBudget};
+use self::auth::Auth;
+use self::event_log::EventLogs;
+use self::listener::Listener;
+use self::meter::Meter;
+use self::origin::Origins;
+use self::rate::RateLimit;
+use crate::arguments::{LogFormat, Serve};
+use crate::failure::Failure;
+use crate::tls;
+
+/// How often the auth file is looked at, expired tokens are looked for, and measures tidied.
+const HOUSEKEEPING: Duration = Duration::from_millis(500);
+
+/// Runs a server until it is told to stop.
+pub(crate) fn serve(arguments: &Serve) -> Result<(), Failure> {
+    start_log(arguments.log_format);
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build();
+    let runtime = runtime.context("cannot start threads")?;
+    runtime.block_on(run(arguments))
+}
+
+fn start_log(format: LogFormat) {
+    let filter = tracing_subscriber::EnvFilter::try_from_default_env();
+    let filter = filter.unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
+    let log = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr);
+    match format {
+        LogFormat::Json => log.json().flatten_event(true).init(),
+        LogFormat::Text => {
+            use std::io::IsTerminal as _;
+            log.with_ansi(std::io::stderr().is_terminal()).init();
+        }
+    }
+}
+
+async fn run(arguments: &Serve) -> Result<(), Failure> {
+    let auth = match &arguments.auth {
+        Some(file) => Auth::from_file(file).map_err(|e| Failure::Usage(format!("{e:#}")))?,
+        None => Auth::open(),
+    };
+    let local = arguments.listen.ip().is_loopback();
+    if !local && auth.is_open() && !arguments.insecure {
+        return Err(Failure::Usage(format!(
+            "{} can be reached from other machines and nobody would be asked for a token: \
+             give --auth FILE, or --insecure if that is meant",
+            arguments.listen
+        )));
+    }
+    // The socket first: who finds the address in use has not touched the store.
+    let tls = match (&arguments.tls_cert, &arguments.tls_key) {
+        (Some(certificates), Some(key)) => {
+            let config = listener::tls_config(certificates, key);
+            Some(config.map_err(|error| Failure::Usage(format!("{error:#}")))?)
+        }
+        _ => None,
+    };
+    let descriptors = listener::raise_descriptor_limit();
+    let listener = Listener::bind(arguments.listen, tls, descriptors).await;
+    let listener = listener.map_err(|error| cannot_listen(arguments.listen, &error))?;
+    let url = listener.url().context("cannot tell the address")?;
+    let mut signals = Signals::new().context("cannot listen for signals")?;
+
+    let node = start_node(arguments).await?;
+    let (stop, stopping) = watch::channel(false);
+    let app = Arc::new(App {
+        node: node.clone(),
+        origins: Origins::new(&arguments.allow_origin, local && auth.is_open()),
+        auth,
+        rate: RateLimit::new(arguments.rate_limit),
+        logs: EventLogs::new(run_name()?),
+        meter: Meter::install(descriptors)?,
+        bodies: BodyBudget::new(arguments.max_body.saturating_mul(1024 * 1024)),
+        expiry: sync::Expiry::default(),
+        stopping: stopping.clone(),
+    });
+    announce(arguments, &url, descriptors);
+
+    let mut listening = tokio::spawn(listener.serve(router::router(app.clone()), stopping.clone()));
+    let keeping = tokio::spawn(keep_house(app.clone(), stopping));
+    tokio::select! {
+        signal = signals.stop() => tracing::info!(signal, "stopping"),
+        ended = &mut listening => {
+            let what = ended.err().map_or_else(String::new, |error| error.to_string());
+            return Err(Failure::Refused(format!("the listener failed {what}")));
+        }
+    }
+    stop.send_replace(true);
+    // Answers under way are given, then the peers are told and the store is closed.
+    let wind_up = async {
+        let (_, _) = tokio::join!(listening, keeping);
+        app.logs.close().await;
+        node.close().await
+    };
+    tokio::select! {
+        closed = wind_up => {
+            closed.map_err(|error| Failure::Refused(error.to_string()))?;
+            tracing::info!("stopped");
+            Ok(())
+        }
+        signal = signals.stop() => {
+            Err(Failure::Refused(format!("stopped at once by a second {signal}")))
+        }
+    }
+}
+
+async fn start_node(arguments: &Serve) -> Result<Node, Failure> {
+    let mut builder = Node::builder();
+    if !arguments.memory {
+        builder = builder.store(&arguments.store);
+    }
+    let usage = |error: portolan::Error| Failure::Usage(error.to_string());
+    let shared = match arguments.maps.as_slice() {
+        [] => Pattern::all(),
+        [one] => Pattern::new(one).map_err(usage)?,
+        many => {
+            for pattern in many {
+                Pattern::new(pattern).map_err(usage)?;
+            }
+            Pattern::new(&format!("{{{}}}", many.join(","))).map_err(usage)?
+        }
+    };
+    let roots = match &arguments.ca {
+        Some(file) => Some(tls::client_config(file).map_err(Failure::Usage)?),
+        None => None,
+    };
+    for url in &arguments.connect {
+        let mut peer = Peer::new(websocket_url(url)).share(shared.clone());
+        if let Some(token) = &arguments.token {
+            peer = peer.token(token.clone());
+        }
+        if let Some(roots) = &roots {
+            peer = peer.tls(roots.clone());
+        }
+        builder = builder.connect(peer);
+    }
+    builder.spawn().await.map_err(|error| match error {
+        portolan::Error::Address { .. } => Failure::Usage(error.to_string()),
+        _ => Failure::Refused(error.to_string()),
+    })
+}
+
+/// People copy the address that they see in the browser.
+fn websocket_url(url: &str) -> String {
+    match url.split_once("://") {
+        Some(("http", rest)) => format!("ws://{rest}"),
+        Some(("https", rest)) => format!("wss://{rest}"),
+        _ => url.to_owned(),
+    }
+}
+
+/// Tells this run of the server from all others.
+fn run_name() -> Result<String, Failure> {
+    let mut bytes = [0; 8];
+    let random = ring::rand::SystemRandom::new();
+    let filled = ring::rand::SecureRandom::fill(&random, &mut bytes);
+    filled.map_err(|_| Failure::Refused("the system gives no random numbers".to_owned()))?;
+    Ok(format!("{:016x}", u64::from_le_bytes(bytes)))
+}
+
+fn announce(arguments: &Serve, url: &str, descriptors: u64) {
+    let store = if arguments.memory {
+        "in memory only".to_owned()
+    } else {
+        format!("store {}", arguments.store.display())
+    };
+    // Whoever started the server may not read what it says; that is no reason to stop.
+    let mut out = std::io::stdout();
+    let _ = writeln!(out, "portolan listens on {url} ({store})");
+    let _ = out.flush();
+    tracing::info!(
+        url,
+        store,
+        descriptors,
+        version = env!("CARGO_PKG_VERSION"),
+        "listening"
+    );
+    if arguments.insecure && arguments.auth.is_none() {
+        tracing::warn!("nobody is asked for a token: whoever reaches {url} can change every map");
+    }
+}
+
+fn cannot_listen(address: SocketAddr, error: &std::io::Error) -> Failure {
+    let advice = match error.kind() {
+        std::io::ErrorKind::AddrInUse => {
+            "the address is in use; stop the server that runs there, or choose another with --listen"
+        }
+        std::io::ErrorKind::AddrNotAvailable => {
+            "this machine does not have the address; choose another with --listen"
+        }
+        std::io::ErrorKind::PermissionDenied => {
+            "not permitted; choose a port above 1023 with --listen"
+        }
+        _ => return Failure::Refused(format!("cannot listen on {address}: {error}")),
+    };
+    Failure::Refused(format!("cannot listen on {address}: {advice}"))
+}
+
+/// What must be done now and then.
+async fn keep_house(app: Arc<App>, mut stopping: watch::Receiver<bool>) {
+    let mut hangup = signal(SignalKind::hangup()).ok();
+    let mut ticks = tokio::time::interval(HOUSEKEEPING);
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
+    loop {
+        let asked = tokio::select! {
+            _ = ticks.tick() => false,
+            () = next_signal(hangup.as_mut()) => true,
+            _ = stopping.wait_for(|stopping| *stopping) => return,
+        };
+        if app.auth.file_changed() || asked {
+            match app.auth.reload() {
+                Ok(true) => {
+                    tracing::info!("the auth file was read again");
+                    app.node.reauthorize();
+                }
+                Ok(false) => {}
+                Err(error) => tracing::error!(error = format!("{error:#}"), "the old rules stay"),
+            }
+        }
+        if app.expiry.is_due() {
+            app.node.reauthorize();
+        }
+        app.logs.forget_idle(Instant::now());
+        app.meter.upkeep();
+    }
+}
+
+async fn next_signal(signal: Option<&mut Signal>) {
+    match signal {
+        Some(signal) => {
+            signal.recv().await;
+        }
+        None => std::future::pending().await,
+    }
+}
+
+/// The signals that stop a server.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    fn new() -> std::io::Result<Self> {
+        let terminate = signal(SignalKind::terminate())?;
+        Ok(Self {
+            terminate,
+            interrupt: signal(SignalKind::interrupt())?,
+        })
+    }
+
+    async fn stop(&mut self) -> &'static str {
+        tokio::select! {
+            _ = self.terminate.recv() => "SIGTERM",
+            _ = self.interrupt.recv() => "SIGINT",
+        }
+    }
+}

@@ -1,0 +1,210 @@
+//! Errors over HTTP: problem details (RFC 9457).
+
+use axum::Json;
+use axum::http::{HeaderName, HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use portolan::Error;
+use serde_json::json;
+
+/// Why a request was not answered as asked. Nothing was changed.
+#[derive(Debug)]
+pub(crate) struct Problem {
+    status: StatusCode,
+    kind: &'static str,
+    title: &'static str,
+    detail: String,
+    headers: Vec<(HeaderName, HeaderValue)>,
+}
+
+impl Problem {
+    fn new(
+        status: StatusCode,
+        kind: &'static str,
+        title: &'static str,
+        detail: impl Into<String>,
+    ) -> Self {
+        Self {
+            status,
+            kind,
+            title,
+            detail: detail.into(),
+            headers: Vec::new(),
+        }
+    }
+
+    pub(crate) fn bad_request(detail: impl Into<String>) -> Self {
+        Self::new(
+            StatusCode::BAD_REQUEST,
+            "bad-request",
+            "The request cannot be read",
+            detail,
+        )
+    }
+
+    pub(crate) fn unacceptable(detail: impl Into<String>) -> Self {
+        let title = "The request breaks a limit or rule";
+        Self::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid", title, detail)
+    }
+
+    pub(crate) fn no_token(detail: impl Into<String>) -> Self {
+        let title = "A valid token is needed";
+        let mut problem = Self::new(StatusCode::UNAUTHORIZED, "token-needed", title, detail);
+        let challenge = HeaderValue::from_static("Bearer realm=\"portolan\"");
+        problem.headers.push((header::WWW_AUTHENTICATE, challenge));
+        problem
+    }
+
+    pub(crate) fn forbidden(detail: impl Into<String>) -> Self {
+        Self::new(
+            StatusCode::FORBIDDEN,
+            "forbidden",
+            "The token does not allow this",
+            detail,
+        )
+    }
+
+    pub(crate) fn origin(detail: impl Into<String>) -> Self {
+        Self::new(
+            StatusCode::FORBIDDEN,
+            "origin",
+            "Web pages of this origin are not let in",
+            detail,
+        )
+    }
+
+    pub(crate) fn no_map(map: &str) -> Self {
+        let detail = format!("no map {map:?} here: a map exists as long as it has a key");
+        Self::new(
+            StatusCode::NOT_FOUND,
+            "no-map",
+            "There is no such map",
+            detail,
+        )
+    }
+
+    pub(crate) fn no_key(map: &str, key: &str) -> Self {
+        let detail = format!("no key {key} in the map {map:?}");
+        Self::new(
+            StatusCode::NOT_FOUND,
+            "no-key",
+            "There is no such key",
+            detail,
+        )
+    }
+
+    pub(crate) fn no_route(path: &str) -> Self {
+        let detail = format!("nothing at {path}: a `/` in a map or key is written %2F");
+        Self::new(
+            StatusCode::NOT_FOUND,
+            "no-route",
+            "There is no such address",
+            detail,
+        )
+    }
+
+    pub(crate) fn method(allow: &'static str) -> Self {
+        let title = "The method does not fit the address";
+        let detail = format!("the address takes {allow}");
+        let mut problem = Self::new(StatusCode::METHOD_NOT_ALLOWED, "method", title, detail);
+        problem
+            .headers
+            .push((header::ALLOW, HeaderValue::from_static(allow)));
+        problem
+    }
+
+    pub(crate) fn precondition(detail: impl Into<String>) -> Self {
+        let title = "The key is not as the request expected";
+        Self::new(
+            StatusCode::PRECONDITION_FAILED,
+            "precondition",
+            title,
+            detail,
+        )
+    }
+
+    pub(crate) fn keys_alike(text: &str) -> Self {
+        let detail = format!(
+            "two keys would both be written {text:?}: ask for NDJSON, which keeps keys typed \
+             (Accept: application/x-ndjson)"
+        );
+        Self::new(
+            StatusCode::NOT_ACCEPTABLE,
+            "keys-alike",
+            "JSON cannot show these keys apart",
+            detail,
+        )
+    }
+
+    pub(crate) fn media_type(detail: impl Into<String>) -> Self {
+        let title = "The body has another media type than the address takes";
+        Self::new(
+            StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            "media-type",
+            title,
+            detail,
+        )
+    }
+
+    pub(crate) fn too_large(limit: u64) -> Self {
+        let detail = format!(
+            "the body has more than {limit} bytes: split it; the server's --max-body bounds transactions"
+        );
+        Self::new(
+            StatusCode::PAYLOAD_TOO_LARGE,
+            "too-large",
+            "The body is too large",
+            detail,
+        )
+    }
+
+    pub(crate) fn too_many_requests(seconds: u64) -> Self {
+        let detail = format!("too many requests from this address: wait {seconds} s");
+        let title = "The rate limit is reached";
+        let mut problem = Self::new(StatusCode::TOO_MANY_REQUESTS, "rate-limit", title, detail);
+        problem.headers.push((header::RETRY_AFTER, seconds.into()));
+        problem
+    }
+
+    pub(crate) fn unavailable(detail: impl Into<String>) -> Self {
+        let title = "The server cannot do this now";
+        Self::new(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "unavailable",
+            title,
+            detail,
+        )
+    }
+}
+
+/// What the node reports.
+impl From<Error> for Problem {
+    fn from(error: Error) -> Self {
+        let detail = error.to_string();
+        match error {
+            Error::Operation(_) | Error::Conversion(_) => Self::unacceptable(detail),
+            Error::MapName { .. } | Error::Pattern { .. } => Self::bad_request(detail),
+            Error::StoreFull { .. } => {
+                let title = "The disk is full";
+                Self::new(StatusCode::INSUFFICIENT_STORAGE, "disk-full", title, detail)
+            }
+            _ => Self::unavailable(detail),
+        }
+    }
+}
+
+impl IntoResponse for Problem {
+    fn into_response(self) -> Response {
+        let body = json!({
+            "type": format!("urn:portolan:{}", self.kind),
+            "title": self.title,
+            "status": self.status.as_u16(),
+            "detail": self.detail,
+        });
+        let mut response = (self.status, Json(body)).into_response();
+        let headers = response.headers_mut();
+        headers.extend(self.headers);
+        let media_type = HeaderValue::from_static("application/problem+json");
+        headers.insert(header::CONTENT_TYPE, media_type);
+        response
+    }
+}

@@ -1,0 +1,13 @@
+//! The real binary, as its users meet it: commands, HTTP, streams, tokens, crashes.
+
+mod auth;
+mod bad_input;
+mod commands;
+mod crash;
+mod events;
+mod http;
+mod import;
+mod joined;
+mod languages;
+mod serve;
+mod support;

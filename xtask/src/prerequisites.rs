@@ -1,0 +1,84 @@
+//! What the tests need beside the Rust toolchain, installed where it is missing.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use anyhow::{Context, Result, bail};
+
+use crate::command::{cargo, command, output, run, target};
+
+/// Bumped by hand: a new release may judge differently.
+const CARGO_DENY: &str = "0.20.2";
+const ISO_CODES: &str = "/usr/share/iso-codes/json/iso_639-3.json";
+
+/// Debian's `iso-codes`, which the end-to-end tests import.
+pub(crate) fn iso_codes() -> Result<()> {
+    if Path::new(ISO_CODES).exists() {
+        return Ok(());
+    }
+    let advice = "install the package `iso-codes` (Debian, Ubuntu: `apt-get install iso-codes`)";
+    if !succeeds("apt-get", &["--version"]) {
+        bail!("{ISO_CODES} is missing and there is no apt-get: {advice}");
+    }
+    if output(&mut command("id", ["-u"]))?.trim() != "0" {
+        bail!("{ISO_CODES} is missing and only root can install it: {advice}");
+    }
+    let apt = |arguments: &[&str]| {
+        let mut apt = command("apt-get", arguments);
+        apt.env("DEBIAN_FRONTEND", "noninteractive")
+            .stdin(Stdio::null());
+        apt
+    };
+    run(&mut apt(&["update", "--quiet"])).context(advice)?;
+    let install = ["install", "--quiet", "--yes", "--no-install-recommends"];
+    run(apt(&install).arg("iso-codes")).context(advice)
+}
+
+/// A target of the compiler, such as `wasm32-unknown-unknown`.
+pub(crate) fn compiler_target(triple: &str) -> Result<()> {
+    let rustc = std::env::var_os("RUSTC").unwrap_or_else(|| "rustc".into());
+    let sysroot = output(&mut command(rustc, ["--print", "sysroot"]))?;
+    let libraries = Path::new(sysroot.trim()).join("lib/rustlib").join(triple);
+    if libraries.exists() {
+        return Ok(());
+    }
+    run(&mut command("rustup", ["target", "add", triple]))
+        .with_context(|| format!("install the standard library for {triple}"))
+}
+
+/// A component of the toolchain that cargo starts as `cargo SUBCOMMAND`.
+pub(crate) fn component(subcommand: &str, name: &str) -> Result<()> {
+    if succeeds("cargo", &[subcommand, "--version"]) {
+        return Ok(());
+    }
+    run(&mut command("rustup", ["component", "add", name]))
+        .with_context(|| format!("install the toolchain's component {name}"))
+}
+
+/// The path of cargo-deny; compiled at the first use and kept beside what cargo builds.
+pub(crate) fn cargo_deny() -> Result<PathBuf> {
+    let version = output(&mut command("cargo-deny", ["--version"])).unwrap_or_default();
+    if version.trim() == format!("cargo-deny {CARGO_DENY}") {
+        return Ok("cargo-deny".into());
+    }
+    let home = target()?.join(format!("tools/cargo-deny-{CARGO_DENY}"));
+    let program = home.join("bin/cargo-deny");
+    if !program.exists() {
+        println!("compiling cargo-deny {CARGO_DENY}, which takes two minutes, once");
+        // A development build: it compiles in half the time and runs for a second.
+        let mut install = cargo(["install", "--quiet", "--debug", "--locked"]);
+        install.arg(format!("cargo-deny@{CARGO_DENY}"));
+        run(install.arg("--no-track").arg("--root").arg(&home))?;
+    }
+    Ok(program)
+}
+
+fn succeeds(program: &str, arguments: &[&str]) -> bool {
+    Command::new(program)
+        .args(arguments)
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .status()
+        .is_ok_and(|status| status.success())
+}
