@@ -83,8 +83,9 @@ pub struct MapStatus {
     pub own_seq: u64,
     /// Deltas that are not known to be stored.
     pub unstored: u64,
-    /// Why servers refuse it, in their words.
-    pub refused: Vec<String>,
+    /// Why it is not shared with servers that it should be shared with: they refuse it, or one side
+    /// breaks the protocol in the eyes of the other.
+    pub failures: Vec<Error>,
     /// Watchers.
     pub watchers: usize,
     /// Its sessions.
