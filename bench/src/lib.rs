@@ -11,6 +11,7 @@ mod options;
 mod report;
 mod stopwatch;
 mod suite;
+mod sync;
 mod task;
 mod workload;
 
@@ -37,8 +38,10 @@ pub fn run(heap: Option<HeapProbe>) -> ExitCode {
 }
 
 fn obey(options: &Options, heap: Option<HeapProbe>) -> anyhow::Result<()> {
-    if let Some(Command::Measure(job)) = &options.command {
-        return child::answer(job, heap);
+    match &options.command {
+        Some(Command::Measure(job)) => return child::answer(job, heap),
+        Some(Command::Client(client)) => return sync::client::run(client),
+        _ => {}
     }
     ensure!(
         !cfg!(debug_assertions),
@@ -48,6 +51,9 @@ fn obey(options: &Options, heap: Option<HeapProbe>) -> anyhow::Result<()> {
     let mut report = Report::default();
     if options.wants_engine() {
         suite::run(options, &mut report)?;
+    }
+    if options.wants_sync() {
+        sync::run(options, &mut report)?;
     }
     print!("{report}");
     if let Some(path) = &options.json {

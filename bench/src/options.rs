@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use anyhow::bail;
 use clap::{Args, Parser, Subcommand};
 
+use crate::sync::{self, client::Client};
 use crate::task::Task;
 
 /// Measures Portolan beside its rivals and prints the medians with their ratios.
@@ -32,9 +33,14 @@ pub(crate) struct Options {
 pub(crate) enum Command {
     /// The engines as libraries.
     Engine,
+    /// Servers with client processes over loopback.
+    Sync,
     /// One measurement, for the parent process.
     #[command(hide = true)]
     Measure(Job),
+    /// A client process, for the parent process.
+    #[command(hide = true)]
+    Client(Client),
 }
 
 /// One measurement of one engine.
@@ -61,7 +67,11 @@ pub(crate) enum Kind {
 
 impl Options {
     pub(crate) fn wants_engine(&self) -> bool {
-        matches!(self.command, None | Some(Command::Engine))
+        matches!(self.command, None | Some(Command::Engine)) && self.wants_any(&engine_tasks())
+    }
+
+    pub(crate) fn wants_sync(&self) -> bool {
+        matches!(self.command, None | Some(Command::Sync)) && self.wants_any(&sync::TASKS)
     }
 
     pub(crate) fn wants(&self, task: &str) -> bool {
@@ -73,10 +83,18 @@ impl Options {
 
     /// A task that is misspelt would otherwise be a run that measures nothing.
     pub(crate) fn check_only(&self) -> anyhow::Result<()> {
-        let names: Vec<&str> = Task::ALL.iter().map(|task| task.name()).collect();
-        if !names.iter().any(|name| self.wants(name)) {
-            bail!("no task of that name; there are {}", names.join(", "));
+        if !self.wants_engine() && !self.wants_sync() {
+            let names = [engine_tasks(), sync::TASKS.to_vec()].concat().join(", ");
+            bail!("no such task here; there are {names}");
         }
         Ok(())
     }
+
+    fn wants_any(&self, tasks: &[&str]) -> bool {
+        tasks.iter().any(|task| self.wants(task))
+    }
+}
+
+fn engine_tasks() -> Vec<&'static str> {
+    Task::ALL.iter().map(|task| task.name()).collect()
 }

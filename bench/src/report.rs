@@ -135,7 +135,9 @@ impl fmt::Display for Report {
                     Some(ratio) => format!("{} ({}×)", number(value), number(ratio)),
                     None => number(value),
                 });
-                best = [best, ratio].into_iter().flatten().reduce(f64::min);
+                // Portolan otherwise set up is no rival.
+                let rival = ratio.filter(|_| !engine.starts_with(PORTOLAN));
+                best = [best, rival].into_iter().flatten().reduce(f64::min);
             }
             line.push(best.map_or_else(String::new, |best| format!("{}×", number(best))));
             table.push(line);

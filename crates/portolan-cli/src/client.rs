@@ -16,9 +16,9 @@ use crate::tls;
 /// How long to try to connect.
 const CONNECT: Duration = Duration::from_secs(10);
 /// How long an answer may take to begin: a write waits for the store.
-const ANSWER: Duration = Duration::from_secs(60);
+const ANSWER: Duration = Duration::from_mins(1);
 /// The same for a transaction of any size.
-const LONG_ANSWER: Duration = Duration::from_secs(30 * 60);
+const LONG_ANSWER: Duration = Duration::from_mins(30);
 
 /// From this size on the server is asked whether it takes a body, before it is sent.
 const ASK_FROM: usize = 256 * 1024;
@@ -287,7 +287,7 @@ impl<R: Read> Iterator for ServerEvents<R> {
             let (field, value) = line.split_once(':').unwrap_or((line, ""));
             let value = value.strip_prefix(' ').unwrap_or(value);
             match field {
-                "event" => event.name = value.to_owned(),
+                "event" => value.clone_into(&mut event.name),
                 "id" => event.id = Some(value.to_owned()),
                 "data" => event.data.push_str(value),
                 _ => {}

@@ -17,7 +17,8 @@ use crate::json::{ParsedKey, ParsedValue, key_json, key_text, value_from_text, v
 pub(crate) fn get(arguments: &Get) -> Result<(), Failure> {
     let client = Client::new(&arguments.server)?;
     let text = text(client.get(&key_path(&arguments.place, true), &[])?)?;
-    let siblings: Vec<ParsedValue> = serde_json::from_str(&text).map_err(no_portolan)?;
+    let siblings: Vec<ParsedValue> =
+        serde_json::from_str(&text).map_err(|error| no_portolan(&error))?;
     let Some(winner) = siblings.first() else {
         return Err(Failure::NotFound("the key has no value".to_owned()));
     };
@@ -77,12 +78,12 @@ pub(crate) fn keys(arguments: &Keys) -> Result<(), Failure> {
     let response = client.get(&path, &[("accept", "application/x-ndjson")])?;
     let mut out = BufWriter::new(output());
     for line in BufReader::new(response.into_body().into_reader()).lines() {
-        let line = line.map_err(broken_off)?;
+        let line = line.map_err(|error| broken_off(&error))?;
         if arguments.json {
             written(writeln!(out, "{line}"))?;
             continue;
         }
-        let key: ParsedKey = serde_json::from_str(&line).map_err(no_portolan)?;
+        let key: ParsedKey = serde_json::from_str(&line).map_err(|error| no_portolan(&error))?;
         let text = key_text(&key.0);
         // One key stays on one line.
         let text = if text.contains(char::is_control) {
@@ -112,7 +113,7 @@ pub(crate) fn export(arguments: &Export) -> Result<(), Failure> {
     }
     let mut buffer = vec![0; 64 * 1024];
     loop {
-        match body.read(&mut buffer).map_err(broken_off)? {
+        match body.read(&mut buffer).map_err(|error| broken_off(&error))? {
             0 => break,
             length => written(out.write_all(&buffer[..length]))?,
         }
@@ -136,7 +137,8 @@ fn csv_table(lines: impl std::io::BufRead) -> Result<Vec<u8>, Failure> {
     // A string can look like another key only if it looks like JSON, which few do.
     let mut texts: HashSet<String> = HashSet::new();
     for line in lines.lines() {
-        let line: Line = serde_json::from_str(&line.map_err(broken_off)?).map_err(no_portolan)?;
+        let line: Line = serde_json::from_str(&line.map_err(|error| broken_off(&error))?)
+            .map_err(|error| no_portolan(&error))?;
         let text = key_text(&line.key.0);
         let may_clash = !matches!(&line.key.0, Key::Str(text) if !looks_like_other_key(text));
         if may_clash && !texts.insert(text.clone().into_owned()) {
@@ -178,15 +180,15 @@ pub(super) fn text(response: ureq::http::Response<ureq::Body>) -> Result<String,
         .into_body()
         .into_reader()
         .read_to_string(&mut text)
-        .map_err(broken_off)?;
+        .map_err(|error| broken_off(&error))?;
     Ok(text)
 }
 
-pub(super) fn broken_off(error: std::io::Error) -> Failure {
+pub(super) fn broken_off(error: &std::io::Error) -> Failure {
     Failure::Unreachable(format!("the server's answer broke off: {error}"))
 }
 
-pub(super) fn no_portolan(error: serde_json::Error) -> Failure {
+pub(super) fn no_portolan(error: &serde_json::Error) -> Failure {
     Failure::Refused(format!(
         "the server's answer cannot be read: {error}; is it of this release?"
     ))

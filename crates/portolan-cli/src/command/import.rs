@@ -12,7 +12,7 @@ use crate::arguments::Import;
 use crate::client::Client;
 use crate::failure::Failure;
 use crate::import::{Entries, Layout};
-use crate::json::{JsonValue, key_json, value_json};
+use crate::json::{key_json, value_json};
 
 /// `portolan import`
 pub(crate) fn import(arguments: &Import) -> Result<(), Failure> {
@@ -54,6 +54,18 @@ pub(crate) fn import(arguments: &Import) -> Result<(), Failure> {
             count(entries.left_out, "duplicate", "duplicates")
         );
     }
+    // A value that is imported replaces what is there; nothing can be imported beside it.
+    let with_siblings = entries
+        .list
+        .iter()
+        .filter(|entry| !entry.siblings.is_empty());
+    match with_siblings.count() {
+        0 => {}
+        1 => line.push_str("; of 1 key with siblings the winner"),
+        n => {
+            let _ = write!(line, "; of {n} keys with siblings the winners");
+        }
+    }
     let mut out = output();
     written(writeln!(out, "{line}").and_then(|()| out.flush()))
 }
@@ -80,11 +92,6 @@ fn operations(entries: &Entries) -> Vec<u8> {
     for entry in &entries.list {
         let (key, value) = (key_json(&entry.key), value_json(&entry.value));
         let _ = write!(body, "{{\"op\":\"set\",\"key\":{key},\"value\":{value}");
-        if !entry.siblings.is_empty() {
-            let siblings: Vec<_> = entry.siblings.iter().map(JsonValue).collect();
-            let siblings = serde_json::to_string(&siblings).expect("a value always serialises");
-            let _ = write!(body, ",\"siblings\":{siblings}");
-        }
         body.push_str("}\n");
     }
     body.into_bytes()

@@ -27,6 +27,8 @@ struct MapLine {
     operations: u64,
     peers: u64,
     digest: String,
+    #[serde(default)]
+    refused: Vec<String>,
 }
 
 #[derive(Deserialize)]
@@ -54,7 +56,7 @@ pub(crate) fn status(arguments: &Status) -> Result<(), Failure> {
     if arguments.json {
         return written(writeln!(out, "{}", text.trim_end()).and_then(|()| out.flush()));
     }
-    let status: ServerStatus = serde_json::from_str(&text).map_err(no_portolan)?;
+    let status: ServerStatus = serde_json::from_str(&text).map_err(|error| no_portolan(&error))?;
     written(print(&mut out, client.base(), &status).and_then(|()| out.flush()))
 }
 
@@ -118,11 +120,15 @@ fn print(out: &mut impl Write, base: &str, status: &ServerStatus) -> std::io::Re
             operations,
             peers,
             digest,
+            refused,
         } = map;
         writeln!(
             out,
             "{name:width$}  {keys:>10}  {operations:>10}  {peers:>5}  {digest}"
         )?;
+        for reason in refused {
+            writeln!(out, "{:width$}  refused by a server: {reason}", "")?;
+        }
     }
     Ok(())
 }

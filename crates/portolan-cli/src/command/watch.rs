@@ -167,14 +167,16 @@ impl Watcher {
     fn take(&mut self, event: ServerEvent) -> Result<(), Failure> {
         match event.name.as_str() {
             "change" => {
-                let changes: Changes = serde_json::from_str(&event.data).map_err(no_portolan)?;
+                let changes: Changes =
+                    serde_json::from_str(&event.data).map_err(|error| no_portolan(&error))?;
                 for change in &changes.changes {
                     self.hold(change);
                 }
                 self.print(&changes.changes)?;
             }
             "snapshot" => {
-                let piece: Snapshot = serde_json::from_str(&event.data).map_err(no_portolan)?;
+                let piece: Snapshot =
+                    serde_json::from_str(&event.data).map_err(|error| no_portolan(&error))?;
                 if piece.first {
                     self.snapshot.clear();
                 }
@@ -189,7 +191,8 @@ impl Watcher {
                 struct Problem {
                     detail: String,
                 }
-                let problem: Problem = serde_json::from_str(&event.data).map_err(no_portolan)?;
+                let problem: Problem =
+                    serde_json::from_str(&event.data).map_err(|error| no_portolan(&error))?;
                 return Err(Failure::Refused(problem.detail));
             }
             _ => {}
@@ -285,7 +288,8 @@ fn line(change: &Change) -> String {
     const GREEN: &str = "\x1b[32m";
     const YELLOW: &str = "\x1b[33m";
     const PLAIN: &str = "\x1b[0m";
-    let time = change.at.as_deref().map(clock).unwrap_or_default();
+    // Of what happened while nobody was connected, the time is not always known.
+    let time = change.at.as_deref().map_or("--:--:--".to_owned(), clock);
     let key = path_text(&change.path);
     let head = format!("{DIM}{time}{PLAIN} {BOLD}{key}{PLAIN}");
     let value = |raw: &Raw| short(raw.get());

@@ -121,14 +121,12 @@ fn unclosed_quote(file: &[u8]) -> Option<(u64, u64)> {
             b',' if opened.is_none() => {
                 field += 1;
                 at_start = true;
-                continue;
             }
             b'\n' => {
                 line += 1;
                 if opened.is_none() {
                     field = 1;
                     at_start = true;
-                    continue;
                 }
             }
             _ if opened.is_none() => at_start = false,

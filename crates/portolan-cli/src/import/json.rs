@@ -53,21 +53,18 @@ pub(super) fn read_lines(
             column: 1,
             message,
         };
-        match key {
-            Some(key) => {
-                let row: ParsedValue = serde_json::from_slice(line).map_err(at_line)?;
-                entries.push_row(row.0, key).map_err(at_start)?;
-            }
-            None => {
-                let line: Line = serde_json::from_slice(line).map_err(at_line)?;
-                let siblings = line.siblings.into_iter().map(|value| value.0).collect();
-                let entry = Entry {
-                    key: line.key.0,
-                    value: line.value.0,
-                    siblings,
-                };
-                entries.push(entry).map_err(at_start)?;
-            }
+        if let Some(key) = key {
+            let row: ParsedValue = serde_json::from_slice(line).map_err(at_line)?;
+            entries.push_row(row.0, key).map_err(at_start)?;
+        } else {
+            let line: Line = serde_json::from_slice(line).map_err(at_line)?;
+            let siblings = line.siblings.into_iter().map(|value| value.0).collect();
+            let entry = Entry {
+                key: line.key.0,
+                value: line.value.0,
+                siblings,
+            };
+            entries.push(entry).map_err(at_start)?;
         }
     }
     Ok(())

@@ -16,7 +16,7 @@ use tokio::task::JoinSet;
 /// Bytes of changes that the log of one map keeps, about; the latest batch stays in any case.
 const KEPT_BYTES: usize = 4 * 1024 * 1024;
 /// How long a log is kept that nobody reads: as long as a watcher may be away and resume.
-const IDLE: Duration = Duration::from_secs(600);
+const IDLE: Duration = Duration::from_mins(10);
 
 /// One batch, as a watch gave it.
 pub(crate) type Batch = Arc<portolan::Numbered>;

@@ -77,6 +77,7 @@ fn map_json(map: &MapStatus) -> Json_ {
         "operations": map.version.len(),
         "digest": format!("{:032x}", map.digest),
         "peers": map.sessions.len(),
+        "refused": map.refused,
         "queued_bytes": map.sessions.iter().map(|session| session.queued_bytes).sum::<usize>(),
     })
 }

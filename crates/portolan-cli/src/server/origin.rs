@@ -9,6 +9,7 @@
 use std::net::IpAddr;
 
 use axum::http::request::Parts;
+use axum::http::uri::Authority;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, header};
 
 use super::auth::Auth;
@@ -58,7 +59,7 @@ impl Origins {
             .headers
             .get(header::HOST)
             .and_then(|host| host.to_str().ok());
-        let host = host.or_else(|| request.uri.authority().map(|authority| authority.as_str()));
+        let host = host.or_else(|| request.uri.authority().map(Authority::as_str));
         if self.local && !host.is_none_or(|host| self.is_own_name(host)) {
             let host = host.unwrap_or_default();
             return Err(Problem::origin(format!(

@@ -295,6 +295,8 @@ fn synchronisation_follows_the_token() {
     write_auth(folder.path(), "revoked = [\"writer\"]");
     wait_until("it is noticed", || center.log().contains("read again"));
     wait_until("the map is closed", || peers(&two) == 0);
+    let status = two.run(["status"]).ok();
+    assert!(status.contains("revoked"), "{status}");
     two.put("shared%2Fa", "too-late", &json!(5));
     assert_eq!(
         ask(
@@ -328,6 +330,8 @@ fn synchronisation_ends_when_the_token_expires() {
     let other = joined(&center, &short);
     wait_until("it is shared", || other.get("m", "k").is_some());
     wait_until("the map is closed", || peers(&other) == 0);
+    let status = other.run(["status"]).ok();
+    assert!(status.contains("expired"), "{status}");
     assert_eq!(
         ask(&center, &admin, "PUT", "/v1/maps/m/keys/later", "1").status,
         201

@@ -30,7 +30,6 @@ fn until_closed(mut socket: WebSocket<TcpStream>) -> Vec<Vec<u8>> {
     loop {
         match socket.read() {
             Ok(Message::Binary(frame)) => frames.push(frame.to_vec()),
-            Ok(Message::Close(_)) => {}
             Ok(_) => {}
             Err(tungstenite::Error::Io(error))
                 if matches!(

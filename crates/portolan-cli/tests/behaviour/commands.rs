@@ -204,19 +204,14 @@ fn what_the_server_refuses_is_exit_code_four() {
 #[test]
 fn an_export_imports_as_the_same_map() {
     let server = Server::in_memory();
-    let operations = [
-        json!({ "op": "set", "key": 1, "value": { "$bytes": "AAEC" } }),
-        json!({ "op": "set", "key": "1", "value": [1, 1.5, { "$float": "NaN" }] }),
-        json!({ "op": "set", "key": true, "value": null }),
-        json!({ "op": "set", "key": { "$bytes": "/w==" }, "value": "a,\"b\"\n" }),
-    ];
-    let lines: String = operations.iter().map(|line| format!("{line}\n")).collect();
-    let headers = [("content-type", "application/x-ndjson")];
-    assert_eq!(
-        server
-            .http("POST", "/v1/maps/m/transact", &headers, &lines)
-            .status,
-        200
+    server.transact(
+        "m",
+        [
+            json!({ "op": "set", "key": 1, "value": { "$bytes": "AAEC" } }),
+            json!({ "op": "set", "key": "1", "value": [1, 1.5, { "$float": "NaN" }] }),
+            json!({ "op": "set", "key": true, "value": null }),
+            json!({ "op": "set", "key": { "$bytes": "/w==" }, "value": "a,\"b\"\n" }),
+        ],
     );
     let exported = server.run(["export", "m", "--format", "ndjson"]).ok();
     assert_eq!(exported.lines().count(), 4);
@@ -252,21 +247,8 @@ fn an_export_imports_as_the_same_map() {
 #[test]
 fn a_reader_that_leaves_early_is_no_error() {
     let server = Server::in_memory();
-    let lines: String = (0..20_000)
-        .map(|i| {
-            format!(
-                "{}\n",
-                json!({ "op": "set", "key": format!("key-{i:06}"), "value": i })
-            )
-        })
-        .collect();
-    let headers = [("content-type", "application/x-ndjson")];
-    assert_eq!(
-        server
-            .http("POST", "/v1/maps/m/transact", &headers, &lines)
-            .status,
-        200
-    );
+    let set = |i| json!({ "op": "set", "key": format!("key-{i:06}"), "value": i });
+    server.transact("m", (0..20_000).map(set));
     for arguments in [
         &["export", "m"][..],
         &["export", "m", "--format", "ndjson"],

@@ -38,13 +38,12 @@ fn a_stream_starts_with_the_map_and_goes_on_with_its_changes() {
     );
 
     // A transaction is one event.
-    let lines =
-        "{\"op\":\"set\",\"key\":1,\"value\":1}\n{\"op\":\"set\",\"key\":\"b\",\"value\":2}";
-    server.http(
-        "POST",
-        "/v1/maps/m/transact",
-        &[("content-type", "application/x-ndjson")],
-        lines,
+    server.transact(
+        "m",
+        [
+            json!({ "op": "set", "key": 1, "value": 1 }),
+            json!({ "op": "set", "key": "b", "value": 2 }),
+        ],
     );
     let change = events.expect("change").data;
     assert_eq!(change["changes"].as_array().unwrap().len(), 2);
@@ -116,16 +115,10 @@ fn an_id_that_is_too_old_gets_a_snapshot() {
 #[test]
 fn a_large_snapshot_comes_in_pieces_that_end_with_the_id() {
     let server = Server::in_memory();
-    let lines: String = (0..30_000)
-        .map(|i| {
-            format!("{{\"op\":\"set\",\"key\":{i},\"value\":\"some text for the value {i}\"}}\n")
-        })
-        .collect();
-    server.http(
-        "POST",
-        "/v1/maps/m/transact",
-        &[("content-type", "application/x-ndjson")],
-        &lines,
+    let text = "some text, so that there is something to send";
+    server.transact(
+        "m",
+        (0..30_000).map(|i| json!({ "op": "set", "key": i, "value": text })),
     );
     let events = server.events("m", "", None);
     let (mut keys, mut pieces) = (0, 0);

@@ -2,7 +2,7 @@
 
 use serde_json::{Value as Json, json};
 
-use crate::support::{Proxy, Server, folder, wait_until};
+use crate::support::{Proxy, Server, feed, folder, wait_until};
 
 fn join(address: &str, more: &[&str]) -> Server {
     let url = format!("ws://{address}");
@@ -118,6 +118,11 @@ fn an_export_of_typed_lines_holds_siblings() {
     let lines = a.run(["export", "m", "--format", "ndjson"]).ok();
     let line: Json = serde_json::from_str(lines.trim_end()).unwrap();
     assert_eq!(line, json!({ "key": "k", "value": 2, "siblings": [1] }));
+    // One import is one writer, who cannot disagree with himself: he says so.
+    let mut import = a.command(["import", "n", "-", "--format", "ndjson"]);
+    let said = feed(&mut import, lines.as_bytes()).ok();
+    assert!(said.contains("1 key with siblings"), "{said}");
+    assert_eq!(a.siblings("n", "k"), [json!(2)]);
 }
 
 #[test]

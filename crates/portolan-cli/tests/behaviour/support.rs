@@ -295,6 +295,18 @@ impl Server {
         assert!(matches!(answer.status, 201 | 204), "{answer:?}");
     }
 
+    /// Several operations as one.
+    pub(crate) fn transact(&self, map: &str, operations: impl IntoIterator<Item = Json>) {
+        let lines: Vec<_> = operations
+            .into_iter()
+            .map(|line| line.to_string())
+            .collect();
+        let path = format!("/v1/maps/{map}/transact");
+        let headers = [("content-type", "application/x-ndjson")];
+        let answer = self.http("POST", &path, &headers, &lines.join("\n"));
+        assert_eq!(answer.status, 200, "{answer:?}");
+    }
+
     /// Follows a map's events.
     pub(crate) fn events(&self, map: &str, query: &str, last: Option<&str>) -> Events {
         let headers: Vec<_> = last.iter().map(|id| ("last-event-id", *id)).collect();
@@ -431,7 +443,7 @@ impl Events {
             let mut event = ServerEvent::default();
             for line in lines.map_while(Result::ok) {
                 match line.split_once(": ") {
-                    Some(("event", name)) => event.name = name.to_owned(),
+                    Some(("event", name)) => name.clone_into(&mut event.name),
                     Some(("id", id)) => event.id = Some(id.to_owned()),
                     Some(("data", data)) => event.data = serde_json::from_str(data).expect("JSON"),
                     _ => {}

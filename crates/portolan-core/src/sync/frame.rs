@@ -447,3 +447,71 @@ fn frame(kind: u8, handle: u32, len: usize, content: impl FnOnce(&mut Vec<u8>)) 
     put_checksum(&mut out);
     Bytes::from(out)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fmt::Write;
+
+    use super::*;
+
+    fn dots() -> DotSet {
+        let mut dots = DotSet::from_range(ReplicaId::new(0x0102), 1, 300);
+        dots.insert_range(ReplicaId::new(0x0102), 305, 305);
+        dots
+    }
+
+    /// The bytes of protocol version 1. Where one of these must change, so must [`PROTOCOL`].
+    #[test]
+    fn frames_keep_their_bytes() {
+        let greeting = Hello {
+            protocol: PROTOCOL,
+            reply: false,
+            document: "fleet".to_owned(),
+            replica: ReplicaId::new(7),
+            access: Access::ALL,
+            version: dots(),
+            credentials: Some(Bytes::from_static(b"token")),
+        };
+        let piece = Part {
+            transfer: 1,
+            repair: false,
+            total: 300,
+            offset: 256,
+            bytes: Bytes::from_static(b"piece"),
+        };
+        let comparison = Digest {
+            version: dots(),
+            unstored: DotSet::new(),
+            fingerprint: Some(0x0102_0304),
+        };
+        let state = Presence {
+            replica: ReplicaId::new(7),
+            number: 300,
+            hops: 2,
+            state: Some(Bytes::from_static(b"here")),
+        };
+        let frames = [
+            hello(200, &greeting),
+            part(200, &piece),
+            ack(200, &dots()),
+            want(200, &dots()),
+            digest(200, &comparison),
+            repair(200),
+            presence(200, &state),
+            credentials(200, b"token"),
+            error(200, ErrorCode::Refused, "fleet", "no"),
+        ];
+        let golden = include_str!("golden.txt");
+        let mut written = String::new();
+        for bytes in &frames {
+            let frame = Frame::decode(bytes.clone()).expect("it was just written");
+            assert_eq!(frame.handle(), 200);
+            write!(written, "{} ", frame.kind()).expect("a string takes all");
+            for byte in bytes {
+                write!(written, "{byte:02x}").expect("a string takes all");
+            }
+            written.push('\n');
+        }
+        assert_eq!(written, golden);
+    }
+}

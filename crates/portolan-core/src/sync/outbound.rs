@@ -36,6 +36,17 @@ impl Replica {
     /// A live frame costs a reference count; a catch-up is computed here, in time proportional to
     /// what the peer lacks.
     pub fn poll_frame(&mut self, session: SessionId, now: u64) -> Option<Bytes> {
+        let streaming = self.sessions.get_mut(&session)?;
+        // The usual case, without looking the session up again.
+        if streaming.streams()
+            && let Some(live) = streaming.pop()
+        {
+            return Some(live.frame.clone());
+        }
+        if streaming.rests() {
+            streaming.awake = false;
+            return None;
+        }
         let frame = self.next_frame(session, now);
         if frame.is_none()
             && let Some(session) = self.sessions.get_mut(&session)

@@ -223,6 +223,25 @@ impl Session {
         }
     }
 
+    /// Whether nothing goes before the live frames.
+    pub(super) fn streams(&self) -> bool {
+        self.is_open()
+            && self.control.is_empty()
+            && !self.ack_due
+            && !self.want_due
+            && self.presence_due.is_empty()
+            && self.transfer.is_none()
+    }
+
+    /// Whether there is nothing to send.
+    pub(super) fn rests(&self) -> bool {
+        self.streams()
+            && self.queue.is_empty()
+            && self.missing.is_empty()
+            && !self.repair_due
+            && !self.digest_due
+    }
+
     /// Queues a live frame. Past `limit` bytes everything that waits is dropped, to be sent as one
     /// catch-up once the peer reads again.
     #[inline]

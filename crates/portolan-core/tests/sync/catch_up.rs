@@ -49,7 +49,7 @@ fn equal_replicas_exchange_no_delta() {
     let link = net.join(1, 0);
     net.settle();
     assert!(net.is_ready(link, 0) && net.is_ready(link, 1));
-    assert_eq!(net.count("delta"), 0);
+    assert_eq!(net.count("delta") + net.count("part"), 0);
 }
 
 fn chunked() -> (Network, usize) {
