@@ -61,9 +61,9 @@ impl Control {
             }
             Control::Maps(names) => {
                 out.put_u8(MAPS);
-                names
-                    .iter()
-                    .for_each(|name| put_text(&mut out, name.as_bytes()));
+                for name in names {
+                    put_text(&mut out, name.as_bytes());
+                }
             }
         }
         let checksum = xxh3_64(&out) as u32;

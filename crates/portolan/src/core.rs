@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 use portolan_core::sync::{Config, Replica};
@@ -21,6 +21,7 @@ use crate::shared::Shared;
 use crate::status::{LinkState, LinkStatus};
 use crate::store::{self, Store};
 use crate::timers::Timers;
+use crate::websocket::Address;
 
 /// What all handles and tasks of a node share.
 pub(crate) struct Core {
@@ -32,10 +33,10 @@ pub(crate) struct Core {
     /// The servers that the node was told of.
     pub(crate) servers: Vec<Server>,
     /// Open maps, and those being opened, of which each is read once.
-    maps: Mutex<HashMap<Arc<str>, Arc<OnceCell<Arc<Shared>>>>>,
+    maps: Mutex<HashMap<Arc<str>, Slot>>,
     /// Maps that are open or in the store.
     names: Mutex<BTreeSet<Arc<str>>>,
-    next_handle: AtomicU32,
+    handles: Mutex<Handles>,
     served: Mutex<BTreeMap<u64, Served>>,
     next_served: AtomicU64,
     /// Set before anything is ended: writes are refused from here on.
@@ -45,6 +46,26 @@ pub(crate) struct Core {
     links: watch::Sender<usize>,
     tasks: Mutex<JoinSet<()>>,
     outcome: OnceCell<Result<()>>,
+}
+
+/// Where an open map is, or will be once it is read.
+type Slot = Arc<OnceCell<Arc<Shared>>>;
+
+/// The numbers by which connections know the maps, from 1. Low ones are used again: they decide
+/// how many connections to a server there are.
+#[derive(Default)]
+struct Handles {
+    last: u32,
+    free: BTreeSet<u32>,
+}
+
+impl Handles {
+    fn take(&mut self) -> u32 {
+        self.free.pop_first().unwrap_or_else(|| {
+            self.last += 1;
+            self.last
+        })
+    }
 }
 
 /// What the builder was told, as far as it is needed later.
@@ -58,8 +79,18 @@ pub(crate) struct Options {
 /// A server that the node keeps a connection to.
 pub(crate) struct Server {
     pub(crate) peer: Peer,
-    /// Its connection, when there is one, and why the last one ended.
-    pub(crate) link: Mutex<(Option<Arc<Outbox>>, Option<Error>)>,
+    pub(crate) address: Address,
+    /// Its connections, each for a range of handles; the first from the start, others when there
+    /// are so many maps.
+    pub(crate) lanes: Mutex<Vec<Lane>>,
+}
+
+#[derive(Clone, Default)]
+pub(crate) struct Lane {
+    /// The connection, when it is up.
+    pub(crate) link: Option<Arc<Outbox>>,
+    /// Why the last one ended.
+    pub(crate) ended: Option<Error>,
 }
 
 struct Served {
@@ -93,10 +124,14 @@ impl Core {
             .flat_map(|store| store.names())
             .cloned()
             .collect();
-        let servers = builder.peers.into_iter().map(|peer| Server {
-            peer,
-            link: Mutex::new((None, None)),
+        let servers = builder.peers.into_iter().map(|peer| {
+            Ok(Server {
+                address: Address::new(&peer)?,
+                peer,
+                lanes: Mutex::default(),
+            })
         });
+        let servers = servers.collect::<Result<Vec<Server>>>()?;
         let core = Arc::new(Self {
             replica: store.as_ref().map_or(fresh, |store| store.replica()),
             clock: Clock::new(),
@@ -108,10 +143,10 @@ impl Core {
                 keep_alive: builder.keep_alive,
                 max_back_off: builder.max_back_off,
             },
-            servers: servers.collect(),
+            servers,
             maps: Mutex::default(),
             names: Mutex::new(names),
-            next_handle: AtomicU32::new(1),
+            handles: Mutex::default(),
             served: Mutex::default(),
             next_served: AtomicU64::new(0),
             closed: AtomicBool::new(false),
@@ -120,16 +155,26 @@ impl Core {
             tasks: Mutex::default(),
             outcome: OnceCell::new(),
         });
-        let addresses = core.servers.iter().map(|server| &server.peer);
-        let addresses: Result<Vec<_>> = addresses.map(crate::websocket::Address::new).collect();
-        let mut tasks = core.tasks.lock();
         let timed = core.clone();
-        tasks.spawn(async move { timed.timers.run(&timed.clock).await });
-        for (place, address) in addresses?.into_iter().enumerate() {
-            tasks.spawn(link::keep(core.clone(), place, address));
+        let timing = async move { timed.timers.run(&timed.clock).await };
+        core.tasks.lock().spawn(timing);
+        for place in 0..core.servers.len() {
+            core.link(place, 0);
         }
-        drop(tasks);
         Ok(core)
+    }
+
+    /// The connection of a lane, if it is up. A lane that is new begins to connect.
+    fn link(self: &Arc<Self>, place: usize, lane: usize) -> Option<Arc<Outbox>> {
+        let mut lanes = self.servers[place].lanes.lock();
+        while lanes.len() <= lane {
+            let new = lanes.len();
+            lanes.push(Lane::default());
+            self.tasks
+                .lock()
+                .spawn(link::keep(self.clone(), place, new));
+        }
+        lanes[lane].link.clone()
     }
 
     /// Opens a map, from the store if it is there.
@@ -155,9 +200,11 @@ impl Core {
             // After the map can be found: a connection that comes up now finds it, one that was up
             // before is told.
             self.announce(&name);
-            for server in &self.servers {
-                let link = server.link.lock().0.clone();
-                if let Some(link) = link.filter(|_| server.peer.maps.matches(&name)) {
+            for (place, server) in self.servers.iter().enumerate() {
+                if !server.peer.maps.matches(&name) {
+                    continue;
+                }
+                if let Some(link) = self.link(place, map.lane) {
                     link.notice(Notice::Open(map.clone()));
                     link.wake();
                 }
@@ -182,7 +229,7 @@ impl Core {
                 restored.unwrap_or(Err(Error::Closed))?
             }
         };
-        let handle = self.next_handle.fetch_add(1, Ordering::Relaxed);
+        let handle = self.handles.lock().take();
         let durable = self.store.is_some();
         let replica = Replica::new(name, handle, document, durable, self.options.sync.clone());
         Ok(Shared::new(name.clone(), self, replica))
@@ -199,6 +246,22 @@ impl Core {
                 link.notice(Notice::Named(name.clone()));
                 link.wake();
             }
+        }
+    }
+
+    /// Forgets a map that nobody uses and that never held anything: peers can ask for any name,
+    /// and names must not pile up.
+    pub(crate) fn forget_unused(&self, name: &Arc<str>) {
+        let mut maps = self.maps.lock();
+        // With the lock nobody comes by a new handle, and without another handle nobody has one.
+        let unused = maps.get(name).is_some_and(|slot| {
+            let alone = |map: &Arc<Shared>| Arc::strong_count(map) == 1 && map.is_unused();
+            Arc::strong_count(slot) == 1 && slot.get().is_some_and(alone)
+        });
+        if unused && let Some(map) = maps.remove(name).and_then(|slot| slot.get().cloned()) {
+            self.names.lock().remove(name);
+            let handle = map.read(|state| state.replica.handle());
+            self.handles.lock().free.insert(handle);
         }
     }
 
@@ -279,15 +342,18 @@ impl Core {
                 received_bytes: count(|outbox| &outbox.received_bytes),
             }
         };
-        let opened = self.servers.iter().map(|server| {
-            let (link, last) = server.link.lock().clone();
-            let state = match &link {
-                Some(_) => LinkState::Online,
-                None => LinkState::Connecting { last },
-            };
-            status(&server.peer.url, link.as_deref(), true, state)
-        });
-        let mut all: Vec<_> = opened.collect();
+        let mut all = Vec::new();
+        for server in &self.servers {
+            for lane in server.lanes.lock().iter() {
+                let state = match &lane.link {
+                    Some(_) => LinkState::Online,
+                    None => LinkState::Connecting {
+                        last: lane.ended.clone(),
+                    },
+                };
+                all.push(status(&server.peer.url, lane.link.as_deref(), true, state));
+            }
+        }
         let served = self.served.lock();
         all.extend(served.values().map(|served| {
             let outbox = Some(&*served.outbox);

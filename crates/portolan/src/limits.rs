@@ -19,7 +19,7 @@ pub(crate) const TURN_BYTES: usize = 64 * 1024;
 /// reads the answers, must not make them pile up.
 pub(crate) const NOTICES: usize = 256;
 /// How long one frame may take to leave: a peer that reads nothing for so long is gone.
-pub(crate) const SEND_TIMEOUT: Duration = Duration::from_secs(60);
+pub(crate) const SEND_TIMEOUT: Duration = Duration::from_mins(1);
 /// How long a map whose session was ended waits before the next one, on the same connection.
 pub(crate) const REOPEN_DELAY: Duration = Duration::from_secs(2);
 /// How long a connection may be silent before it is asked for a sign of life.

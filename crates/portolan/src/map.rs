@@ -235,9 +235,10 @@ impl Map {
                 }
                 // After a change of id what was written has new numbers: all that there are.
                 let document = state.replica.document();
-                let seq = match document.replica() == replica {
-                    true => seq,
-                    false => document.own_seq(),
+                let seq = if document.replica() == replica {
+                    seq
+                } else {
+                    document.own_seq()
                 };
                 let connected = |place: &usize| {
                     let mut links = state.links.iter();

@@ -111,6 +111,13 @@ impl Outbox {
         self.wake.notified().await;
     }
 
+    /// A session is over.
+    pub(crate) fn not_ready(&self, session: SessionId, map: &Arc<Shared>) {
+        let over =
+            |entry: &(Arc<Shared>, SessionId)| entry.1 == session && Arc::ptr_eq(&entry.0, map);
+        self.queue.lock().ready.retain(|entry| !over(entry));
+    }
+
     /// Drops what waits, and with it the maps that it holds.
     pub(crate) fn clear(&self) {
         let waiting = std::mem::take(&mut *self.queue.lock());

@@ -13,6 +13,7 @@ use tokio::sync::Notify;
 use crate::clock::random;
 use crate::core::Core;
 use crate::error::{Error, Result};
+use crate::limits::MAX_DOCUMENTS_PER_CONNECTION;
 use crate::outbox::{Notice, Outbox};
 use crate::status::MapStatus;
 use crate::store::Target;
@@ -23,6 +24,8 @@ use crate::watch::{Numbered, Queue};
 /// woken after the lock.
 pub(crate) struct Shared {
     pub(crate) name: Arc<str>,
+    /// Which of the connections to a server carries it.
+    pub(crate) lane: usize,
     core: Weak<Core>,
     state: RwLock<State>,
     /// Something happened that someone may wait for: look again.
@@ -62,6 +65,8 @@ impl Shared {
     pub(crate) fn new(name: Arc<str>, core: &Arc<Core>, replica: Replica) -> Arc<Self> {
         Arc::new(Self {
             name,
+            // Handles count up from 1.
+            lane: (replica.handle() as usize - 1) / MAX_DOCUMENTS_PER_CONNECTION,
             core: Arc::downgrade(core),
             state: RwLock::new(State {
                 replica,
@@ -133,10 +138,10 @@ impl Shared {
             }
         }
         while let Some(id) = state.replica.poll_ready() {
-            if let Some(link) = state.links.get(&id) {
-                if link.ready(self, id) {
-                    aftermath.links.push(link.clone());
-                }
+            if let Some(link) = state.links.get(&id)
+                && link.ready(self, id)
+            {
+                aftermath.links.push(link.clone());
             }
         }
     }
@@ -253,6 +258,15 @@ impl Shared {
             state.links.remove(&session);
         });
         self.progress.notify_waiters();
+    }
+
+    /// Whether the map has never held anything, and nobody is connected to it or watches it.
+    pub(crate) fn is_unused(&self) -> bool {
+        self.read(|state| {
+            state.replica.version().is_empty()
+                && state.links.is_empty()
+                && state.watchers.is_empty()
+        })
     }
 
     /// The node closes: watchers end.

@@ -8,11 +8,12 @@ use bytes::Bytes;
 use futures_util::{Sink, Stream};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
+use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::client::ClientRequestBuilder;
 use tokio_tungstenite::tungstenite::error::{CapacityError, Error as WsError};
+use tokio_tungstenite::tungstenite::handshake::client::Response;
 use tokio_tungstenite::tungstenite::http::Uri;
 use tokio_tungstenite::tungstenite::protocol::{Message, WebSocketConfig};
-use tokio_tungstenite::{Connector, MaybeTlsStream, WebSocketStream};
 
 use crate::error::{Error, Result};
 use crate::limits::{CONNECT_TIMEOUT, MAX_FRAME_BYTES};
@@ -31,7 +32,7 @@ pub(crate) struct Address {
     uri: Uri,
     host: String,
     port: u16,
-    #[cfg_attr(not(feature = "tls"), expect(dead_code))]
+    #[cfg(feature = "tls")]
     tls: bool,
 }
 
@@ -66,6 +67,7 @@ impl Address {
             host: host.trim_matches(['[', ']']).to_owned(),
             port,
             uri: built.map_err(|_| invalid("it is no URL"))?,
+            #[cfg(feature = "tls")]
             tls,
         })
     }
@@ -93,15 +95,8 @@ pub(crate) async fn connect(address: &Address, peer: &Peer) -> Result<Binary> {
             .read_buffer_size(READ_BYTES)
             .max_message_size(Some(MAX_FRAME_BYTES))
             .max_frame_size(Some(MAX_FRAME_BYTES));
-        let connector = connector(address, peer)?;
-        let (socket, _) = tokio_tungstenite::client_async_tls_with_config(
-            request,
-            stream,
-            Some(config),
-            Some(connector),
-        )
-        .await
-        .map_err(|error| unreachable(words(&error)))?;
+        let socket = handshake(address, peer, request, stream, config).await?;
+        let (socket, _) = socket.map_err(|error| unreachable(words(&error)))?;
         Ok(Binary(socket))
     };
     let connected = timeout(CONNECT_TIMEOUT, connecting).await;
@@ -112,20 +107,38 @@ pub(crate) async fn connect(address: &Address, peer: &Peer) -> Result<Binary> {
 }
 
 #[cfg(feature = "tls")]
-fn connector(address: &Address, peer: &Peer) -> Result<Connector> {
-    if !address.tls {
-        return Ok(Connector::Plain);
-    }
-    let config = match &peer.tls {
-        Some(config) => config.clone(),
-        None => system_roots(peer)?,
+type Socket = WebSocketStream<tokio_tungstenite::MaybeTlsStream<TcpStream>>;
+#[cfg(not(feature = "tls"))]
+type Socket = WebSocketStream<TcpStream>;
+
+type Handshake = Result<(Socket, Response), WsError>;
+
+#[cfg(feature = "tls")]
+async fn handshake(
+    address: &Address,
+    peer: &Peer,
+    request: ClientRequestBuilder,
+    stream: TcpStream,
+    config: WebSocketConfig,
+) -> Result<Handshake> {
+    use tokio_tungstenite::{Connector, client_async_tls_with_config};
+    let connector = match &peer.tls {
+        _ if !address.tls => Connector::Plain,
+        Some(config) => Connector::Rustls(config.clone()),
+        None => Connector::Rustls(system_roots(peer)?),
     };
-    Ok(Connector::Rustls(config))
+    Ok(client_async_tls_with_config(request, stream, Some(config), Some(connector)).await)
 }
 
 #[cfg(not(feature = "tls"))]
-fn connector(_address: &Address, _peer: &Peer) -> Result<Connector> {
-    Ok(Connector::Plain)
+async fn handshake(
+    _address: &Address,
+    _peer: &Peer,
+    request: ClientRequestBuilder,
+    stream: TcpStream,
+    config: WebSocketConfig,
+) -> Result<Handshake> {
+    Ok(tokio_tungstenite::client_async_with_config(request, stream, Some(config)).await)
 }
 
 /// TLS with the certificates that the system trusts.
@@ -157,7 +170,7 @@ fn words(error: &WsError) -> String {
 }
 
 /// The binary messages of a WebSocket.
-pub(crate) struct Binary(WebSocketStream<MaybeTlsStream<TcpStream>>);
+pub(crate) struct Binary(Socket);
 
 fn io_error(error: WsError) -> io::Error {
     match error {

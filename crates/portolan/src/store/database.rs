@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::ops::{Deref, DerefMut};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -51,23 +51,24 @@ pub(crate) struct Stored {
 #[derive(Debug)]
 pub(super) struct Database {
     path: PathBuf,
-    database: Guarded,
+    file: Guarded,
     header: Header,
     records: Vec<Record>,
     numbers: BTreeMap<Arc<str>, u64>,
 }
 
 impl Database {
-    /// Opens what the medium holds; creates it, for a node with the id `replica`, where there is
-    /// nothing. `path` is for messages.
-    pub(super) fn open(path: &PathBuf, medium: &dyn Medium, replica: ReplicaId) -> Result<Self> {
+    /// Opens what the medium holds; where there is nothing, creates it for a node with the id
+    /// `fresh`, or fails. `path` is for messages.
+    pub(super) fn open(path: &Path, medium: &dyn Medium, fresh: Option<ReplicaId>) -> Result<Self> {
         let fault = |fault| Fault::into_error(fault, path);
         let opened = guarded(|| {
             let mut builder = redb::Builder::new();
             let (database, exists) = medium.open(builder.set_cache_size(CACHE_BYTES))?;
             let database = Guarded(Some(database));
             if !exists {
-                create(&database, replica)?;
+                let fresh = fresh.ok_or_else(|| Fault::damaged("its file is gone"))?;
+                create(&database, fresh)?;
                 medium.settle()?;
             }
             let (header, records) = read_records(&database)?;
@@ -81,8 +82,8 @@ impl Database {
             return Err(fault(Fault::damaged("two records have one name")));
         }
         Ok(Self {
-            path: path.clone(),
-            database,
+            path: path.to_owned(),
+            file: database,
             header,
             records,
             numbers,
@@ -122,7 +123,7 @@ impl Database {
         let added = guarded(|| {
             let mut header = self.header;
             let mut changed: Vec<(u64, Record)> = Vec::with_capacity(additions.len());
-            let mut transaction = self.database.begin_write()?;
+            let mut transaction = self.file.begin_write()?;
             transaction.set_durability(Durability::Immediate)?;
             // With two phases a damaged page is never taken for a commit that was cut off, which
             // would be rolled back without a word.
@@ -195,7 +196,7 @@ impl Database {
         };
         let record = &self.records[number as usize];
         let loaded = guarded(|| {
-            let transaction = self.database.begin_read()?;
+            let transaction = self.file.begin_read()?;
             let mut deltas = Vec::new();
             if record.snapshot.next > record.snapshot.first {
                 let table = transaction.open_table(SNAPSHOTS)?;
@@ -226,9 +227,10 @@ impl Database {
 
     /// Reads every page of the file and checks it.
     pub(super) fn check(&mut self) -> Result<()> {
-        let checked = guarded(|| match self.database.check_integrity()? {
-            true => Ok(()),
-            false => Err(Fault::damaged("the database's own check failed")),
+        let checked = guarded(|| {
+            let sound = self.file.check_integrity()?;
+            let unsound = || Fault::damaged("the database's own check failed");
+            sound.then_some(()).ok_or_else(unsound)
         });
         checked.map_err(|fault| fault.into_error(&self.path))
     }
@@ -350,8 +352,8 @@ impl Fault {
         }
     }
 
-    fn into_error(self, path: &PathBuf) -> Error {
-        let path = path.clone();
+    fn into_error(self, path: &Path) -> Error {
+        let path = path.to_owned();
         match self {
             Self::Damaged(what) => Error::StoreDamaged { path, what },
             Self::Newer(found) => Error::StoreNewer {

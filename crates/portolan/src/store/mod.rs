@@ -68,8 +68,15 @@ struct Orders {
     writes: Vec<Order>,
     /// Bytes of writes that were ordered and are not on disk.
     backlog: usize,
-    loads: Vec<(Arc<str>, oneshot::Sender<Result<Option<Stored>>>)>,
+    loads: Vec<Load>,
     stop: bool,
+}
+
+/// A question for all that is stored of a map.
+#[derive(Debug)]
+struct Load {
+    name: Arc<str>,
+    answer: oneshot::Sender<Result<Option<Stored>>>,
 }
 
 /// A write of one map.
@@ -101,7 +108,7 @@ impl Store {
 
     fn open_medium(path: &Path, medium: Box<dyn Medium>, fresh: ReplicaId) -> Result<Self> {
         let path = path.to_owned();
-        let database = Database::open(&path, &*medium, fresh)?;
+        let database = Database::open(&path, &*medium, Some(fresh))?;
         let desk = Arc::new(Desk::default());
         let (replica, names) = (database.replica(), database.names().cloned().collect());
         let writer = writer::Writer::new(path.clone(), medium, database, desk.clone());
@@ -155,7 +162,8 @@ impl Store {
             if orders.stop {
                 return Err(Error::Closed);
             }
-            orders.loads.push((name.clone(), answer));
+            let name = name.clone();
+            orders.loads.push(Load { name, answer });
         }
         self.desk.arrived.notify_one();
         answered.await.unwrap_or(Err(Error::Closed))
@@ -276,7 +284,7 @@ pub fn verify(directory: impl AsRef<Path>) -> Result<Report> {
         path: path.to_owned(),
     })?;
     let medium = Untouched(directory);
-    let mut database = Database::open(&path.to_owned(), &medium, ReplicaId::new(0))?;
+    let mut database = Database::open(path, &medium, None)?;
     database.check()?;
     let names: Vec<Arc<str>> = database.names().cloned().collect();
     let mut maps = Vec::with_capacity(names.len());

@@ -246,7 +246,7 @@ fn a_newer_format_is_refused() {
 /// Reads everything, as a node does over time.
 fn read_all(medium: &dyn Medium) -> Result<BTreeMap<String, u128>> {
     let path = PathBuf::from("store");
-    let database = Database::open(&path, medium, OWN)?;
+    let database = Database::open(&path, medium, Some(OWN))?;
     let mut digests = BTreeMap::new();
     for name in database.names() {
         let stored = database.load(name)?.unwrap();
@@ -340,12 +340,21 @@ struct Disk(Arc<DiskState>);
 
 #[derive(Debug, Default)]
 struct DiskState {
-    /// As a reader sees it, and the writes since the last sync.
-    bytes: Mutex<(Vec<u8>, Vec<(u64, Vec<u8>)>, Vec<u8>)>,
+    bytes: Mutex<DiskBytes>,
     exists: AtomicBool,
     full: AtomicBool,
     /// Writes and syncs left before it fails; `u64::MAX` for ever.
     left: AtomicU64,
+}
+
+#[derive(Debug, Default)]
+struct DiskBytes {
+    /// As a reader sees them.
+    now: Vec<u8>,
+    /// As they were at the last sync.
+    synced: Vec<u8>,
+    /// What was written since, and where.
+    writes: Vec<(u64, Vec<u8>)>,
 }
 
 impl Disk {
@@ -358,7 +367,11 @@ impl Disk {
     /// A disk that holds this.
     fn with(bytes: Vec<u8>) -> Self {
         let disk = Self::new();
-        *disk.0.bytes.lock() = (bytes.clone(), Vec::new(), bytes);
+        *disk.0.bytes.lock() = DiskBytes {
+            now: bytes.clone(),
+            synced: bytes,
+            writes: Vec::new(),
+        };
         disk.0.exists.store(true, Ordering::SeqCst);
         disk
     }
@@ -367,8 +380,8 @@ impl Disk {
     /// that `survives` picks.
     fn after_crash(&self, mut survives: impl FnMut() -> bool) -> Self {
         let state = self.0.bytes.lock();
-        let mut bytes = state.2.clone();
-        for (offset, data) in &state.1 {
+        let mut bytes = state.synced.clone();
+        for (offset, data) in &state.writes {
             if survives() {
                 let (start, end) = (*offset as usize, *offset as usize + data.len());
                 bytes.resize(bytes.len().max(end), 0);
@@ -393,13 +406,13 @@ impl Disk {
 
 impl StorageBackend for Disk {
     fn len(&self) -> io::Result<u64> {
-        Ok(self.0.bytes.lock().0.len() as u64)
+        Ok(self.0.bytes.lock().now.len() as u64)
     }
 
     fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
         let state = self.0.bytes.lock();
         let bytes = state
-            .0
+            .now
             .get(offset as usize..)
             .and_then(|b| b.get(..out.len()));
         out.copy_from_slice(bytes.ok_or(io::ErrorKind::UnexpectedEof)?);
@@ -409,16 +422,16 @@ impl StorageBackend for Disk {
     fn set_len(&self, len: u64) -> io::Result<()> {
         self.spend()?;
         let mut state = self.0.bytes.lock();
-        state.0.resize(len as usize, 0);
-        state.2.resize(len as usize, 0);
+        state.now.resize(len as usize, 0);
+        state.synced.resize(len as usize, 0);
         Ok(())
     }
 
     fn sync_data(&self) -> io::Result<()> {
         self.spend()?;
         let mut state = self.0.bytes.lock();
-        state.2 = state.0.clone();
-        state.1.clear();
+        state.synced = state.now.clone();
+        state.writes.clear();
         Ok(())
     }
 
@@ -426,8 +439,8 @@ impl StorageBackend for Disk {
         self.spend()?;
         let mut state = self.0.bytes.lock();
         let start = offset as usize;
-        state.0[start..start + data.len()].copy_from_slice(data);
-        state.1.push((offset, data.to_vec()));
+        state.now[start..start + data.len()].copy_from_slice(data);
+        state.writes.push((offset, data.to_vec()));
         Ok(())
     }
 }
@@ -552,7 +565,7 @@ fn a_crash_in_the_middle_of_a_commit_keeps_what_was_acknowledged() {
 #[test]
 fn adding_the_same_again_does_no_harm() {
     let disk = Disk::new();
-    let mut database = Database::open(&"disk".into(), &disk, OWN).unwrap();
+    let mut database = Database::open(Path::new("disk"), &disk, Some(OWN)).unwrap();
     let mut document = Document::new(OWN);
     document.set(1, "k", 1).unwrap();
     let addition = || Addition {

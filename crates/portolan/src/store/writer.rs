@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use super::database::{Addition, Database};
 use super::medium::Medium;
-use super::{Desk, Order, Target};
+use super::{Desk, Load, Order, Target};
 use crate::error::{Error, Result};
 use crate::limits::STORE_BACKLOG_BYTES;
 
@@ -80,7 +80,7 @@ impl Writer {
 
     fn serve_loads(&self) {
         let loads = std::mem::take(&mut self.desk.orders.lock().loads);
-        for (name, answer) in loads {
+        for Load { name, answer } in loads {
             let loaded = match &self.database {
                 Some(database) => database.load(&name),
                 None => Err(self.desk.failure.lock().clone().unwrap_or(Error::Closed)),
@@ -146,7 +146,7 @@ impl Writer {
     fn store(&mut self, additions: &[Addition]) -> Result<()> {
         let mut database = match self.database.take() {
             Some(database) => database,
-            None => Database::open(&self.path, &*self.medium, additions[0].replica)?,
+            None => Database::open(&self.path, &*self.medium, None)?,
         };
         database.add(additions)?;
         self.database = Some(database);

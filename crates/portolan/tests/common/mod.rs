@@ -15,8 +15,10 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::{Sink, Stream};
 use portolan::{AllowAll, Authorize, Map, Node, Value};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpListener;
 use tokio::task::JoinSet;
+use tokio_rustls::TlsAcceptor;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::handshake::server::{ErrorResponse, Request, Response};
 use tokio_tungstenite::tungstenite::http::HeaderValue;
@@ -42,6 +44,16 @@ impl Server {
     }
 
     pub async fn start_with(node: Node, authorizer: Arc<dyn Authorize>, address: &str) -> Self {
+        Self::start_on(node, authorizer, address, None).await
+    }
+
+    /// As the others, behind TLS if there is an acceptor for it.
+    pub async fn start_on(
+        node: Node,
+        authorizer: Arc<dyn Authorize>,
+        address: &str,
+        tls: Option<TlsAcceptor>,
+    ) -> Self {
         let listener = TcpListener::bind(address).await.unwrap();
         let address = listener.local_addr().unwrap();
         let serving = node.clone();
@@ -50,9 +62,23 @@ impl Server {
             loop {
                 let (stream, peer) = listener.accept().await.unwrap();
                 let (node, authorizer) = (serving.clone(), authorizer.clone());
+                let tls = tls.clone();
                 connections.spawn(async move {
-                    if let Ok(link) = accept(stream).await {
-                        let _ = node.serve(link, peer.to_string(), authorizer).await;
+                    let _ = stream.set_nodelay(true);
+                    let peer = peer.to_string();
+                    match tls {
+                        None => {
+                            if let Ok(link) = accept(stream).await {
+                                let _ = node.serve(link, peer, authorizer).await;
+                            }
+                        }
+                        Some(tls) => {
+                            if let Ok(stream) = tls.accept(stream).await
+                                && let Ok(link) = accept(stream).await
+                            {
+                                let _ = node.serve(link, peer, authorizer).await;
+                            }
+                        }
                     }
                 });
                 while connections.try_join_next().is_some() {}
@@ -77,8 +103,9 @@ impl Server {
     }
 }
 
-async fn accept(stream: TcpStream) -> Result<Link, tokio_tungstenite::tungstenite::Error> {
-    stream.set_nodelay(true)?;
+async fn accept<S: AsyncRead + AsyncWrite + Unpin>(
+    stream: S,
+) -> Result<Link<S>, tokio_tungstenite::tungstenite::Error> {
     #[allow(clippy::result_large_err, reason = "the signature is tungstenite's")]
     let subprotocol = |request: &Request, mut response: Response| {
         assert_eq!(request.uri().path(), "/v1/sync");
@@ -95,9 +122,9 @@ async fn accept(stream: TcpStream) -> Result<Link, tokio_tungstenite::tungstenit
 }
 
 /// A WebSocket as binary frames.
-pub struct Link(WebSocketStream<TcpStream>);
+pub struct Link<S>(WebSocketStream<S>);
 
-impl Stream for Link {
+impl<S: AsyncRead + AsyncWrite + Unpin> Stream for Link<S> {
     type Item = io::Result<Bytes>;
 
     fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
@@ -112,7 +139,7 @@ impl Stream for Link {
     }
 }
 
-impl Sink<Bytes> for Link {
+impl<S: AsyncRead + AsyncWrite + Unpin> Sink<Bytes> for Link<S> {
     type Error = io::Error;
 
     fn poll_ready(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {

@@ -4,7 +4,9 @@
 //! from reading, and the other way round. Frames wait in the replicas, where they are bounded; a
 //! connection takes them when it can send them.
 
-use std::collections::{HashMap, VecDeque};
+mod sessions;
+
+use std::collections::VecDeque;
 use std::future::pending;
 use std::io;
 use std::sync::Arc;
@@ -13,53 +15,54 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use bytes::Bytes;
 use futures_util::{Sink, SinkExt as _, Stream, StreamExt as _};
 use parking_lot::Mutex;
-use portolan_core::sync::{Access, CloseReason, ErrorCode, Frame, Hello, ProtocolError, SessionId};
+use portolan_core::sync::{CloseReason, ErrorCode, Frame, ProtocolError};
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
+use self::sessions::{Routes, receive};
 use crate::authorize::Authorize;
 use crate::clock::random;
 use crate::control::Control;
 use crate::core::{Core, CountedLink, Stage};
 use crate::error::{Error, Result};
-use crate::limits::{
-    FAREWELL, MAX_DOCUMENTS_PER_CONNECTION, MAX_STRIKES, MIN_BACK_OFF, NAMES_PER_MESSAGE,
-    REOPEN_DELAY, SEND_TIMEOUT, TURN_BYTES,
-};
+use crate::limits::{FAREWELL, MAX_STRIKES, MIN_BACK_OFF, REOPEN_DELAY, SEND_TIMEOUT, TURN_BYTES};
 use crate::outbox::{Notice, Outbox};
 use crate::pattern::Pattern;
 use crate::peer::Peer;
 use crate::shared::Shared;
-use crate::websocket::{self, Address};
+use crate::websocket;
 
 /// Keeps a connection to a server: connects, again and again, until the node closes.
-pub(crate) async fn keep(core: Arc<Core>, place: usize, address: Address) {
+///
+/// `lane` is its number among the connections to that server: each carries the maps of a range of
+/// handles, for a connection carries a limited number.
+pub(crate) async fn keep(core: Arc<Core>, place: usize, lane: usize) {
     let server = &core.servers[place];
     let url = &server.peer.url;
     let mut wait = MIN_BACK_OFF;
     while !core.is_closed() {
         let started = Instant::now();
-        let ended = match websocket::connect(&address, &server.peer).await {
+        let ended = match websocket::connect(&server.address, &server.peer).await {
             Ok(link) => {
                 tracing::info!(url, "connected");
                 let outbox = Outbox::new(Some(place));
-                server.link.lock().0 = Some(outbox.clone());
-                let role = Role::Opened(&server.peer);
+                server.lanes.lock()[lane].link = Some(outbox.clone());
+                let role = Role::Opened(&server.peer, lane);
                 let link = Link::new(&core, outbox, role).run(link).await;
-                server.link.lock().0 = None;
+                server.lanes.lock()[lane].link = None;
                 link
             }
             Err(error) => Err(error),
         };
         let reason = ended.as_ref().err().map(ToString::to_string);
         tracing::info!(url, reason, "not connected");
-        server.link.lock().1 = ended.err();
+        server.lanes.lock()[lane].ended = ended.err();
         if started.elapsed() > core.options.max_back_off {
             wait = MIN_BACK_OFF;
         }
         // Anywhere in the second half of the wait, so that a fleet does not return at once.
-        let jitter = wait.mul_f64(random() as f64 / u64::MAX as f64 / 2.0);
+        let jittered = wait.mul_f64(0.5 + random() as f64 / u64::MAX as f64 / 2.0);
         tokio::select! {
-            () = sleep(wait - jitter) => {}
+            () = sleep(jittered) => {}
             () = core.reached(Stage::Leaving) => {}
         }
         wait = (wait * 2).min(core.options.max_back_off);
@@ -97,7 +100,7 @@ impl Drop for Registered<'_> {
 
 /// Which side this is of a connection.
 enum Role<'c> {
-    Opened(&'c Peer),
+    Opened(&'c Peer, usize),
     Served(Arc<dyn Authorize>),
 }
 
@@ -113,23 +116,6 @@ struct Link<'c> {
     /// A rule of the connection was broken: what still arrives is thrown away.
     over: AtomicBool,
     _counted: CountedLink,
-}
-
-/// The sessions of a connection.
-#[derive(Default)]
-struct Routes {
-    by_name: HashMap<Arc<str>, Route>,
-    /// By the number that the peer has for the map.
-    by_handle: HashMap<u32, (Arc<Shared>, SessionId)>,
-}
-
-struct Route {
-    map: Arc<Shared>,
-    session: SessionId,
-    handle: Option<u32>,
-    asked: Access,
-    granted: Access,
-    credentials: Option<Bytes>,
 }
 
 /// Sessions to be opened again, and when.
@@ -168,7 +154,7 @@ impl<'c> Link<'c> {
         self.begin().await;
         // The client asks first; a server asks only where no client does.
         let patience = match self.role {
-            Role::Opened(_) => self.core.options.keep_alive,
+            Role::Opened(..) => self.core.options.keep_alive,
             Role::Served(_) => self.core.options.keep_alive * 2,
         };
         let mut asked = false;
@@ -209,10 +195,10 @@ impl<'c> Link<'c> {
 
     /// A client asks for its maps.
     async fn begin(&self) {
-        let Role::Opened(peer) = &self.role else {
+        let Role::Opened(peer, lane) = &self.role else {
             return;
         };
-        if peer.mirror {
+        if peer.mirror && *lane == 0 {
             self.send(
                 Control::Follow {
                     pattern: peer.maps.as_str().to_owned(),
@@ -227,7 +213,7 @@ impl<'c> Link<'c> {
             }
         }
         for map in self.core.maps() {
-            if peer.maps.matches(&map.name) {
+            if map.lane == *lane && peer.maps.matches(&map.name) {
                 self.notice(Notice::Open(map));
             }
         }
@@ -235,10 +221,6 @@ impl<'c> Link<'c> {
 
     /// Opens a map that exists here or at the peer; opening it connects it.
     async fn mirror(&self, name: &str) {
-        if self.routes.lock().by_name.len() >= MAX_DOCUMENTS_PER_CONNECTION {
-            tracing::warn!(map = name, "not shared: a connection carries no more maps");
-            return;
-        }
         if let Err(error) = self.core.open(name).await {
             tracing::error!(map = name, %error, "not shared");
         }
@@ -261,186 +243,38 @@ impl<'c> Link<'c> {
             (Error::Protocol(error.to_string()), Some(frame))
         })?;
         if let Some(hello) = frame.hello() {
-            let refused = match hello.reply {
-                false => self.take_hello(frame.handle(), hello).await,
-                true => self.take_answer(frame),
+            let taken = if hello.reply {
+                self.take_answer(frame)
+            } else if let Some((map, session)) = self.session(&hello.document) {
+                // Against the rules, as the session will say.
+                receive(&map, session, frame);
+                Ok(())
+            } else {
+                self.take_hello(frame.handle(), hello).await
             };
-            return Ok(refused
-                .map_err(|(name, error)| {
-                    self.send(error.to_frame(&name));
+            if let Err((name, error)) = taken {
+                self.send(error.to_frame(&name));
+                // To be refused is no offence.
+                if !matches!(error, ProtocolError::Refused(_)) {
                     self.strike();
-                })
-                .unwrap_or(()));
+                }
+            }
+            return Ok(());
         }
         if let Some(error) = frame.error() {
             if error.document.is_empty() {
                 return Err((Error::Protocol(error.message.clone()), None));
             }
-            let routes = self.routes.lock();
-            let route = routes.by_name.get(&*error.document);
-            let route = route.map(|route| (route.map.clone(), route.session));
-            drop(routes);
-            if let Some((map, session)) = route {
-                self.receive(&map, session, frame);
+            if let Some((map, session)) = self.session(&error.document) {
+                receive(&map, session, frame);
             }
             return Ok(());
         }
         let route = self.routes.lock().by_handle.get(&frame.handle()).cloned();
         // A session that this side has just ended may have had frames under way.
         if let Some((map, session)) = route {
-            self.receive(&map, session, frame);
+            receive(&map, session, frame);
         }
-        Ok(())
-    }
-
-    fn receive(&self, map: &Arc<Shared>, session: SessionId, frame: Frame) {
-        // A broken rule ends the session, with a notice to this connection.
-        let _ = map.with(|state, now| state.replica.receive(session, now, frame));
-    }
-
-    async fn take_control(&self, message: Control) -> Result<()> {
-        match (message, &self.role) {
-            (Control::Ping, _) => {
-                // One answer does for all that were asked meanwhile.
-                self.pong_due.store(true, Ordering::Relaxed);
-                self.outbox.wake();
-            }
-            (Control::Pong, _) => {}
-            (
-                Control::Follow {
-                    pattern,
-                    credentials,
-                },
-                Role::Served(_),
-            ) => {
-                let pattern = Pattern::new(&pattern)?;
-                *self.follows.lock() = Some((pattern, credentials));
-                // Before the names are listed, so that none is missed in between.
-                self.outbox.follows.store(true, Ordering::Release);
-                self.tell_names(&self.core.names());
-            }
-            (Control::Maps(names), Role::Opened(peer)) => {
-                for name in names {
-                    if peer.mirror && peer.maps.matches(&name) {
-                        self.mirror(&name).await;
-                    }
-                }
-            }
-            (Control::Follow { .. } | Control::Maps(_), _) => {
-                let what = "a message of the directory from the wrong side";
-                return Err(Error::Protocol(what.into()));
-            }
-        }
-        Ok(())
-    }
-
-    /// Tells a peer that follows of maps, as far as they match and it may read them.
-    fn tell_names(&self, names: &[Arc<str>]) {
-        let Role::Served(authorizer) = &self.role else {
-            return;
-        };
-        let follows = self.follows.lock().clone();
-        let Some((pattern, credentials)) = follows else {
-            return;
-        };
-        let read = Access {
-            read: true,
-            write: false,
-        };
-        let credentials = credentials.as_deref();
-        let may = |name: &str| {
-            let granted = authorizer.authorize(name, read, credentials);
-            granted.is_ok_and(|granted| granted.read)
-        };
-        let names = names
-            .iter()
-            .filter(|name| pattern.matches(name) && may(name));
-        let names: Vec<String> = names.map(ToString::to_string).collect();
-        for names in names.chunks(NAMES_PER_MESSAGE) {
-            self.send(Control::Maps(names.to_vec()).encode());
-        }
-    }
-
-    /// A peer opens a map.
-    async fn take_hello(&self, handle: u32, hello: &Hello) -> Result<(), (String, ProtocolError)> {
-        let name = || hello.document.clone();
-        let refused = |reason: String| (name(), ProtocolError::Refused(reason));
-        let Role::Served(authorizer) = &self.role else {
-            return Err(refused("the maps are opened by the other side".into()));
-        };
-        let (open, known) = {
-            let routes = self.routes.lock();
-            let known = routes.by_name.get(&*hello.document);
-            let known = known.map(|route| (route.map.clone(), route.session));
-            (routes.by_name.len(), known)
-        };
-        if let Some((map, session)) = known {
-            // Twice on one connection; the old session is not worth keeping either.
-            self.end(
-                &map,
-                session,
-                ErrorCode::Protocol,
-                "the map was opened twice",
-            );
-            return Err((name(), ProtocolError::DuplicateHello));
-        }
-        if open >= MAX_DOCUMENTS_PER_CONNECTION {
-            return Err(refused(format!(
-                "a connection carries at most {MAX_DOCUMENTS_PER_CONNECTION} maps"
-            )));
-        }
-        let credentials = hello.credentials.clone();
-        let granted = authorizer.authorize(&hello.document, hello.access, credentials.as_deref());
-        let granted = granted.map_err(refused)?;
-        let opened = self.core.open(&hello.document).await;
-        let map = opened.map_err(|error| refused(error.to_string()))?;
-        let outbox = self.outbox.clone();
-        let accepted = map.with(|state, now| {
-            let session = state.replica.accept(now, hello, granted)?;
-            state.links.insert(session, outbox);
-            Ok(session)
-        });
-        let session = accepted.map_err(|error| (name(), error))?;
-        self.route(
-            handle,
-            Route {
-                map,
-                session,
-                handle: Some(handle),
-                asked: hello.access,
-                granted,
-                credentials,
-            },
-        );
-        Ok(())
-    }
-
-    fn route(&self, handle: u32, route: Route) {
-        let mut routes = self.routes.lock();
-        let target = (route.map.clone(), route.session);
-        routes.by_handle.insert(handle, target);
-        routes.by_name.insert(route.map.name.clone(), route);
-        let count = routes.by_name.len() as u64;
-        self.outbox.maps.store(count, Ordering::Relaxed);
-    }
-
-    /// The peer answers a hello of this side.
-    fn take_answer(&self, frame: Frame) -> Result<(), (String, ProtocolError)> {
-        let handle = frame.handle();
-        let name = frame.hello().map(|hello| hello.document.clone());
-        let name = name.unwrap_or_default();
-        if let Role::Served(_) = self.role {
-            return Err((name, ProtocolError::HelloDirection));
-        }
-        let mut routes = self.routes.lock();
-        let Some(route) = routes.by_name.get_mut(&*name) else {
-            return Ok(());
-        };
-        route.handle = Some(handle);
-        let target = (route.map.clone(), route.session);
-        routes.by_handle.insert(handle, target.clone());
-        drop(routes);
-        self.receive(&target.0, target.1, frame);
         Ok(())
     }
 
@@ -526,9 +360,10 @@ impl<'c> Link<'c> {
                 }
             };
             let left = async {
-                match leaving {
-                    false => self.core.reached(Stage::Leaving).await,
-                    true => pending().await,
+                if leaving {
+                    pending::<()>().await;
+                } else {
+                    self.core.reached(Stage::Leaving).await;
                 }
             };
             tokio::select! {
@@ -553,7 +388,7 @@ impl<'c> Link<'c> {
     fn broken(&self, error: &io::Error) -> Error {
         let reason = error.to_string();
         match &self.role {
-            Role::Opened(peer) => Error::Unreachable {
+            Role::Opened(peer, _) => Error::Unreachable {
                 url: peer.url.clone(),
                 reason,
             },
@@ -576,15 +411,18 @@ impl<'c> Link<'c> {
             Notice::Open(map) => self.open(map),
             Notice::Named(name) => self.tell_names(&[name]),
             Notice::Closed(map, session, reason) => {
-                self.last_words(&map, session, frames);
-                match (&self.role, &reason) {
-                    (Role::Served(_), CloseReason::Protocol(_)) => self.strike(),
-                    (Role::Opened(_), CloseReason::ReplicaChanged) => self.open(map),
-                    (Role::Opened(_), reason) if !is_refusal(reason) => {
-                        reopen.push((Instant::now() + REOPEN_DELAY, map));
+                let again = match (&self.role, &reason) {
+                    (Role::Served(_), CloseReason::Protocol(_)) => {
+                        self.strike();
+                        None
                     }
-                    _ => {}
-                }
+                    (Role::Served(_), _) => None,
+                    (Role::Opened(..), CloseReason::ReplicaChanged) => Some(Instant::now()),
+                    (Role::Opened(..), reason) if is_refusal(reason) => None,
+                    (Role::Opened(..), _) => Some(Instant::now() + REOPEN_DELAY),
+                };
+                reopen.extend(again.map(|at| (at, map.clone())));
+                self.last_words(map, session, frames);
             }
             Notice::Credentials(map, session, credentials) => {
                 let mut routes = self.routes.lock();
@@ -600,119 +438,6 @@ impl<'c> Link<'c> {
         }
         None
     }
-
-    /// Opens a session for a map, on a connection that this side opened.
-    fn open(&self, map: Arc<Shared>) {
-        let Role::Opened(peer) = &self.role else {
-            return;
-        };
-        let routes = self.routes.lock();
-        let (known, open) = (routes.by_name.contains_key(&map.name), routes.by_name.len());
-        drop(routes);
-        if known || self.core.is_closed() {
-            return;
-        }
-        if open >= MAX_DOCUMENTS_PER_CONNECTION {
-            let limit = MAX_DOCUMENTS_PER_CONNECTION;
-            tracing::error!(
-                map = &*map.name,
-                limit,
-                "not shared: the connection is full"
-            );
-            return;
-        }
-        let (access, credentials) = (peer.access, peer.credentials.clone());
-        let outbox = self.outbox.clone();
-        let session = map.with(|state, now| {
-            let session = state.replica.connect(now, access, credentials);
-            state.links.insert(session, outbox);
-            session
-        });
-        let mut routes = self.routes.lock();
-        let name = map.name.clone();
-        let route = Route {
-            map,
-            session,
-            handle: None,
-            asked: access,
-            granted: access,
-            credentials: None,
-        };
-        routes.by_name.insert(name, route);
-        let count = routes.by_name.len() as u64;
-        self.outbox.maps.store(count, Ordering::Relaxed);
-    }
-
-    fn reopen_due(&self, reopen: &mut Reopen) {
-        if reopen.is_empty() {
-            return;
-        }
-        let now = Instant::now();
-        for (_, map) in reopen.extract_if(.., |(at, _)| *at <= now) {
-            self.open(map);
-        }
-    }
-
-    /// Asks the authorizer again about one map or all, and ends what it does not grant any more.
-    fn authorize_again(&self, only: Option<&Arc<str>>, frames: &mut VecDeque<Bytes>) {
-        let Role::Served(authorizer) = &self.role else {
-            return;
-        };
-        let routes = self.routes.lock();
-        let asked = routes.by_name.values().map(|route| {
-            let target = (route.map.clone(), route.session);
-            (
-                target,
-                route.asked,
-                route.granted,
-                route.credentials.clone(),
-            )
-        });
-        let asked: Vec<_> = asked.collect();
-        drop(routes);
-        for ((map, session), access, granted, credentials) in asked {
-            if only.is_some_and(|only| *only != map.name) {
-                continue;
-            }
-            match authorizer.authorize(&map.name, access, credentials.as_deref()) {
-                Ok(now) if now.and(access) == granted.and(access) => continue,
-                // It asks again, and is given what it may have now.
-                Ok(_) => self.end(&map, session, ErrorCode::Restart, "the access has changed"),
-                Err(reason) => self.end(&map, session, ErrorCode::Refused, &reason),
-            }
-            self.last_words(&map, session, frames);
-        }
-    }
-
-    fn end(&self, map: &Arc<Shared>, session: SessionId, code: ErrorCode, message: &str) {
-        map.with(|state, _| state.replica.end(session, code, message));
-    }
-
-    /// The last frames of a session that is over; then it is forgotten.
-    fn last_words(&self, map: &Arc<Shared>, session: SessionId, frames: &mut VecDeque<Bytes>) {
-        map.frames(session, usize::MAX, frames);
-        map.leave(session);
-        let mut routes = self.routes.lock();
-        let current = routes.by_name.get(&map.name);
-        if current.is_some_and(|route| route.session == session) {
-            let route = routes.by_name.remove(&map.name);
-            if let Some(handle) = route.and_then(|route| route.handle) {
-                routes.by_handle.remove(&handle);
-            }
-        }
-        let count = routes.by_name.len() as u64;
-        self.outbox.maps.store(count, Ordering::Relaxed);
-    }
-
-    /// Ends all sessions in good order.
-    fn farewell(&self, frames: &mut VecDeque<Bytes>) {
-        let routes = std::mem::take(&mut *self.routes.lock());
-        for route in routes.by_name.into_values() {
-            let (map, session) = (route.map, route.session);
-            self.end(&map, session, ErrorCode::Closing, "the node closes");
-            self.last_words(&map, session, frames);
-        }
-    }
 }
 
 fn is_refusal(reason: &CloseReason) -> bool {
@@ -725,9 +450,10 @@ fn is_refusal(reason: &CloseReason) -> bool {
 impl Drop for Link<'_> {
     fn drop(&mut self) {
         let routes = std::mem::take(&mut *self.routes.lock());
-        for route in routes.by_name.into_values() {
-            route.map.leave(route.session);
-        }
         self.outbox.clear();
+        drop(routes.by_handle);
+        for route in routes.by_name.into_values() {
+            self.leave(route.map, route.session);
+        }
     }
 }
