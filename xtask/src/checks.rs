@@ -9,8 +9,8 @@ use lexopt::prelude::*;
 use crate::command::{cargo, command, root, run as run_command, target};
 use crate::{demo, guarantees, prerequisites, server};
 
-/// Seeds of the simulator in every run of the tests: under three minutes on two cores.
-const SIM_SEEDS: &str = "300";
+/// Seeds of the simulator in every run of the tests: half a minute.
+const SIM_SEEDS: &str = "1000";
 const NO_ARGUMENTS: [&str; 0] = [];
 const WASM: &str = "wasm32-unknown-unknown";
 
