@@ -267,7 +267,7 @@ impl Shared {
                 own_seq: document.own_seq(),
                 unstored: state.replica.unstored(),
                 watchers: state.watchers.len(),
-                failures: state.refused.values().cloned().collect(),
+                refused: state.refused.values().map(ToString::to_string).collect(),
                 sessions: state.replica.sessions().collect(),
             }
         })

@@ -278,11 +278,8 @@ async fn access_is_what_the_authorizer_grants_while_it_grants_it() {
         let closed = friend.open(&format!("closed/{i}")).await.unwrap();
         let refused = soon("refusal", closed.flush_peers()).await;
         assert!(matches!(refused, Err(Error::Refused { .. })), "{refused:?}");
-        let failures = closed.status().failures;
-        assert!(
-            failures[0].to_string().contains("not this one"),
-            "{failures:?}"
-        );
+        let refused = closed.status().refused;
+        assert!(refused[0].contains("not this one"), "{refused:?}");
     }
     let mine = friend.open("open/m").await.unwrap();
     soon("ready", mine.ready()).await.unwrap();
@@ -302,10 +299,7 @@ async fn access_is_what_the_authorizer_grants_while_it_grants_it() {
         map.status().sessions.is_empty()
     })
     .await;
-    until("and knows", &mine, |mine| {
-        !mine.status().failures.is_empty()
-    })
-    .await;
+    until("and knows", &mine, |mine| !mine.status().refused.is_empty()).await;
     mine.set("later", 4).unwrap();
     let refused = soon("refusal", mine.flush_peers()).await;
     assert!(matches!(refused, Err(Error::Refused { .. })));
