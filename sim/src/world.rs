@@ -659,7 +659,7 @@ impl World {
         if link.epoch != arrival.epoch || !link.up {
             return;
         }
-        let frame = Frame::decode(arrival.frame.clone()).expect("frames arrive undamaged");
+        let frame = Frame::decode(arrival.frame).expect("frames arrive undamaged");
         if let Some(session) = link.sessions[arrival.to] {
             // Where it fails, the event `Closed` says what to do.
             let _ = replica.receive(session, now, frame);
@@ -668,9 +668,10 @@ impl World {
                 Ok(session) => link.sessions[arrival.to] = Some(session),
                 Err(error) => {
                     let refusal = Arrival {
+                        link: arrival.link,
+                        epoch: arrival.epoch,
                         to: 1 - arrival.to,
                         frame: error.to_frame("doc"),
-                        ..arrival
                     };
                     self.sent += 1;
                     self.arrivals.insert((self.now + 10, self.sent), refusal);

@@ -60,7 +60,7 @@ fn exchange(a: &mut Document, b: &mut Document) -> Result<(), portolan_core::Dec
 
 fn print(when: &str, document: &Document) {
     println!("{when}:");
-    for (key, siblings) in document.iter() {
+    for (key, siblings) in document {
         let values: Vec<_> = siblings
             .map(|sibling| format!("{:?}", sibling.value))
             .collect();
