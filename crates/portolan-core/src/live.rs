@@ -88,20 +88,31 @@ impl LiveDots {
             .tail
             .as_ref()
             .filter(|(number, _)| (low..=high).contains(number));
-        let split = tail.map_or(high + 1, |(number, _)| *number);
-        let before = self.pages.range(low..split.max(low));
-        let after = self.pages.range(split.max(low)..=high.max(split));
+        // A transaction's operations stand on the page last written to: no need to look further.
+        let further = low < high || tail.is_none();
+        let split = tail.map_or(high, |(number, _)| *number);
+        let before = further.then(|| self.pages.range(low..=split));
+        let after = further.then(|| {
+            self.pages
+                .range(split.saturating_add(1)..=high.max(split + 1))
+        });
+        let before = before.into_iter().flatten();
+        let after = after
+            .into_iter()
+            .flatten()
+            .filter(move |(number, _)| **number <= high);
         before
             .chain(tail.map(|(number, page)| (number, page)))
             .chain(after)
-            .flat_map(|(number, page)| {
+            .flat_map(move |(number, page)| {
                 let base = number * PAGE;
-                page.slots
-                    .iter()
-                    .enumerate()
-                    .map(move |(i, slot)| (base + i as u64, *slot))
+                let from = first.saturating_sub(base).min(PAGE) as usize;
+                let to = last.saturating_sub(base).min(PAGE - 1) as usize;
+                let slots = page.slots[from..=to].iter().zip(base + from as u64..);
+                slots
+                    .filter(|(slot, _)| **slot != NONE)
+                    .map(|(slot, seq)| (seq, *slot))
             })
-            .filter(move |(seq, slot)| *slot != NONE && (first..=last).contains(seq))
     }
 }
 

@@ -16,7 +16,7 @@
 //! pong are here, and not left to WebSocket, so that they work in browsers and on every transport.
 
 use bytes::{BufMut as _, Bytes, BytesMut};
-use portolan_core::limits::MAX_NAME_BYTES;
+use portolan_core::limits::{MAX_FRAME_BYTES, MAX_NAME_BYTES};
 use xxhash_rust::xxh3::xxh3_64;
 
 use crate::error::{Error, Result};
@@ -73,6 +73,9 @@ impl Control {
 
     pub(crate) fn decode(frame: &Bytes) -> Result<Self> {
         let malformed = |what: &str| Error::Protocol(format!("a control message {what}"));
+        if frame.len() > MAX_FRAME_BYTES {
+            return Err(malformed("is too long"));
+        }
         let split = frame.split_last_chunk::<CHECKSUM_BYTES>();
         let (content, checksum) = split.ok_or_else(|| malformed("is cut off"))?;
         if xxh3_64(content) as u32 != u32::from_le_bytes(*checksum) {

@@ -385,7 +385,11 @@ impl Core {
                 return Ok(());
             };
             let closed = tokio::task::spawn_blocking(move || store.close());
-            closed.await.unwrap_or(Err(Error::Closed))
+            let closed = closed.await.unwrap_or(Err(Error::Closed));
+            for map in self.maps() {
+                map.progress.notify_waiters();
+            }
+            closed
         };
         self.outcome.get_or_init(|| closing).await.clone()
     }

@@ -14,7 +14,7 @@ use crate::core::Core;
 use crate::error::{Error, Result};
 use crate::node::Handle;
 use crate::pattern::Pattern;
-use crate::shared::{Shared, State};
+use crate::shared::Shared;
 use crate::status::MapStatus;
 use crate::watch::{Entry, Watch};
 
@@ -174,7 +174,7 @@ impl Map {
     /// then is here. Returns at once where the node was told of no server that shares this map.
     ///
     /// While no server can be reached it waits; set a timeout if that is not what you want. Fails
-    /// where every server refuses the map.
+    /// where every server refuses the map, or breaks the protocol.
     pub async fn ready(&self) -> Result<()> {
         let servers: Vec<usize> = self.servers(|access| access.read).collect();
         if servers.is_empty() {
@@ -188,9 +188,11 @@ impl Map {
                 if self.core().is_closed() {
                     return Some(Err(Error::Closed));
                 }
-                let refusals = servers.iter().map(|place| self.refusal(state, *place));
-                let refusals: Option<Vec<Error>> = refusals.collect();
-                refusals.and_then(|mut all| all.pop()).map(Err)
+                let failures = servers.iter().map(|place| state.refused.get(place));
+                let failures: Option<Vec<&Error>> = failures.collect();
+                failures
+                    .and_then(|all| all.first().copied().cloned())
+                    .map(Err)
             })
         });
         ready.await
@@ -209,14 +211,15 @@ impl Map {
             if self.shared.read(|state| state.stored) >= written {
                 return Some(Ok(()));
             }
-            store.failure().map(Err)
+            let closed = || store.is_closed().then_some(Error::Closed);
+            store.failure().or_else(closed).map(Err)
         });
         flushed.await
     }
 
     /// Waits until every connected peer that takes writes has stored what was written here, and
     /// every server that this node was told of is among them: offline it waits. Fails where a
-    /// server refuses the map, or the own store takes no writes.
+    /// server refuses the map or breaks the protocol, and where the own store takes no writes.
     pub async fn flush_peers(&self) -> Result<()> {
         let servers: Vec<usize> = self.servers(|access| access.write).collect();
         let seq = self.read(Document::own_seq);
@@ -227,11 +230,9 @@ impl Map {
                 return Some(Err(error));
             }
             self.shared.read(|state| {
-                let refusals = servers
-                    .iter()
-                    .filter_map(|place| self.refusal(state, *place));
-                if let Some(error) = { refusals }.next() {
-                    return Some(Err(error));
+                let mut failures = servers.iter().filter_map(|place| state.refused.get(place));
+                if let Some(error) = failures.next() {
+                    return Some(Err(error.clone()));
                 }
                 // After a change of id what was written has new numbers: all that there are.
                 let document = state.replica.document();
@@ -267,14 +268,6 @@ impl Map {
         let servers = self.core().servers.iter().enumerate();
         servers.filter_map(move |(place, server)| {
             (server.peer.maps.matches(self.name()) && asked(server.peer.access)).then_some(place)
-        })
-    }
-
-    fn refusal(&self, state: &State, place: usize) -> Option<Error> {
-        let reason = state.refused.get(&place)?;
-        Some(Error::Refused {
-            map: self.name().to_owned(),
-            reason: reason.clone(),
         })
     }
 

@@ -7,7 +7,9 @@ use std::task::Waker;
 
 use bytes::Bytes;
 use parking_lot::RwLock;
-use portolan_core::sync::{CloseReason, Event, Replica, SessionId, Write};
+use portolan_core::sync::{
+    CloseReason, ErrorCode, Event, ProtocolError, Replica, SessionId, Write,
+};
 use tokio::sync::Notify;
 
 use crate::clock::random;
@@ -47,8 +49,8 @@ pub(crate) struct State {
     pub(crate) stored: u64,
     /// Whether a server was caught up with, once.
     pub(crate) synced: bool,
-    /// Servers that refuse this map, by their place among the node's peers, and why.
-    pub(crate) refused: HashMap<usize, String>,
+    /// Servers that this map is not shared with, by their place among the node's peers, and why.
+    pub(crate) refused: HashMap<usize, Error>,
     /// Counts changes of others' presence.
     pub(crate) presence: u64,
 }
@@ -196,21 +198,41 @@ impl Shared {
                 state.replica.change_replica(id);
             }
             Event::Closed { session, reason } => {
-                if let CloseReason::Peer { code, message } = &reason
-                    && *code == portolan_core::sync::ErrorCode::Refused
-                    && let Some(place) = state.links.get(&session).and_then(|link| link.place())
-                {
-                    if let Some(core) = self.core.upgrade() {
+                let place = state.links.get(&session).and_then(|link| link.place());
+                if let (Some(place), Some(error)) = (place, self.lasting(&reason)) {
+                    let words = error.to_string();
+                    let before = state.refused.insert(place, error);
+                    if before.is_none_or(|before| before.to_string() != words)
+                        && let Some(core) = self.core.upgrade()
+                    {
                         let url = &core.servers[place].peer.url;
-                        tracing::warn!(map = &*self.name, url, message, "the server refused a map");
+                        tracing::warn!(map = &*self.name, url, words, "not shared");
                     }
-                    state.refused.insert(place, message.clone());
                 }
                 aftermath.progress = true;
                 let notice = Notice::Closed(self.clone(), session, reason);
                 notify(state, session, notice, aftermath);
             }
             other => tracing::debug!(map = &*self.name, event = ?other, "an event of no concern"),
+        }
+    }
+
+    /// Why a map is not shared with a server, where to try again will hardly help.
+    fn lasting(&self, reason: &CloseReason) -> Option<Error> {
+        match reason {
+            CloseReason::Peer { code, message } => match code {
+                ErrorCode::Refused => Some(Error::Refused {
+                    map: self.name.to_string(),
+                    reason: message.clone(),
+                }),
+                ErrorCode::Protocol | ErrorCode::Version => Some(Error::Protocol(message.clone())),
+                _ => None,
+            },
+            CloseReason::ReplicaChanged
+            | CloseReason::Protocol(
+                ProtocolError::HelloTimeout(_) | ProtocolError::ReplicaReused { .. },
+            ) => None,
+            CloseReason::Protocol(error) => Some(Error::Protocol(error.to_string())),
         }
     }
 
@@ -245,7 +267,7 @@ impl Shared {
                 own_seq: document.own_seq(),
                 unstored: state.replica.unstored(),
                 watchers: state.watchers.len(),
-                refused: state.refused.values().cloned().collect(),
+                refused: state.refused.values().map(ToString::to_string).collect(),
                 sessions: state.replica.sessions().collect(),
             }
         })

@@ -83,7 +83,8 @@ pub struct MapStatus {
     pub own_seq: u64,
     /// Deltas that are not known to be stored.
     pub unstored: u64,
-    /// Why servers refuse it, in their words.
+    /// Why it is not shared with servers that it should be shared with: they refuse it, or one side
+    /// breaks the protocol in the eyes of the other. Empty when all is well.
     pub refused: Vec<String>,
     /// Watchers.
     pub watchers: usize,

@@ -411,6 +411,7 @@ impl<'c> Link<'c> {
             Notice::Open(map) => self.open(map),
             Notice::Named(name) => self.tell_names(&[name]),
             Notice::Closed(map, session, reason) => {
+                tracing::debug!(map = &*map.name, %reason, "a session ended");
                 let again = match (&self.role, &reason) {
                     (Role::Served(_), CloseReason::Protocol(_)) => {
                         self.strike();

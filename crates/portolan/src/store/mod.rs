@@ -220,6 +220,12 @@ impl Store {
         }
     }
 
+    /// Whether nothing more will be stored.
+    pub(crate) fn is_closed(&self) -> bool {
+        let thread = self.thread.lock();
+        thread.as_ref().is_none_or(JoinHandle::is_finished)
+    }
+
     /// Stores what was ordered and closes the file; waits for the disk. An error says what could
     /// not be stored and why. The second call does nothing.
     pub(crate) fn close(&self) -> Result<()> {
