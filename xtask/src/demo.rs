@@ -57,7 +57,8 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
         eprintln!("The server ended by itself: {status}");
         return Ok(ExitCode::FAILURE);
     }
-    server.stop()?;
+    let status = server.stop()?;
+    ensure!(status.success(), "the server ended with {status}");
     println!("\nThe server has stopped, and its store is gone.");
     Ok(ExitCode::SUCCESS)
 }

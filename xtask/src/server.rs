@@ -49,10 +49,15 @@ impl Server {
             .tempdir()
             .context("a folder for the store")?;
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
-        let child = Command::new(binary)
+        let mut command = Command::new(binary);
+        command
             .args(["serve", "--listen", &address.to_string(), "--store"])
             .arg(store.path())
-            .env("RUST_LOG", "warn")
+            .env("RUST_LOG", "warn");
+        // The terminal's Ctrl-C is for this program, which then stops the server in good order.
+        #[cfg(unix)]
+        std::os::unix::process::CommandExt::process_group(&mut command, 0);
+        let child = command
             .spawn()
             .with_context(|| format!("{} could not be started", binary.display()))?;
         let mut server = Self {
@@ -141,7 +146,7 @@ impl Server {
     /// Asks the server to end, waits for it, and removes its store.
     pub(crate) fn stop(mut self) -> Result<ExitStatus> {
         if cfg!(unix) {
-            // It may have had the terminal's Ctrl-C already, and be gone.
+            // It may be gone already.
             let pid = self.child.id().to_string();
             let _ = output(Command::new("kill").args(["-TERM", &pid]));
         } else {
