@@ -10,8 +10,11 @@ use crate::options::{Job, Kind, Options};
 use crate::report::{Measure, Report};
 use crate::task::Task;
 
-/// Growth that took longer to find than this is a slow rival's; it is not found again.
+/// Growth that took longer to find than this is a slow rival's; it is found in a few runs only.
 const GROWTH_PATIENCE: Duration = Duration::from_secs(5);
+
+/// These are the runs.
+const SLOW_RUNS: u32 = 3;
 
 /// One engine at one task.
 struct Entrant {
@@ -45,7 +48,7 @@ pub(crate) fn run(options: &Options, report: &mut Report) -> anyhow::Result<()> 
             };
             let figures = ask(&program, &job(Kind::Figures))?;
             report.add(task.name(), engine, figures.measures);
-            if !entrant.slow {
+            if !entrant.slow || run <= SLOW_RUNS {
                 let start = Instant::now();
                 entrant
                     .growth
