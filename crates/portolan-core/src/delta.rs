@@ -377,12 +377,11 @@ fn common_prefix(a: &[u8], b: &[u8]) -> usize {
 struct Keys {
     /// The sort bytes of the last one.
     current: Vec<u8>,
-    last: Option<Key>,
 }
 
 impl Keys {
     #[inline]
-    fn next(&mut self, reader: &mut Reader<'_>) -> Result<Key, DecodeError> {
+    fn next(&mut self, reader: &mut Reader<'_>, last: Option<&Key>) -> Result<Key, DecodeError> {
         let lengths = usize::from(reader.byte()?);
         let mut parts = [lengths >> 4, lengths & 15];
         for part in &mut parts {
@@ -406,28 +405,22 @@ impl Keys {
         let rest = &self.current[shared..];
         if own.is_empty() && rest.is_empty() {
             // A sibling holds the same key, not one more.
-            let last = self.last.clone();
+            let last = last.cloned();
             return last.ok_or_else(|| reader.malformed("a key without a kind"));
-        }
-        if own <= rest {
-            return Err(reader.malformed("keys out of order"));
         }
         if shared > MAX_SHARED_BYTES {
             return Err(reader.malformed("a key that shares more than it may"));
         }
-        if shared < MAX_SHARED_BYTES && own.first() == rest.first() {
-            return Err(reader.malformed("a key that shares less than it could"));
+        let behind = if shared < MAX_SHARED_BYTES {
+            own.first() > rest.first()
+        } else {
+            own > rest
+        };
+        if !behind {
+            return Err(reader.malformed("keys out of order, or that share less than they could"));
         }
         self.current.truncate(shared);
         self.current.extend_from_slice(own);
-        let key = self.read(reader)?;
-        self.last = Some(key.clone());
-        Ok(key)
-    }
-
-    /// The key that `current` stands for.
-    #[inline]
-    fn read(&self, reader: &Reader<'_>) -> Result<Key, DecodeError> {
         let Some((kind, text)) = self.current.split_first() else {
             return Err(reader.malformed("a key without a kind"));
         };
@@ -457,7 +450,7 @@ fn read_entries(reader: &mut Reader<'_>, applied: &DotSet) -> Result<Vec<DeltaEn
     let mut entries = Vec::with_capacity(count.min(4096));
     let mut keys = Keys::default();
     for _ in 0..count {
-        let key = keys.next(reader)?;
+        let key = keys.next(reader, entries.last().map(|entry: &DeltaEntry| &entry.key))?;
         if entries.len() == entries.capacity() {
             entries.reserve_exact(count - entries.len());
         }
@@ -513,21 +506,42 @@ fn read_entries(reader: &mut Reader<'_>, applied: &DotSet) -> Result<Vec<DeltaEn
     if !ascending {
         return Err(reader.malformed("siblings out of order"));
     }
-    if repeats_a_dot(&entries) {
+    if repeats_a_dot(applied, &entries) {
         return Err(reader.malformed("two values of one operation"));
     }
     Ok(entries)
 }
 
-fn repeats_a_dot(entries: &[DeltaEntry]) -> bool {
+/// Whether two values have one dot; all are among the `applied`.
+fn repeats_a_dot(applied: &DotSet, entries: &[DeltaEntry]) -> bool {
     let dots = || entries.iter().map(|entry| entry.dot);
     // Keys are often as old as they sort.
     if dots().is_sorted_by(|a, b| a < b) {
         return false;
     }
-    let mut sorted: Vec<Dot> = dots().collect();
-    sorted.sort_unstable();
-    sorted.windows(2).any(|pair| pair[0] == pair[1])
+    if applied.len() > entries.len() as u64 * 64 {
+        let mut sorted: Vec<Dot> = dots().collect();
+        sorted.sort_unstable();
+        return sorted.windows(2).any(|pair| pair[0] == pair[1]);
+    }
+    // A bit for each operation applied: no more memory than a word for each value.
+    let mut bits = vec![0u64; (applied.len() / 64) as usize + 1];
+    let mut before = 0;
+    let mut ranges = Vec::with_capacity(applied.ranges().len());
+    for range in applied.ranges() {
+        ranges.push((range.replica, range.first, before));
+        before += range.last - range.first + 1;
+    }
+    dots().any(|dot| {
+        let after = ranges.partition_point(|r| (r.0, r.1) <= (dot.replica, dot.seq));
+        // proof: the dot is in the range that starts last before it.
+        let (_, first, before) = ranges[after - 1];
+        let at = before + (dot.seq - first);
+        let (word, bit) = (&mut bits[(at / 64) as usize], 1 << (at % 64));
+        let repeats = *word & bit != 0;
+        *word |= bit;
+        repeats
+    })
 }
 
 /// Whether `a` stands before `b` among siblings.

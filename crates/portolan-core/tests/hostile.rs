@@ -120,7 +120,7 @@ fn a_few_bytes_never_stand_for_kilobytes_of_keys() {
     assert!(raw.bytes().len() < 20_000);
     refused(&raw, "shares more than it may");
     raw.share = 100;
-    refused(&raw, "shares less than it could");
+    refused(&raw, "share less than they could");
     raw.share = 0;
     let delta = decode(&raw);
     assert_eq!(delta.encode(), raw.bytes());
