@@ -78,8 +78,9 @@ impl Delta {
         encode(&self.applied, &self.dead, entries)
     }
 
-    /// Reads what [`encode`](Self::encode) wrote. Whatever they claim, it takes no more than
-    /// some fifty bytes of memory for each byte of theirs.
+    /// Reads what [`encode`](Self::encode) wrote. Whatever the bytes claim, it takes no more than
+    /// some hundred bytes of memory for each of them (maps of one key each, as values: two
+    /// hundred).
     pub fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
         let body = check_checksum(bytes)?;
         let mut reader = Reader::new(body);
@@ -218,9 +219,8 @@ const IN_RUNS: u8 = 1;
 /// Timestamps as differences: in runs where most repeat, singly where they do not.
 fn put_times(out: &mut Vec<u8>, times: &[u64]) {
     let changes = times.windows(2).filter(|pair| pair[0] != pair[1]).count();
-    let in_runs = changes * 2 < times.len();
     let mut before = 0u64;
-    if in_runs {
+    if times_in_runs(changes, times.len()) {
         out.push(IN_RUNS);
         for run in times.chunk_by(|a, b| a == b) {
             put_varint(out, run.len() as u64);
@@ -236,36 +236,77 @@ fn put_times(out: &mut Vec<u8>, times: &[u64]) {
     }
 }
 
+/// Whether so many timestamps, of which so many are not the one before, are written in runs.
+fn times_in_runs(changes: usize, times: usize) -> bool {
+    changes * 2 < times
+}
+
 fn read_times(reader: &mut Reader<'_>, entries: &mut [DeltaEntry]) -> Result<(), DecodeError> {
-    let mut before = 0u64;
-    match reader.byte()? {
+    let (mut before, mut changes, times) = (0u64, 0, entries.len());
+    let form = reader.byte()?;
+    match form {
         PLAIN => {
-            for entry in entries {
-                before = before.wrapping_add(reader.zigzag()? as u64);
+            for (i, entry) in entries.iter_mut().enumerate() {
+                let step = reader.zigzag()? as u64;
+                changes += usize::from(i > 0 && step != 0);
+                before = before.wrapping_add(step);
                 entry.timestamp = Timestamp::from_bits(before);
             }
         }
         IN_RUNS => {
-            let mut rest = entries;
-            while !rest.is_empty() {
-                let length = read_run(reader, rest.len())?;
+            let runs = read_runs(reader, times, |reader| {
                 before = before.wrapping_add(reader.zigzag()? as u64);
-                let (run, after) = rest.split_at_mut(length);
-                for entry in run {
-                    entry.timestamp = Timestamp::from_bits(before);
-                }
-                rest = after;
-            }
+                Ok(before)
+            })?;
+            changes = runs.len().saturating_sub(1);
+            for_runs(entries, &runs, |entry, bits| {
+                entry.timestamp = Timestamp::from_bits(bits);
+            });
         }
         _ => return Err(reader.malformed("an unknown form of timestamps")),
+    }
+    if times_in_runs(changes, times) != (form == IN_RUNS) {
+        return Err(reader.malformed("timestamps in the longer one of their forms"));
     }
     Ok(())
 }
 
-fn read_run(reader: &mut Reader<'_>, most: usize) -> Result<usize, DecodeError> {
-    match reader.bounded("the length of a run", most as u64)? {
-        0 => Err(reader.malformed("an empty run")),
-        length => Ok(length),
+/// Reads runs that cover `count` items, no two neighbours alike.
+fn read_runs<'a, T: Copy + PartialEq>(
+    reader: &mut Reader<'a>,
+    count: usize,
+    mut item: impl FnMut(&mut Reader<'a>) -> Result<T, DecodeError>,
+) -> Result<Vec<(usize, T)>, DecodeError> {
+    let mut runs: Vec<(usize, T)> = Vec::new();
+    let mut left = count;
+    while left > 0 {
+        let length = reader.bounded("the length of a run", left as u64)?;
+        if length == 0 {
+            return Err(reader.malformed("an empty run"));
+        }
+        let item = item(reader)?;
+        if runs.last().is_some_and(|(_, last)| *last == item) {
+            return Err(reader.malformed("a run that continues the one before it"));
+        }
+        runs.push((length, item));
+        left -= length;
+    }
+    Ok(runs)
+}
+
+/// Runs `f` on each entry with the item of its run.
+fn for_runs<T: Copy>(
+    entries: &mut [DeltaEntry],
+    runs: &[(usize, T)],
+    mut f: impl FnMut(&mut DeltaEntry, T),
+) {
+    let mut rest = entries;
+    for (length, item) in runs {
+        let (run, after) = rest.split_at_mut(*length);
+        for entry in run {
+            f(entry, *item);
+        }
+        rest = after;
     }
 }
 
@@ -291,6 +332,10 @@ fn with_sort_bytes<R>(key: &Key, f: impl FnOnce(u8, &[u8]) -> R) -> R {
 /// Lengths up to 14 share a byte; 15 says that the length follows.
 const LONG: usize = 15;
 
+/// Most sort bytes that two different keys share: a few bytes of a delta must not stand for
+/// kilobytes of keys.
+const MAX_SHARED_BYTES: usize = 128;
+
 /// Appends what a key has beyond the beginning it shares with the one before: a byte with both
 /// lengths, or 15 and the length, then the bytes. The kind of the key counts as its first byte.
 #[inline]
@@ -298,10 +343,12 @@ fn put_front_coded(out: &mut Vec<u8>, before: Option<&Key>, key: &Key) {
     with_sort_bytes(key, |kind, text| {
         let shared = before.map_or(0, |before| {
             with_sort_bytes(before, |kind_before, text_before| {
-                if kind == kind_before {
-                    1 + common_prefix(text_before, text)
-                } else {
-                    0
+                if kind != kind_before {
+                    return 0;
+                }
+                match 1 + common_prefix(text_before, text) {
+                    all if all == 1 + text.len() && text.len() == text_before.len() => all,
+                    shared => shared.min(MAX_SHARED_BYTES),
                 }
             })
         });
@@ -326,13 +373,15 @@ fn common_prefix(a: &[u8], b: &[u8]) -> usize {
 }
 
 /// Reads keys that were front-coded, one after the other.
+#[derive(Default)]
 struct Keys {
+    /// The sort bytes of the last one.
     current: Vec<u8>,
 }
 
 impl Keys {
     #[inline]
-    fn next(&mut self, reader: &mut Reader<'_>) -> Result<Key, DecodeError> {
+    fn next(&mut self, reader: &mut Reader<'_>, last: Option<&Key>) -> Result<Key, DecodeError> {
         let lengths = usize::from(reader.byte()?);
         let mut parts = [lengths >> 4, lengths & 15];
         for part in &mut parts {
@@ -353,14 +402,22 @@ impl Keys {
             });
         }
         let own = reader.take(own)?;
-        // Strictly behind the key before, or (nothing of its own, all shared) the same.
-        let behind = match (self.current.get(shared), own.first()) {
-            (_, None) => shared == self.current.len(),
-            (None, Some(_)) => true,
-            (Some(before), Some(now)) => before < now,
+        let rest = &self.current[shared..];
+        if own.is_empty() && rest.is_empty() {
+            // A sibling holds the same key, not one more.
+            let last = last.cloned();
+            return last.ok_or_else(|| reader.malformed("a key without a kind"));
+        }
+        if shared > MAX_SHARED_BYTES {
+            return Err(reader.malformed("a key that shares more than it may"));
+        }
+        let behind = if shared < MAX_SHARED_BYTES {
+            own.first() > rest.first()
+        } else {
+            own > rest
         };
         if !behind {
-            return Err(reader.malformed("keys out of order"));
+            return Err(reader.malformed("keys out of order, or that share less than they could"));
         }
         self.current.truncate(shared);
         self.current.extend_from_slice(own);
@@ -385,15 +442,18 @@ impl Keys {
 }
 
 fn read_entries(reader: &mut Reader<'_>, applied: &DotSet) -> Result<Vec<DeltaEntry>, DecodeError> {
-    let count = reader.count("the number of values")?;
+    // An entry takes two bytes at the least, of its key and of its number, and many times that in
+    // memory: the room for all is taken when some have come.
+    let most = reader.remaining() / 2;
+    let count = reader.bounded("the number of values", most as u64)?;
     let replicas = replicas_of(applied);
-    // An entry takes two bytes at the least, and many times that in memory: grow as they come.
     let mut entries = Vec::with_capacity(count.min(4096));
-    let mut keys = Keys {
-        current: Vec::new(),
-    };
+    let mut keys = Keys::default();
     for _ in 0..count {
-        let key = keys.next(reader)?;
+        let key = keys.next(reader, entries.last().map(|entry: &DeltaEntry| &entry.key))?;
+        if entries.len() == entries.capacity() {
+            entries.reserve_exact(count - entries.len());
+        }
         let dot = Dot::new(ReplicaId::new(0), 0);
         entries.push(DeltaEntry {
             key,
@@ -402,13 +462,7 @@ fn read_entries(reader: &mut Reader<'_>, applied: &DotSet) -> Result<Vec<DeltaEn
             timestamp: Timestamp::default(),
         });
     }
-    let mut tags = Vec::new();
-    let mut left = count;
-    while left > 0 {
-        let length = read_run(reader, left)?;
-        tags.push((length, reader.byte()?));
-        left -= length;
-    }
+    let tags = read_runs(reader, count, Reader::byte)?;
     let mut rest = entries.as_mut_slice();
     for (length, tag) in tags {
         let (run, after) = rest.split_at_mut(length);
@@ -426,19 +480,15 @@ fn read_entries(reader: &mut Reader<'_>, applied: &DotSet) -> Result<Vec<DeltaEn
         }
         rest = after;
     }
-    let mut rest = entries.as_mut_slice();
-    while !rest.is_empty() {
-        let length = read_run(reader, rest.len())?;
-        let number = reader.varint()? as usize;
-        let (replica, _) = *replicas.get(number).ok_or_else(|| {
-            reader.malformed("a value of a replica that is not among the applied ones")
-        })?;
-        let (run, after) = rest.split_at_mut(length);
-        for entry in run {
-            entry.dot.replica = replica;
-        }
-        rest = after;
-    }
+    let last = replicas.len().saturating_sub(1) as u64;
+    let writers = read_runs(reader, count, |reader| {
+        let number = reader.bounded("the number of a value's replica", last)?;
+        let writer = replicas.get(number);
+        writer.ok_or_else(|| reader.malformed("a value without a replica among the applied ones"))
+    })?;
+    for_runs(&mut entries, &writers, |entry, (replica, _)| {
+        entry.dot.replica = *replica;
+    });
     let first = entries.first().map(|entry| entry.dot.replica);
     let mut seq = replicas
         .iter()
@@ -456,7 +506,42 @@ fn read_entries(reader: &mut Reader<'_>, applied: &DotSet) -> Result<Vec<DeltaEn
     if !ascending {
         return Err(reader.malformed("siblings out of order"));
     }
+    if repeats_a_dot(applied, &entries) {
+        return Err(reader.malformed("two values of one operation"));
+    }
     Ok(entries)
+}
+
+/// Whether two values have one dot; all are among the `applied`.
+fn repeats_a_dot(applied: &DotSet, entries: &[DeltaEntry]) -> bool {
+    let dots = || entries.iter().map(|entry| entry.dot);
+    // Keys are often as old as they sort.
+    if dots().is_sorted_by(|a, b| a < b) {
+        return false;
+    }
+    if applied.len() > entries.len() as u64 * 64 {
+        let mut sorted: Vec<Dot> = dots().collect();
+        sorted.sort_unstable();
+        return sorted.windows(2).any(|pair| pair[0] == pair[1]);
+    }
+    // A bit for each operation applied: no more memory than a word for each value.
+    let mut bits = vec![0u64; (applied.len() / 64) as usize + 1];
+    let mut before = 0;
+    let mut ranges = Vec::with_capacity(applied.ranges().len());
+    for range in applied.ranges() {
+        ranges.push((range.replica, range.first, before));
+        before += range.last - range.first + 1;
+    }
+    dots().any(|dot| {
+        let after = ranges.partition_point(|r| (r.0, r.1) <= (dot.replica, dot.seq));
+        // proof: the dot is in the range that starts last before it.
+        let (_, first, before) = ranges[after - 1];
+        let at = before + (dot.seq - first);
+        let (word, bit) = (&mut bits[(at / 64) as usize], 1 << (at % 64));
+        let repeats = *word & bit != 0;
+        *word |= bit;
+        repeats
+    })
 }
 
 /// Whether `a` stands before `b` among siblings.

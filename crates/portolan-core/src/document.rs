@@ -186,7 +186,7 @@ impl Document {
     }
 
     /// Runs several operations as one: every replica sees all of them at once. Where the closure
-    /// fails, none of them has happened.
+    /// fails or panics, none of them has happened.
     ///
     /// `now` is the time in milliseconds since the Unix epoch.
     pub fn transact<T, E>(
@@ -195,16 +195,9 @@ impl Document {
         f: impl FnOnce(&mut Transaction<'_>) -> Result<T, E>,
     ) -> Result<T, E> {
         let mut transaction = Transaction::begin(self, now);
-        match f(&mut transaction) {
-            Ok(done) => {
-                transaction.commit();
-                Ok(done)
-            }
-            Err(error) => {
-                transaction.roll_back();
-                Err(error)
-            }
-        }
+        let done = f(&mut transaction)?;
+        transaction.commit();
+        Ok(done)
     }
 
     /// A transaction of one `set`: replaces every sibling seen here.
@@ -495,32 +488,72 @@ impl Document {
         }
     }
 
-    /// Removes one live operation and gives its entry.
-    pub(crate) fn kill(&mut self, slot: Slot) -> Entry {
-        let Entry {
-            hash,
-            container,
-            next,
-            ..
-        } = self.slab[slot];
-        if self
-            .index
-            .find(spread(hash), |head| *head == slot)
-            .is_some()
-        {
-            self.unlink_head(slot, next);
-        } else {
-            let key = self.slab[slot].key.borrowed();
-            let same = |head: &Slot| holds(&self.slab[*head], hash, container, key);
-            // proof: what is live stands in a chain, and the first of a chain is in the index.
-            let head = *self
-                .index
-                .find(spread(hash), same)
-                .expect("the head of its chain");
-            let before = self.chain(head).find(|at| self.slab[*at].next == slot);
-            let before = before.expect("its place in the chain");
-            self.slab[before].next = next;
+    /// Removes live operations and gives their entries. Costs the siblings of the keys touched,
+    /// once for each key.
+    pub(crate) fn kill(&mut self, slots: impl IntoIterator<Item = Slot>) -> Vec<Entry> {
+        let slots = slots.into_iter();
+        let mut killed = Vec::with_capacity(slots.size_hint().0);
+        // Those that share their key with others, each behind the first of its chain.
+        let mut crowded: Vec<(Slot, Slot)> = Vec::new();
+        for slot in slots {
+            let head = self.head_of(slot);
+            if head == slot && self.slab[slot].next == NONE {
+                self.unlink_head(slot, NONE);
+                killed.push(self.take(slot));
+            } else {
+                crowded.push((head, slot));
+            }
         }
+        crowded.sort_unstable();
+        for group in crowded.chunk_by(|a, b| a.0 == b.0) {
+            self.thin_out(group[0].0, |slot| {
+                group.binary_search_by_key(&slot, |(_, slot)| *slot).is_ok()
+            });
+            killed.extend(group.iter().map(|(_, slot)| self.take(*slot)));
+        }
+        killed
+    }
+
+    /// The first of the siblings among which a live operation stands.
+    fn head_of(&self, slot: Slot) -> Slot {
+        let entry = &self.slab[slot];
+        let key = entry.key.borrowed();
+        let same = |head: &Slot| {
+            *head == slot || holds(&self.slab[*head], entry.hash, entry.container, key)
+        };
+        // proof: what is live stands in a chain, and the first of a chain is in the index.
+        *self
+            .index
+            .find(spread(entry.hash), same)
+            .expect("the head of its chain")
+    }
+
+    /// Takes the `doomed` out of a chain; their entries still stand.
+    fn thin_out(&mut self, head: Slot, doomed: impl Fn(Slot) -> bool) {
+        let (mut first, mut last, mut next) = (NONE, NONE, head);
+        while next != NONE {
+            let slot = next;
+            next = self.slab[slot].next;
+            if doomed(slot) {
+                continue;
+            }
+            if last == NONE {
+                first = slot;
+            } else {
+                self.slab[last].next = slot;
+            }
+            last = slot;
+        }
+        if last != NONE {
+            self.slab[last].next = NONE;
+        }
+        if first != head {
+            self.unlink_head(head, first);
+        }
+    }
+
+    /// Takes the entry of an operation that stands in no chain any more.
+    fn take(&mut self, slot: Slot) -> Entry {
         let entry = self.slab.remove(slot);
         self.live -= 1;
         self.bury(&entry);
@@ -549,7 +582,8 @@ impl Document {
         }
     }
 
-    /// Puts an operation of any replica among the siblings of its key.
+    /// Puts an operation of any replica among the siblings of its key; `behind` as in
+    /// [`restore`](Self::restore).
     pub(crate) fn place(
         &mut self,
         container: u32,
@@ -557,7 +591,8 @@ impl Document {
         value: Value,
         dot: (u32, u64),
         timestamp: Timestamp,
-    ) {
+        behind: Slot,
+    ) -> Slot {
         let (replica, seq) = dot;
         let hash = self.hash(container, key.borrowed());
         let entry = Entry {
@@ -570,11 +605,13 @@ impl Document {
             hash,
             next: NONE,
         };
-        self.restore(entry);
+        self.restore(entry, behind)
     }
 
-    /// Puts an entry among the siblings of its key.
-    pub(crate) fn restore(&mut self, mut entry: Entry) {
+    /// Puts an entry among the siblings of its key; somewhere `behind` one of them, where the
+    /// caller knows one that outranks it, so that many siblings can come in their order without
+    /// passing each other.
+    pub(crate) fn restore(&mut self, mut entry: Entry, behind: Slot) -> Slot {
         entry.next = NONE;
         let (hash, replica, seq) = (entry.hash, entry.replica, entry.seq);
         let id = self.replicas.get(replica).id;
@@ -582,6 +619,13 @@ impl Document {
             .digest
             .wrapping_add(fingerprint(&mut self.scratch, id, &entry));
         let rank = (entry.timestamp, id, seq);
+        if behind != NONE {
+            self.live += 1;
+            let slot = self.slab.insert(entry);
+            self.link(slot, rank, behind);
+            self.replicas.get_mut(replica).live.insert(seq, slot);
+            return slot;
+        }
         let slab = &self.slab;
         let place = self.index.entry(
             spread(hash),
@@ -602,31 +646,40 @@ impl Document {
             Place::Occupied(mut place) => {
                 let head = *place.get();
                 let slot = self.slab.insert(entry);
-                let replicas = &self.replicas;
-                let rank_of =
-                    |entry: &Entry| (entry.timestamp, replicas.get(entry.replica).id, entry.seq);
-                if rank > rank_of(&self.slab[head]) {
+                if rank > rank_of(&self.replicas, &self.slab[head]) {
                     self.slab[slot].next = head;
                     let order = self.order.get_mut().unwrap_or_else(PoisonError::into_inner);
                     order.replace(&self.slab, head, slot);
                     *place.get_mut() = slot;
                 } else {
-                    let mut before = head;
-                    loop {
-                        let next = self.slab[before].next;
-                        if next == NONE || rank > rank_of(&self.slab[next]) {
-                            self.slab[slot].next = next;
-                            self.slab[before].next = slot;
-                            break;
-                        }
-                        before = next;
-                    }
+                    self.link(slot, rank, head);
                 }
                 slot
             }
         };
         self.replicas.get_mut(replica).live.insert(seq, slot);
+        slot
     }
+
+    /// Gives an entry its place in a chain, behind `before`, which outranks it.
+    fn link(&mut self, slot: Slot, rank: Rank, mut before: Slot) {
+        loop {
+            let next = self.slab[before].next;
+            if next == NONE || rank > rank_of(&self.replicas, &self.slab[next]) {
+                self.slab[slot].next = next;
+                self.slab[before].next = slot;
+                return;
+            }
+            before = next;
+        }
+    }
+}
+
+/// What orders siblings, the highest first.
+type Rank = (Timestamp, ReplicaId, u64);
+
+fn rank_of(replicas: &Replicas, entry: &Entry) -> Rank {
+    (entry.timestamp, replicas.get(entry.replica).id, entry.seq)
 }
 
 impl fmt::Debug for Document {

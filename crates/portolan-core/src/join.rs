@@ -7,9 +7,10 @@ use crate::delta::Delta;
 use crate::document::{Document, ROOT};
 use crate::dots::DotSet;
 use crate::journal::Journal;
+use crate::key::Key;
 use crate::replica::{Dot, ReplicaId};
 use crate::replicas::groups;
-use crate::slab::Slot;
+use crate::slab::{NONE, Slot};
 
 impl Document {
     /// Joins a delta in; returns the operations that were new here.
@@ -59,8 +60,7 @@ impl Document {
         let mut there: Vec<Dot> = delta.entries.iter().map(|entry| entry.dot).collect();
         there.sort_unstable();
         here.retain(|(dot, _)| there.binary_search(dot).is_err());
-        for (_, slot) in &here {
-            let entry = self.kill(*slot);
+        for entry in self.kill(here.iter().map(|(_, slot)| *slot)) {
             journal.removed(0, entry);
         }
         here.into_iter().map(|(dot, _)| dot).collect()
@@ -69,22 +69,22 @@ impl Document {
     /// Removes what the delta names as dead; what has not been applied here is remembered.
     fn kill_named(&mut self, delta: &Delta, journal: &mut Journal) -> DotSet {
         let mut dead = DotSet::new();
+        let mut here: Vec<(Dot, Slot)> = Vec::new();
         for (id, dots) in groups(&delta.dead) {
             let number = self.replicas.intern(id);
             let known = self.replicas.get_mut(number);
             let early = dots.difference(&known.applied);
             known.early.union_with(&early);
             dead.union_with(&early);
-            let mut slots: Vec<(u64, Slot)> = Vec::new();
             for range in dots.ranges() {
-                slots.extend(known.live.range(range.first, range.last));
-            }
-            for (seq, slot) in slots {
-                let entry = self.kill(slot);
-                journal.removed(0, entry);
-                dead.insert(Dot::new(id, seq));
+                let live = known.live.range(range.first, range.last);
+                here.extend(live.map(|(seq, slot)| (Dot::new(id, seq), slot)));
             }
         }
+        for entry in self.kill(here.iter().map(|(_, slot)| *slot)) {
+            journal.removed(0, entry);
+        }
+        dead.union_with(&here.into_iter().map(|(dot, _)| dot).collect());
         dead
     }
 
@@ -92,6 +92,8 @@ impl Document {
     fn place_entries(&mut self, delta: &Delta, journal: &mut Journal) {
         self.reserve(delta.entries.len());
         let mut last: Option<(ReplicaId, u32)> = None;
+        // The sibling placed last, and its key: the next one stands behind it.
+        let mut above: Option<(&Key, Slot)> = None;
         for entry in &delta.entries {
             let number = match last {
                 Some((id, number)) if id == entry.dot.replica => number,
@@ -104,13 +106,16 @@ impl Document {
             }
             journal.added(ROOT, &entry.key);
             let dot = (number, entry.dot.seq);
-            self.place(
+            let behind = above.filter(|(key, _)| **key == entry.key);
+            let slot = self.place(
                 ROOT,
                 entry.key.clone(),
                 entry.value.clone(),
                 dot,
                 entry.timestamp,
+                behind.map_or(NONE, |(_, slot)| slot),
             );
+            above = Some((&entry.key, slot));
         }
     }
 
@@ -138,17 +143,25 @@ impl Document {
     /// Takes in what a replica of the same version holds live and this one does not, or holds
     /// otherwise: for when equal versions have unequal digests, because memory or disk was
     /// damaged. What either holds survives on both; of two contents of one operation both keep
-    /// the same one. Returns how many values were repaired.
+    /// the same one. What only operations have removed that the sender had not applied stays
+    /// removed; where the log of these is gone, nothing is repaired. Returns how many values were.
     pub fn repair(&mut self, snapshot: &Delta) -> usize {
         let mut journal = Journal {
             observed: self.batches.is_some(),
             ..Journal::default()
         };
-        let mut repaired = DotSet::new();
+        let beyond = self.replicas.applied_beyond(&snapshot.applied);
+        let Some(removed) = self.log.removed_by(&beyond) else {
+            return 0;
+        };
+        let mut damaged = Vec::new();
+        let mut repaired = Vec::new();
         for theirs in &snapshot.entries {
-            let number = self.replicas.intern(theirs.dot.replica);
+            let Some(number) = self.replicas.number(theirs.dot.replica) else {
+                continue;
+            };
             let known = self.replicas.get(number);
-            if !known.applied.contains(theirs.dot) {
+            if !known.applied.contains(theirs.dot) || removed.contains(theirs.dot) {
                 continue;
             }
             if let Some(slot) = known.live.get(theirs.dot.seq) {
@@ -163,20 +176,29 @@ impl Document {
                 if held >= content(&theirs.key, &theirs.value, theirs.timestamp) {
                     continue;
                 }
-                let entry = self.kill(slot);
-                journal.removed(0, entry);
+                damaged.push(slot);
             }
+            repaired.push((number, theirs));
+        }
+        for entry in self.kill(damaged) {
+            journal.removed(0, entry);
+        }
+        let mut above: Option<(&Key, Slot)> = None;
+        for (number, theirs) in &repaired {
+            self.clock.observe(theirs.timestamp);
             journal.added(ROOT, &theirs.key);
-            repaired.insert(theirs.dot);
-            let dot = (number, theirs.dot.seq);
-            self.place(
+            let behind = above.filter(|(key, _)| **key == theirs.key);
+            let slot = self.place(
                 ROOT,
                 theirs.key.clone(),
                 theirs.value.clone(),
-                dot,
+                (*number, theirs.dot.seq),
                 theirs.timestamp,
+                behind.map_or(NONE, |(_, slot)| slot),
             );
+            above = Some((&theirs.key, slot));
         }
+        let repaired: DotSet = repaired.into_iter().map(|(_, theirs)| theirs.dot).collect();
         self.log.revoke(&repaired);
         let count = repaired.len() as usize;
         self.record_batch(Origin::Remote, &repaired, journal);
@@ -201,8 +223,10 @@ impl Document {
             None => self.dead_among(&self.version()),
         };
         dead = dead.difference(&again);
-        let slots: Vec<(u64, Slot)> = self.replicas.get(old).live.range(after + 1, last).collect();
-        let entries: Vec<_> = slots.into_iter().map(|(_, slot)| self.kill(slot)).collect();
+        let live = self.replicas.get(old).live.range(after + 1, last);
+        let slots: Vec<Slot> = live.map(|(_, slot)| slot).collect();
+        let mut entries = self.kill(slots);
+        entries.sort_unstable_by_key(|entry| entry.seq);
         let known = self.replicas.get_mut(old);
         known.applied = known.applied.difference(&again);
         self.log.revoke(&again);
@@ -211,7 +235,7 @@ impl Document {
         let count = (entries.len() as u64).max(1);
         for (seq, mut entry) in (base + 1..).zip(entries) {
             (entry.replica, entry.seq) = (self.own, seq);
-            self.restore(entry);
+            self.restore(entry, NONE);
         }
         let new = DotSet::from_range(id, base + 1, base + count);
         self.replicas.get_mut(self.own).applied.union_with(&new);

@@ -11,7 +11,7 @@ use crate::journal::Journal;
 use crate::key::{Key, KeyRef};
 use crate::limits::{MAX_KEY_BYTES, MAX_VALUE_BYTES, MAX_VALUE_DEPTH};
 use crate::replica::Dot;
-use crate::slab::Entry;
+use crate::slab::{Entry, NONE, Slot};
 use crate::value::Value;
 
 /// Operations that every replica sees as one change, one event batch, one delta. Reads through
@@ -82,39 +82,52 @@ impl<'a> Transaction<'a> {
         )
     }
 
-    pub(crate) fn commit(self) {
-        if self.seq == self.base {
+    pub(crate) fn commit(mut self) {
+        let (base, seq) = (self.base, std::mem::replace(&mut self.seq, self.base));
+        if seq == base {
             return;
         }
-        let document = self.document;
+        let journal = std::mem::take(&mut self.journal);
+        let document = &mut *self.document;
         let replica = document.replica();
-        let applied = &mut document.replicas.get_mut(document.own).applied;
-        applied.insert_range(replica, self.base + 1, self.seq);
+        let known = document.replicas.get_mut(document.own);
+        known.applied.insert_range(replica, base + 1, seq);
+        if !known.early.is_empty() {
+            // Only somebody who lies can know of removals of what was not written so far.
+            let new = DotSet::from_range(replica, base + 1, seq);
+            known.early = known.early.difference(&new);
+        }
         let live = document.live();
         let pair =
             |(killer, entry): &(u64, Entry)| (Dot::new(replica, *killer), document.dot_of(entry));
-        let removed: SmallVec<[(Dot, Dot); 2]> = self.journal.removed.iter().map(pair).collect();
+        let removed: SmallVec<[(Dot, Dot); 2]> = journal.removed.iter().map(pair).collect();
         document.log.note(&removed, live);
         if document.batches.is_some() {
-            let new = DotSet::from_range(replica, self.base + 1, self.seq);
-            document.record_batch(Origin::Local, &new, self.journal);
+            let new = DotSet::from_range(replica, base + 1, seq);
+            document.record_batch(Origin::Local, &new, journal);
         }
     }
+}
 
-    pub(crate) fn roll_back(self) {
-        let document = self.document;
-        if self.seq > self.base {
-            let live = &document.replicas.get(document.own).live;
-            let slots: Vec<_> = live.range(self.base + 1, self.seq).collect();
-            for (_, slot) in slots {
-                document.kill(slot);
-            }
+/// What was not committed is taken back: the closure failed, or panicked.
+impl Drop for Transaction<'_> {
+    fn drop(&mut self) {
+        if self.seq == self.base {
+            return;
         }
+        let document = &mut *self.document;
+        let live = &document.replicas.get(document.own).live;
+        let slots: Vec<Slot> = live
+            .range(self.base + 1, self.seq)
+            .map(|(_, slot)| slot)
+            .collect();
+        document.kill(slots);
         let own = document.own;
-        for (_, entry) in self.journal.removed {
+        // Backwards: of siblings the last comes first, and each is at once in its place.
+        for (_, entry) in self.journal.removed.drain(..).rev() {
             let its_own = entry.replica == own && entry.seq > self.base;
             if !its_own {
-                document.restore(entry);
+                document.restore(entry, NONE);
             }
         }
     }

@@ -12,7 +12,7 @@ pub struct Config {
     /// documents of the same connection get their turn in between; at most 4 MiB less a little.
     pub chunk_bytes: usize,
     /// Longest delta that a peer may send in pieces (256 MiB): it is held until it is whole, and
-    /// decoding it can take fifty times its length.
+    /// decoding it can take a hundred times its length.
     pub staged_bytes: usize,
     /// How far ahead of this replica's clock an operation may be stamped (one hour); `u64::MAX`
     /// accepts all.

@@ -93,6 +93,16 @@ pub enum ProtocolError {
         /// What is left.
         limit: u64,
     },
+    /// A document whose version no frame could tell any more.
+    #[error(
+        "the document's version would take {found} bytes; the limit is {limit}: too many replicas have written to it"
+    )]
+    VersionTooLong {
+        /// What it would take.
+        found: usize,
+        /// What it may take.
+        limit: usize,
+    },
     /// A presence state above the limit.
     #[error("a presence of {0} bytes; the limit is {MAX_PRESENCE_BYTES}")]
     Presence(usize),

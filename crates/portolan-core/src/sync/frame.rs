@@ -20,6 +20,11 @@ pub(super) const MAX_CREDENTIALS_BYTES: usize = 16 * 1024;
 pub(super) const MAX_PRESENCE_BYTES: usize = 64 * 1024;
 /// Most bytes of the words in an error frame: they go to a log.
 const MAX_ERROR_BYTES: usize = 1024;
+/// Longest version of a document, in bytes: a digest tells it and, in the worst case, as much
+/// again. Some two hundred thousand replicas.
+pub(super) const MAX_VERSION_BYTES: usize = MAX_FRAME_BYTES / 2 - 64 * 1024;
+/// What one range of dots takes at the most: an id, three integers, its share of the counts.
+pub(super) const MAX_RANGE_BYTES: usize = 8 + 3 * 10;
 /// What a frame has around its content at most: type, handle, numbers of a part, checksum.
 const MAX_OVERHEAD_BYTES: usize = 64;
 /// The largest piece of a delta that a frame can carry.
@@ -452,7 +457,10 @@ fn frame(kind: u8, handle: u32, len: usize, content: impl FnOnce(&mut Vec<u8>)) 
 mod tests {
     use std::fmt::Write;
 
+    use proptest::prelude::*;
+
     use super::*;
+    use crate::document::Document;
 
     fn dots() -> DotSet {
         let mut dots = DotSet::from_range(ReplicaId::new(0x0102), 1, 300);
@@ -460,9 +468,8 @@ mod tests {
         dots
     }
 
-    /// The bytes of protocol version 1. Where one of these must change, so must [`PROTOCOL`].
-    #[test]
-    fn frames_keep_their_bytes() {
+    /// One of each kind, but for deltas.
+    fn frames() -> [Bytes; 9] {
         let greeting = Hello {
             protocol: PROTOCOL,
             reply: false,
@@ -490,7 +497,7 @@ mod tests {
             hops: 2,
             state: Some(Bytes::from_static(b"here")),
         };
-        let frames = [
+        [
             hello(200, &greeting),
             part(200, &piece),
             ack(200, &dots()),
@@ -500,7 +507,13 @@ mod tests {
             presence(200, &state),
             credentials(200, b"token"),
             error(200, ErrorCode::Refused, "fleet", "no"),
-        ];
+        ]
+    }
+
+    /// The bytes of protocol version 1. Where one of these must change, so must [`PROTOCOL`].
+    #[test]
+    fn frames_keep_their_bytes() {
+        let frames = frames();
         let golden = include_str!("golden.txt");
         let mut written = String::new();
         for bytes in &frames {
@@ -513,5 +526,64 @@ mod tests {
             written.push('\n');
         }
         assert_eq!(written, golden);
+    }
+    /// The bytes of what was decoded.
+    fn again(frame: &Frame) -> Bytes {
+        let handle = frame.handle;
+        match &frame.message {
+            Message::Hello(it) => hello(handle, it),
+            Message::Delta { delta: it, .. } => delta(handle, &it.encode()),
+            Message::Part(it) => part(handle, it),
+            Message::Ack(dots) => ack(handle, dots),
+            Message::Want(version) => want(handle, version),
+            Message::Digest(it) => digest(handle, it),
+            Message::Repair => repair(handle),
+            Message::Presence(it) => presence(handle, it),
+            Message::Credentials(it) => credentials(handle, it),
+            Message::Error(it) => error(handle, it.code, &it.document, &it.message),
+        }
+    }
+
+    fn small_delta() -> Bytes {
+        let mut document = Document::new(ReplicaId::new(7));
+        document.set(1, "a", 1).expect("within limits");
+        document.set(2, "ab", "text").expect("within limits");
+        delta(3, &document.encode())
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(5_000))]
+
+        #[test]
+        fn what_is_not_refused_has_one_encoding(
+            pick in 0..10usize,
+            edits in prop::collection::vec((any::<usize>(), any::<u8>(), 0..3u8), 1..4),
+        ) {
+            let whole = frames().get(pick).cloned().unwrap_or_else(small_delta);
+            let mut bytes = whole[..whole.len() - 4].to_vec();
+            let inner = bytes[0] == DELTA;
+            if inner {
+                bytes.truncate(bytes.len() - 4);
+            }
+            for (at, byte, how) in edits {
+                let at = at % bytes.len().max(1);
+                match how {
+                    _ if bytes.is_empty() => {}
+                    0 => bytes[at] = byte,
+                    1 => bytes.insert(at, byte),
+                    _ => drop(bytes.remove(at)),
+                }
+            }
+            if inner && bytes.len() > 2 {
+                let mut content = bytes.split_off(2);
+                put_checksum(&mut content);
+                bytes.append(&mut content);
+            }
+            put_checksum(&mut bytes);
+            let bytes = Bytes::from(bytes);
+            if let Ok(frame) = Frame::decode(bytes.clone()) {
+                prop_assert_eq!(again(&frame), bytes);
+            }
+        }
     }
 }

@@ -132,6 +132,9 @@ impl Replica {
         }
         let dots = delta.applied();
         self.check_own(dots)?;
+        self.check_own(&delta.dead)?;
+        self.check_version(dots)?;
+        let repair = repair && self.takes_repair(id, now);
 
         let mut new = DotSet::new();
         if !self.version.covers(dots) {
@@ -162,13 +165,15 @@ impl Replica {
             }
             session.unacked = session.unacked.difference(&theirs);
         }
-        session.receipt(number, dots);
+        let first = session.receipt(number, dots);
         if repair {
             session.digest_due = true;
             self.wake(id);
         }
         if number > self.stored_write {
-            self.owing.push_back((number, id));
+            if first {
+                self.owing.push_back((number, id));
+            }
         } else {
             self.schedule_ack(id, now);
         }
@@ -311,6 +316,8 @@ impl Replica {
         let receives = self.open(id)?.receives();
         if receives {
             self.check_own(&theirs.version)?;
+            // What the peer has not, it cannot send.
+            self.open(id)?.lacking = DotSet::new();
             self.note_lacking(id, now, &theirs.version);
         }
         let Some(fingerprint) = theirs
@@ -352,15 +359,15 @@ impl Replica {
     /// Whether a whole state may be exchanged again: it is dear, and a peer could ask for ever.
     fn may_repair(&mut self, id: SessionId, now: u64) -> bool {
         let period = self.config.digest_period / 2;
-        self.sessions.get_mut(&id).is_some_and(|session| {
-            let may = session
-                .repaired_at
-                .is_none_or(|at| at.saturating_add(period) <= now);
-            if may {
-                session.repaired_at = Some(now);
-            }
-            may
-        })
+        let session = self.sessions.get_mut(&id);
+        session.is_some_and(|s| seldom(&mut s.repaired_at, period, now))
+    }
+
+    /// Whether a whole state may be joined again: storing the outcome is dear too.
+    fn takes_repair(&mut self, id: SessionId, now: u64) -> bool {
+        let period = self.config.digest_period / 2;
+        let session = self.sessions.get_mut(&id);
+        session.is_some_and(|s| seldom(&mut s.took_repair_at, period, now))
     }
 
     fn send_state(&mut self, id: SessionId) {
@@ -384,4 +391,13 @@ impl Replica {
     fn open(&mut self, id: SessionId) -> Result<&mut Session, ProtocolError> {
         self.sessions.get_mut(&id).ok_or(ProtocolError::Closed)
     }
+}
+
+/// Whether the last time is a period ago; then it is now.
+fn seldom(last: &mut Option<u64>, period: u64, now: u64) -> bool {
+    let may = last.is_none_or(|at| at.saturating_add(period) <= now);
+    if may {
+        *last = Some(now);
+    }
+    may
 }

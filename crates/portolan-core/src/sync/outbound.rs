@@ -140,7 +140,7 @@ impl Replica {
         let last_own = dots.last_seq(self.document.replica());
         let (limit, ready, events) = (self.config.queue_bytes, &mut self.ready, &mut self.events);
         for (id, session) in &mut self.sessions {
-            if !session.lacking.is_empty() && session.learn(dots) {
+            if session.learn(dots) {
                 events.push_back(Event::Ready(*id));
             }
             if Some(*id) == source || !session.is_open() || !session.sends() {
@@ -263,7 +263,8 @@ impl Replica {
         }
         session.broken = false;
         session.want_due = true;
-        session.want_delay = (session.want_delay * 2).clamp(1, config.max_want_delay);
+        let doubled = session.want_delay.saturating_mul(2);
+        session.want_delay = doubled.min(config.max_want_delay).max(1);
         let next = now.saturating_add(session.want_delay);
         self.arm_want(id, next);
         self.wake(id);

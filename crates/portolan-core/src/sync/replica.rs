@@ -7,10 +7,11 @@ use bytes::Bytes;
 use super::config::Config;
 use super::error::{ErrorCode, ProtocolError};
 use super::event::{CloseReason, Event};
-use super::frame::{self, Access, Hello, PROTOCOL};
+use super::frame::{self, Access, Hello, MAX_RANGE_BYTES, MAX_VERSION_BYTES, PROTOCOL};
 use super::outbound::CatchUp;
 use super::presence::Presences;
 use super::session::{Phase, Session, SessionId, SessionStatus};
+use crate::codec::put_dots;
 use crate::document::Document;
 use crate::dots::{DotSet, Version};
 use crate::replica::ReplicaId;
@@ -526,6 +527,21 @@ impl Replica {
         Ok(())
     }
 
+    /// Whether the version stays small enough to be told in a frame once these are applied.
+    pub(super) fn check_version(&self, dots: &DotSet) -> Result<(), ProtocolError> {
+        let most = self.version.ranges().len() + dots.ranges().len();
+        if most <= MAX_VERSION_BYTES / MAX_RANGE_BYTES {
+            return Ok(());
+        }
+        let mut bytes = Vec::new();
+        put_dots(&mut bytes, &self.version.union(dots));
+        let (found, limit) = (bytes.len(), MAX_VERSION_BYTES);
+        if found > limit {
+            return Err(ProtocolError::VersionTooLong { found, limit });
+        }
+        Ok(())
+    }
+
     fn report_reuse(&mut self) {
         if !self.reused {
             self.reused = true;
@@ -548,13 +564,14 @@ impl Replica {
         }
         if session.receives() {
             session.lacking = hello.version.difference(&self.version);
+            session.promised = session.lacking.clone();
         }
         self.events.push_back(Event::Connected {
             session: id,
             replica: hello.replica,
             access: session.access,
         });
-        if session.lacking.is_empty() {
+        if session.promised.is_empty() {
             session.ready = true;
             self.events.push_back(Event::Ready(id));
         } else {
@@ -599,7 +616,7 @@ impl Replica {
     }
 
     fn arm_digest(&mut self, now: u64) {
-        let at = now.saturating_add(self.config.digest_period);
+        let at = now.saturating_add(self.config.digest_period.max(1));
         self.digest_at = Some(at);
         self.timers.insert((at, Timer::Digest));
     }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::frame::Access;
-use crate::dots::DotSet;
+use crate::dots::{DotRange, DotSet};
 use crate::replica::ReplicaId;
 
 /// Names a session; never used twice by one [`Replica`](super::Replica).
@@ -88,6 +88,8 @@ pub(super) struct Session {
     pub(super) unacked: DotSet,
     /// Operations that the peer has, or should have, and that are not here.
     pub(super) lacking: DotSet,
+    /// Those among them that the peer had at its hello: with the last one this side is ready.
+    pub(super) promised: DotSet,
     pub(super) ready: bool,
     pub(super) staging: Option<Staging>,
     /// The last transfer of the peer that is over, however it ended.
@@ -113,6 +115,8 @@ pub(super) struct Session {
     pub(super) diverged: bool,
     /// When the whole state was last asked for or promised.
     pub(super) repaired_at: Option<u64>,
+    /// When a whole state of the peer was last joined.
+    pub(super) took_repair_at: Option<u64>,
     /// The whole state is to be sent.
     pub(super) repair_due: bool,
     /// Whose presence is to be told.
@@ -177,6 +181,7 @@ impl Session {
             missing: DotSet::new(),
             unacked: DotSet::new(),
             lacking: DotSet::new(),
+            promised: DotSet::new(),
             ready: false,
             staging: None,
             finished_transfer: 0,
@@ -194,6 +199,7 @@ impl Session {
             digest_due: false,
             diverged: false,
             repaired_at: None,
+            took_repair_at: None,
             repair_due: false,
             presence_due: BTreeSet::new(),
             presences: BTreeSet::new(),
@@ -277,16 +283,15 @@ impl Session {
     }
 
     /// The operations of `lost` that nothing underway brings to the peer are to be sent again.
-    pub(super) fn resend(&mut self, lost: DotSet) {
-        let mut lost = lost;
+    pub(super) fn resend(&mut self, mut lost: DotSet) {
         if let Some(transfer) = &self.transfer {
             lost = lost.difference(&transfer.dots);
         }
-        for live in &self.queue {
-            if lost.is_empty() {
-                return;
-            }
-            lost = lost.difference(&live.dots);
+        if !lost.is_empty() && !self.queue.is_empty() {
+            let queued = self.queue.iter().flat_map(|live| live.dots.ranges());
+            let mut queued: Vec<DotRange> = queued.copied().collect();
+            queued.sort_unstable();
+            lost = lost.difference(&queued.into_iter().collect());
         }
         self.unacked.union_with(&lost);
         self.missing.union_with(&lost);
@@ -316,18 +321,29 @@ impl Session {
 
     /// These have arrived; whether with them all is here that the peer had at its hello.
     pub(super) fn learn(&mut self, dots: &DotSet) -> bool {
-        self.lacking = self.lacking.difference(dots);
         if !self.lacking.is_empty() {
+            self.lacking = self.lacking.difference(dots);
+        }
+        if self.ready || !self.is_open() {
             return false;
         }
-        !std::mem::replace(&mut self.ready, true)
+        self.promised = self.promised.difference(dots);
+        self.ready = self.promised.is_empty();
+        self.ready
     }
 
-    /// Remembers to acknowledge `dots` once write `number` is stored.
-    pub(super) fn receipt(&mut self, number: u64, dots: &DotSet) {
+    /// Remembers to acknowledge `dots` once write `number` is stored; whether it is the first
+    /// that waits for this write.
+    pub(super) fn receipt(&mut self, number: u64, dots: &DotSet) -> bool {
         match self.receipts.back_mut() {
-            Some((last, known)) if *last == number => known.union_with(dots),
-            _ => self.receipts.push_back((number, dots.clone())),
+            Some((last, known)) if *last == number => {
+                known.union_with(dots);
+                false
+            }
+            _ => {
+                self.receipts.push_back((number, dots.clone()));
+                true
+            }
         }
     }
 

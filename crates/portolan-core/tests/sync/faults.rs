@@ -3,9 +3,9 @@
 use bytes::Bytes;
 use portolan_core::sync::{Access, Config, ErrorCode, Frame, ProtocolError, Replica};
 use portolan_core::{DecodeError, Document, ReplicaId};
-use xxhash_rust::xxh3::xxh3_64;
 
 use crate::network::{Network, START};
+use crate::raw;
 
 /// A frame by hand: type, handle, content.
 fn frame(kind: u8, content: &[u8]) -> Bytes {
@@ -14,10 +14,8 @@ fn frame(kind: u8, content: &[u8]) -> Bytes {
     seal(bytes)
 }
 
-fn seal(mut bytes: Vec<u8>) -> Bytes {
-    let sum = xxh3_64(&bytes) as u32;
-    bytes.extend_from_slice(&sum.to_le_bytes());
-    bytes.into()
+fn seal(bytes: Vec<u8>) -> Bytes {
+    raw::seal(bytes).into()
 }
 
 /// Two joined replicas with a few operations each.
@@ -47,7 +45,7 @@ fn refused(bytes: Bytes) -> ProtocolError {
 }
 
 /// One frame of each kind, as replicas really send them.
-fn samples() -> Vec<Bytes> {
+pub(crate) fn samples() -> Vec<Bytes> {
     let mut net = Network::new();
     let config = Config {
         chunk_bytes: 100,

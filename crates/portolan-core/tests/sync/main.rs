@@ -6,8 +6,11 @@ mod back_pressure;
 mod catch_up;
 mod chaos;
 mod faults;
+mod hostile;
 mod live;
 mod network;
 mod presence;
+#[path = "../raw/mod.rs"]
+mod raw;
 mod repair;
 mod store;
