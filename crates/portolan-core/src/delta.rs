@@ -3,6 +3,7 @@
 //! Format version 1, described in `docs/format.md`: the dots, then the live values in columns,
 //! sorted by key, so that neighbours are alike and what they share is not written again.
 
+use smallvec::SmallVec;
 use smol_str::SmolStr;
 
 use crate::clock::Timestamp;
@@ -206,7 +207,7 @@ pub(crate) fn encode<'a>(
 }
 
 /// The replicas of a dot set in order, each with its first number.
-fn replicas_of(dots: &DotSet) -> Vec<(ReplicaId, u64)> {
+fn replicas_of(dots: &DotSet) -> SmallVec<[(ReplicaId, u64); 2]> {
     let groups = dots.ranges().chunk_by(|a, b| a.replica == b.replica);
     groups
         .map(|group| (group[0].replica, group[0].first))
@@ -276,8 +277,8 @@ fn read_runs<'a, T: Copy + PartialEq>(
     reader: &mut Reader<'a>,
     count: usize,
     mut item: impl FnMut(&mut Reader<'a>) -> Result<T, DecodeError>,
-) -> Result<Vec<(usize, T)>, DecodeError> {
-    let mut runs: Vec<(usize, T)> = Vec::new();
+) -> Result<SmallVec<[(usize, T); 2]>, DecodeError> {
+    let mut runs = SmallVec::<[(usize, T); 2]>::new();
     let mut left = count;
     while left > 0 {
         let length = reader.bounded("the length of a run", left as u64)?;
@@ -376,7 +377,7 @@ fn common_prefix(a: &[u8], b: &[u8]) -> usize {
 #[derive(Default)]
 struct Keys {
     /// The sort bytes of the last one.
-    current: Vec<u8>,
+    current: SmallVec<[u8; 64]>,
 }
 
 impl Keys {

@@ -56,7 +56,7 @@ pub struct Document {
     pub(crate) clock: Clock,
     pub(crate) slab: Slab,
     /// From container and key to the first of the siblings.
-    index: HashTable<Slot>,
+    index: HashTable<Head>,
     hash_seed: u64,
     order: Mutex<Order>,
     pub(crate) log: RemovalLog,
@@ -343,7 +343,7 @@ impl Document {
         if order.is_built() {
             order.fetch(&self.slab, |_| false, usize::MAX, &mut heads);
         } else {
-            heads.extend(self.index.iter());
+            heads.extend(self.index.iter().map(|head| head.slot));
             heads = order::sort(&self.slab, heads);
         }
         if self.live == heads.len() {
@@ -366,7 +366,10 @@ impl Document {
     pub(crate) fn built_order(&self) -> MutexGuard<'_, Order> {
         let mut order = self.order();
         if !order.is_built() {
-            order.build(&self.slab, self.index.iter().copied().collect());
+            order.build(
+                &self.slab,
+                self.index.iter().map(|head| head.slot).collect(),
+            );
         }
         order
     }
@@ -393,14 +396,14 @@ impl Document {
     #[inline]
     pub(crate) fn find(&self, container: u32, key: KeyRef<'_>) -> Option<Slot> {
         let hash = self.hash(container, key);
-        let same = |slot: &Slot| holds(&self.slab[*slot], hash, container, key);
-        self.index.find(spread(hash), same).copied()
+        let same = |head: &Head| head.holds(&self.slab, hash, container, key);
+        let head = self.index.find(spread(hash), same)?;
+        Some(head.slot)
     }
 
     /// Room for so many more keys.
     pub(crate) fn reserve(&mut self, keys: usize) {
-        let slab = &self.slab;
-        self.index.reserve(keys, |slot| spread(slab[*slot].hash));
+        self.index.reserve(keys, |head| spread(head.hash));
     }
 
     /// Writes a value with the dot `own:seq`, in place of every sibling. What it replaces is
@@ -434,13 +437,13 @@ impl Document {
         let slab = &self.slab;
         let place = self.index.entry(
             spread(hash),
-            |slot| holds(&slab[*slot], hash, container, fresh.key.borrowed()),
-            |slot| spread(slab[*slot].hash),
+            |head| head.holds(slab, hash, container, fresh.key.borrowed()),
+            |head| spread(head.hash),
         );
         let slot = match place {
             Place::Vacant(place) => {
                 let slot = self.slab.insert(fresh);
-                place.insert(slot);
+                place.insert(Head { hash, slot });
                 self.order
                     .get_mut()
                     .unwrap_or_else(PoisonError::into_inner)
@@ -449,7 +452,7 @@ impl Document {
                 slot
             }
             Place::Occupied(place) => {
-                let slot = *place.get();
+                let slot = place.get().slot;
                 let old = std::mem::replace(&mut self.slab[slot], fresh);
                 let mut next = old.next;
                 self.bury(&old);
@@ -518,14 +521,12 @@ impl Document {
     fn head_of(&self, slot: Slot) -> Slot {
         let entry = &self.slab[slot];
         let key = entry.key.borrowed();
-        let same = |head: &Slot| {
-            *head == slot || holds(&self.slab[*head], entry.hash, entry.container, key)
+        let same = |head: &Head| {
+            head.slot == slot || head.holds(&self.slab, entry.hash, entry.container, key)
         };
+        let head = self.index.find(spread(entry.hash), same);
         // proof: what is live stands in a chain, and the first of a chain is in the index.
-        *self
-            .index
-            .find(spread(entry.hash), same)
-            .expect("the head of its chain")
+        head.expect("the head of its chain").slot
     }
 
     /// Takes the `doomed` out of a chain; their entries still stand.
@@ -565,20 +566,19 @@ impl Document {
         let order = self.order.get_mut().unwrap_or_else(PoisonError::into_inner);
         let place = self
             .index
-            .find_entry(spread(self.slab[head].hash), |slot| *slot == head);
+            .find_entry(spread(self.slab[head].hash), |indexed| indexed.slot == head);
         // proof: the first of a chain is in the index under its hash.
         let mut place = place.expect("the first sibling is indexed");
         if next == NONE {
             order.remove(&self.slab, head);
             place.remove();
             if self.index.len() < self.index.capacity() / 8 {
-                let slab = &self.slab;
                 let room = self.index.len() * 2;
-                self.index.shrink_to(room, |slot| spread(slab[*slot].hash));
+                self.index.shrink_to(room, |head| spread(head.hash));
             }
         } else {
             order.replace(&self.slab, head, next);
-            *place.get_mut() = next;
+            place.get_mut().slot = next;
         }
     }
 
@@ -629,14 +629,14 @@ impl Document {
         let slab = &self.slab;
         let place = self.index.entry(
             spread(hash),
-            |slot| holds(&slab[*slot], hash, entry.container, entry.key.borrowed()),
-            |slot| spread(slab[*slot].hash),
+            |head| head.holds(slab, hash, entry.container, entry.key.borrowed()),
+            |head| spread(head.hash),
         );
         self.live += 1;
         let slot = match place {
             Place::Vacant(place) => {
                 let slot = self.slab.insert(entry);
-                place.insert(slot);
+                place.insert(Head { hash, slot });
                 self.order
                     .get_mut()
                     .unwrap_or_else(PoisonError::into_inner)
@@ -644,13 +644,13 @@ impl Document {
                 slot
             }
             Place::Occupied(mut place) => {
-                let head = *place.get();
+                let head = place.get().slot;
                 let slot = self.slab.insert(entry);
                 if rank > rank_of(&self.replicas, &self.slab[head]) {
                     self.slab[slot].next = head;
                     let order = self.order.get_mut().unwrap_or_else(PoisonError::into_inner);
                     order.replace(&self.slab, head, slot);
-                    *place.get_mut() = slot;
+                    place.get_mut().slot = slot;
                 } else {
                     self.link(slot, rank, head);
                 }
@@ -710,9 +710,22 @@ fn spread(hash: u32) -> u64 {
     u64::from(hash).wrapping_mul(0x9e37_79b9_7f4a_7c15)
 }
 
-#[inline]
-fn holds(entry: &Entry, hash: u32, container: u32, key: KeyRef<'_>) -> bool {
-    entry.hash == hash && entry.container == container && entry.key.borrowed() == key
+/// A key in the index: the first of its siblings, beside the hash, so that neither growing nor
+/// passing by reads entries.
+#[derive(Clone, Copy, Debug)]
+struct Head {
+    hash: u32,
+    slot: Slot,
+}
+
+impl Head {
+    #[inline]
+    fn holds(self, slab: &Slab, hash: u32, container: u32, key: KeyRef<'_>) -> bool {
+        self.hash == hash && {
+            let entry = &slab[self.slot];
+            entry.container == container && entry.key.borrowed() == key
+        }
+    }
 }
 
 /// Everything of a live operation that replicas must agree on, hashed.

@@ -27,9 +27,14 @@ impl Document {
             observed: self.batches.is_some(),
             ..Journal::default()
         };
-        let mut dead = self.kill_superseded(delta, &mut journal);
-        dead.union_with(&self.kill_named(delta, &mut journal));
-        self.place_entries(delta, &mut journal);
+        let mut dead = DotSet::new();
+        if new != delta.applied {
+            dead = self.kill_superseded(delta, &mut journal);
+        }
+        if !delta.dead.is_empty() {
+            dead.union_with(&self.kill_named(delta, &mut journal));
+        }
+        let placed = self.place_entries(delta, &mut journal);
         for (id, dots) in groups(&new) {
             let number = self.replicas.intern(id);
             let known = self.replicas.get_mut(number);
@@ -38,7 +43,9 @@ impl Document {
                 known.early = known.early.difference(&dots);
             }
         }
-        dead.union_with(&self.dead_among(&new));
+        if placed < new.len() {
+            dead.union_with(&self.dead_among(&new));
+        }
         self.log.note_all(&new, dead, self.live());
         self.record_batch(Origin::Remote, &new, journal);
         new
@@ -88,8 +95,9 @@ impl Document {
         dead
     }
 
-    /// Places the values of operations that are neither applied here nor dead.
-    fn place_entries(&mut self, delta: &Delta, journal: &mut Journal) {
+    /// Places the values of operations that are neither applied here nor dead; how many those are.
+    fn place_entries(&mut self, delta: &Delta, journal: &mut Journal) -> u64 {
+        let mut placed = 0;
         self.reserve(delta.entries.len());
         let mut last: Option<(ReplicaId, u32)> = None;
         // The sibling placed last, and its key: the next one stands behind it.
@@ -116,7 +124,9 @@ impl Document {
                 behind.map_or(NONE, |(_, slot)| slot),
             );
             above = Some((&entry.key, slot));
+            placed += 1;
         }
+        placed
     }
 
     /// Those of the applied operations `among` that are not live.
