@@ -731,9 +731,8 @@ impl Head {
 /// Everything of a live operation that replicas must agree on, hashed.
 fn fingerprint(scratch: &mut Vec<u8>, replica: ReplicaId, entry: &Entry) -> u128 {
     scratch.clear();
-    scratch.extend_from_slice(&replica.get().to_le_bytes());
-    scratch.extend_from_slice(&entry.seq.to_le_bytes());
-    scratch.extend_from_slice(&entry.timestamp.bits().to_le_bytes());
+    let head = [replica.get(), entry.seq, entry.timestamp.bits()].map(u64::to_le_bytes);
+    scratch.extend_from_slice(head.as_flattened());
     put_key(scratch, &entry.key);
     put_value(scratch, &entry.value);
     xxh3_128(scratch)

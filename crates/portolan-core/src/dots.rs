@@ -72,6 +72,9 @@ impl DotSet {
 
     /// The highest number of a replica in it, 0 where there is none.
     pub fn last_seq(&self, replica: ReplicaId) -> u64 {
+        if let Some(end) = self.ranges.last().filter(|end| end.replica == replica) {
+            return end.last;
+        }
         let after = self.ranges.partition_point(|r| r.replica <= replica);
         match after.checked_sub(1).map(|i| self.ranges[i]) {
             Some(range) if range.replica == replica => range.last,
@@ -87,6 +90,14 @@ impl DotSet {
     /// Adds the operations `first..=last` of one replica.
     pub fn insert_range(&mut self, replica: ReplicaId, first: u64, last: u64) {
         debug_assert!(1 <= first && first <= last);
+        // What comes in sequence extends the last range.
+        if let Some(end) = self.ranges.last_mut()
+            && end.replica == replica
+            && first == end.last.saturating_add(1)
+        {
+            end.last = last;
+            return;
+        }
         // The ranges from `from` up to `to` overlap or touch the new one and melt into it.
         let from = self.ranges.partition_point(|r| {
             r.replica < replica || (r.replica == replica && r.last < first - 1)

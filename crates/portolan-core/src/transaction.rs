@@ -87,7 +87,6 @@ impl<'a> Transaction<'a> {
         if seq == base {
             return;
         }
-        let journal = std::mem::take(&mut self.journal);
         let document = &mut *self.document;
         let replica = document.replica();
         let known = document.replicas.get_mut(document.own);
@@ -97,14 +96,18 @@ impl<'a> Transaction<'a> {
             let new = DotSet::from_range(replica, base + 1, seq);
             known.early = known.early.difference(&new);
         }
-        let live = document.live();
-        let pair =
-            |(killer, entry): &(u64, Entry)| (Dot::new(replica, *killer), document.dot_of(entry));
-        let removed: SmallVec<[(Dot, Dot); 2]> = journal.removed.iter().map(pair).collect();
-        document.log.note(&removed, live);
+        if !self.journal.removed.is_empty() {
+            let live = document.live();
+            let pair = |(killer, entry): &(u64, Entry)| {
+                (Dot::new(replica, *killer), document.dot_of(entry))
+            };
+            let removed = self.journal.removed.iter().map(pair);
+            let removed: SmallVec<[(Dot, Dot); 2]> = removed.collect();
+            document.log.note(&removed, live);
+        }
         if document.batches.is_some() {
             let new = DotSet::from_range(replica, base + 1, seq);
-            document.record_batch(Origin::Local, &new, journal);
+            document.record_batch(Origin::Local, &new, std::mem::take(&mut self.journal));
         }
     }
 }
