@@ -91,6 +91,7 @@ impl RemovalLog {
         let killers = self.recent.iter().map(|(killer, _)| *killer).collect();
         let dead = self.recent.iter().map(|(_, dead)| *dead).collect();
         self.recent.clear();
+        self.recent.shrink_to(RECENT);
         self.push(Block { killers, dead }, live);
     }
 
