@@ -4,16 +4,17 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
+use bytes::Bytes;
 use parking_lot::Mutex;
 use portolan_core::sync::{Config, Replica};
 use portolan_core::{Document, ReplicaId};
-use tokio::sync::{OnceCell, watch};
+use tokio::sync::{Notify, OnceCell, watch};
 use tokio::task::JoinSet;
 
 use crate::builder::Builder;
 use crate::clock::{Clock, random};
 use crate::error::{Error, Result};
-use crate::limits::{FAREWELL, MAX_NAME_BYTES};
+use crate::limits::{FAREWELL, MAX_NAME_BYTES, MAX_TOKEN_BYTES};
 use crate::link;
 use crate::outbox::{Notice, Outbox};
 use crate::peer::Peer;
@@ -81,11 +82,43 @@ pub(crate) struct Server {
     pub(crate) peer: Peer,
     pub(crate) address: Address,
     /// Its connections, each for a range of handles; the first from the start, others when there
+    /// The token in force: the peer's at first.
+    credentials: Mutex<Option<Bytes>>,
+    /// The token was replaced: an attempt to connect need not wait any longer.
+    pub(crate) renewed: Notify,
     /// are so many maps.
     pub(crate) lanes: Mutex<Vec<Lane>>,
 }
 
 #[derive(Clone, Default)]
+impl Server {
+    fn new(peer: Peer) -> Result<Self> {
+        peer.credentials.as_ref().map_or(Ok(()), check_token)?;
+        Ok(Self {
+            address: Address::new(&peer)?,
+            credentials: Mutex::new(peer.credentials.clone()),
+            renewed: Notify::new(),
+            peer,
+            lanes: Mutex::default(),
+        })
+    }
+
+    /// The token to present.
+    pub(crate) fn credentials(&self) -> Option<Bytes> {
+        self.credentials.lock().clone()
+    }
+}
+
+fn check_token(token: &Bytes) -> Result<()> {
+    if token.len() > MAX_TOKEN_BYTES {
+        return Err(Error::Token {
+            found: token.len(),
+            limit: MAX_TOKEN_BYTES,
+        });
+    }
+    Ok(())
+}
+
 pub(crate) struct Lane {
     /// The connection, when it is up.
     pub(crate) link: Option<Arc<Outbox>>,
@@ -124,13 +157,7 @@ impl Core {
             .flat_map(|store| store.names())
             .cloned()
             .collect();
-        let servers = builder.peers.into_iter().map(|peer| {
-            Ok(Server {
-                address: Address::new(&peer)?,
-                peer,
-                lanes: Mutex::default(),
-            })
-        });
+        let servers = builder.peers.into_iter().map(Server::new);
         let servers = servers.collect::<Result<Vec<Server>>>()?;
         let core = Arc::new(Self {
             replica: store.as_ref().map_or(fresh, |store| store.replica()),
@@ -330,6 +357,29 @@ impl Core {
 
     pub(crate) fn link_status(&self) -> Vec<LinkStatus> {
         let status = |peer: &str, outbox: Option<&Outbox>, opened, state| {
+    /// Presents another token to a server, on all connections to it.
+    pub(crate) fn set_token(&self, url: &str, token: Bytes) -> Result<()> {
+        check_token(&token)?;
+        let servers = self.servers.iter();
+        let mut servers = servers.filter(|server| server.peer.url == url).peekable();
+        if servers.peek().is_none() {
+            let url = url.to_owned();
+            return Err(Error::UnknownServer { url });
+        }
+        for server in servers {
+            // First the token: a connection that comes up from here on presents it by itself.
+            *server.credentials.lock() = Some(token.clone());
+            server.renewed.notify_waiters();
+            for lane in server.lanes.lock().iter() {
+                if let Some(link) = &lane.link {
+                    link.notice(Notice::Renew);
+                    link.wake();
+                }
+            }
+        }
+        Ok(())
+    }
+
             let count = |count: fn(&Outbox) -> &AtomicU64| {
                 outbox.map_or(0, |outbox| count(outbox).load(Ordering::Relaxed))
             };

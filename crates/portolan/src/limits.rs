@@ -18,6 +18,8 @@ pub(crate) const TURN_BYTES: usize = 64 * 1024;
 /// Notices that wait for a connection before it stops reading: a peer that asks and asks, and never
 /// reads the answers, must not make them pile up.
 pub(crate) const NOTICES: usize = 256;
+/// Longest token: it comes with every map that is opened, and peers refuse longer ones.
+pub(crate) const MAX_TOKEN_BYTES: usize = 16 * 1024;
 /// How long one frame may take to leave: a peer that reads nothing for so long is gone.
 pub(crate) const SEND_TIMEOUT: Duration = Duration::from_mins(1);
 /// How long a map whose session was ended waits before the next one, on the same connection.

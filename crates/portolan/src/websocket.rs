@@ -74,7 +74,11 @@ impl Address {
 }
 
 /// A connection to a server.
-pub(crate) async fn connect(address: &Address, peer: &Peer) -> Result<Binary> {
+pub(crate) async fn connect(
+    address: &Address,
+    peer: &Peer,
+    credentials: Option<&[u8]>,
+) -> Result<Binary> {
     let unreachable = |reason: String| Error::Unreachable {
         url: peer.url.clone(),
         reason,
@@ -86,7 +90,7 @@ pub(crate) async fn connect(address: &Address, peer: &Peer) -> Result<Binary> {
         let _ = stream.set_nodelay(true);
         let mut request =
             ClientRequestBuilder::new(address.uri.clone()).with_sub_protocol(SUBPROTOCOL);
-        let token = peer.credentials.as_deref().map(std::str::from_utf8);
+        let token = credentials.map(std::str::from_utf8);
         if let Some(Ok(token)) = token {
             // For proxies in between; the server reads the token of each map.
             request = request.with_header("Authorization", format!("Bearer {token}"));

@@ -22,12 +22,11 @@ use self::sessions::{Routes, receive};
 use crate::authorize::Authorize;
 use crate::clock::random;
 use crate::control::Control;
-use crate::core::{Core, CountedLink, Stage};
+use crate::core::{Core, CountedLink, Server, Stage};
 use crate::error::{Error, Result};
 use crate::limits::{FAREWELL, MAX_STRIKES, MIN_BACK_OFF, REOPEN_DELAY, SEND_TIMEOUT, TURN_BYTES};
 use crate::outbox::{Notice, Outbox};
 use crate::pattern::Pattern;
-use crate::peer::Peer;
 use crate::shared::Shared;
 use crate::websocket;
 
@@ -41,12 +40,15 @@ pub(crate) async fn keep(core: Arc<Core>, place: usize, lane: usize) {
     let mut wait = MIN_BACK_OFF;
     while !core.is_closed() {
         let started = Instant::now();
-        let ended = match websocket::connect(&server.address, &server.peer).await {
+        let credentials = server.credentials();
+        let connecting =
+            websocket::connect(&server.address, &server.peer, credentials.as_deref()).await;
+        let ended = match connecting {
             Ok(link) => {
                 tracing::info!(url, "connected");
                 let outbox = Outbox::new(Some(place));
                 server.lanes.lock()[lane].link = Some(outbox.clone());
-                let role = Role::Opened(&server.peer, lane);
+                let role = Role::Opened(server, lane);
                 let link = Link::new(&core, outbox, role).run(link).await;
                 server.lanes.lock()[lane].link = None;
                 link
@@ -68,6 +70,8 @@ pub(crate) async fn keep(core: Arc<Core>, place: usize, lane: usize) {
         wait = (wait * 2).min(core.options.max_back_off);
     }
 }
+            // What was refused may be allowed now.
+            () = server.renewed.notified() => {}
 
 /// Serves a connection that a peer opened.
 pub(crate) async fn serve<L>(
@@ -100,7 +104,7 @@ impl Drop for Registered<'_> {
 
 /// Which side this is of a connection.
 enum Role<'c> {
-    Opened(&'c Peer, usize),
+    Opened(&'c Server, usize),
     Served(Arc<dyn Authorize>),
 }
 
@@ -195,25 +199,20 @@ impl<'c> Link<'c> {
 
     /// A client asks for its maps.
     async fn begin(&self) {
-        let Role::Opened(peer, lane) = &self.role else {
+        let Role::Opened(server, lane) = &self.role else {
             return;
         };
-        if peer.mirror && *lane == 0 {
-            self.send(
-                Control::Follow {
-                    pattern: peer.maps.as_str().to_owned(),
-                    credentials: peer.credentials.clone(),
-                }
-                .encode(),
-            );
+        let maps = &server.peer.maps;
+        if server.peer.mirror && *lane == 0 {
+            self.follow(server);
             for name in self.core.names() {
-                if peer.maps.matches(&name) {
+                if maps.matches(&name) {
                     self.mirror(&name).await;
                 }
             }
         }
         for map in self.core.maps() {
-            if map.lane == *lane && peer.maps.matches(&map.name) {
+            if map.lane == *lane && maps.matches(&map.name) {
                 self.notice(Notice::Open(map));
             }
         }
@@ -236,6 +235,42 @@ impl<'c> Link<'c> {
             return taken.map_err(|error| {
                 let refusal = ProtocolError::Refused(error.to_string());
                 (error, Some(refusal.to_frame("")))
+    /// A client that mirrors asks what there is.
+    fn follow(&self, server: &Server) {
+        self.send(
+            Control::Follow {
+                pattern: server.peer.maps.as_str().to_owned(),
+                credentials: server.credentials(),
+            }
+            .encode(),
+        );
+    }
+
+    /// Presents the new token: for the maps that are open, and for those that were refused.
+    fn renew(&self) {
+        let Role::Opened(server, lane) = &self.role else {
+            return;
+        };
+        let credentials = server.credentials().unwrap_or_default();
+        let routes = self.routes.lock();
+        let open = routes.by_name.values();
+        let open: Vec<_> = open
+            .map(|route| (route.map.clone(), route.session))
+            .collect();
+        drop(routes);
+        for (map, session) in open {
+            map.with(|state, _| state.replica.refresh(session, &credentials));
+        }
+        if server.peer.mirror && *lane == 0 {
+            self.follow(server);
+        }
+        for map in self.core.maps() {
+            if map.lane == *lane && server.peer.maps.matches(&map.name) {
+                self.open(map);
+            }
+        }
+    }
+
             });
         }
         let frame = Frame::decode(bytes).map_err(|error| {
@@ -388,8 +423,8 @@ impl<'c> Link<'c> {
     fn broken(&self, error: &io::Error) -> Error {
         let reason = error.to_string();
         match &self.role {
-            Role::Opened(peer, _) => Error::Unreachable {
-                url: peer.url.clone(),
+            Role::Opened(server, _) => Error::Unreachable {
+                url: server.peer.url.clone(),
                 reason,
             },
             Role::Served(_) if error.kind() == io::ErrorKind::InvalidData => {
@@ -419,7 +454,11 @@ impl<'c> Link<'c> {
                     }
                     (Role::Served(_), _) => None,
                     (Role::Opened(..), CloseReason::ReplicaChanged) => Some(Instant::now()),
-                    (Role::Opened(..), reason) if is_refusal(reason) => None,
+                    (Role::Opened(server, _), reason) if is_refusal(reason) => {
+                        // Where it was the old token that was refused, the new one is to be tried.
+                        let asked_with = self.credentials(&map.name);
+                        (asked_with != server.credentials()).then(Instant::now)
+                    }
                     (Role::Opened(..), _) => Some(Instant::now() + REOPEN_DELAY),
                 };
                 reopen.extend(again.map(|at| (at, map.clone())));
@@ -458,3 +497,4 @@ impl Drop for Link<'_> {
         }
     }
 }
+            Notice::Renew => self.renew(),
