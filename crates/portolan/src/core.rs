@@ -73,6 +73,7 @@ impl Handles {
 pub(crate) struct Options {
     pub(crate) sync: Config,
     pub(crate) watch_queue: usize,
+    pub(crate) receive_rate: u32,
     pub(crate) keep_alive: std::time::Duration,
     pub(crate) max_back_off: std::time::Duration,
 }
@@ -81,16 +82,15 @@ pub(crate) struct Options {
 pub(crate) struct Server {
     pub(crate) peer: Peer,
     pub(crate) address: Address,
-    /// Its connections, each for a range of handles; the first from the start, others when there
     /// The token in force: the peer's at first.
     credentials: Mutex<Option<Bytes>>,
     /// The token was replaced: an attempt to connect need not wait any longer.
     pub(crate) renewed: Notify,
+    /// Its connections, each for a range of handles; the first from the start, others when there
     /// are so many maps.
     pub(crate) lanes: Mutex<Vec<Lane>>,
 }
 
-#[derive(Clone, Default)]
 impl Server {
     fn new(peer: Peer) -> Result<Self> {
         peer.credentials.as_ref().map_or(Ok(()), check_token)?;
@@ -119,6 +119,7 @@ fn check_token(token: &Bytes) -> Result<()> {
     Ok(())
 }
 
+#[derive(Clone, Default)]
 pub(crate) struct Lane {
     /// The connection, when it is up.
     pub(crate) link: Option<Arc<Outbox>>,
@@ -167,6 +168,7 @@ impl Core {
             options: Options {
                 sync: builder.sync,
                 watch_queue: builder.watch_queue,
+                receive_rate: builder.receive_rate,
                 keep_alive: builder.keep_alive,
                 max_back_off: builder.max_back_off,
             },
@@ -355,8 +357,6 @@ impl Core {
         }
     }
 
-    pub(crate) fn link_status(&self) -> Vec<LinkStatus> {
-        let status = |peer: &str, outbox: Option<&Outbox>, opened, state| {
     /// Presents another token to a server, on all connections to it.
     pub(crate) fn set_token(&self, url: &str, token: Bytes) -> Result<()> {
         check_token(&token)?;
@@ -380,6 +380,8 @@ impl Core {
         Ok(())
     }
 
+    pub(crate) fn link_status(&self) -> Vec<LinkStatus> {
+        let status = |peer: &str, outbox: Option<&Outbox>, opened, state| {
             let count = |count: fn(&Outbox) -> &AtomicU64| {
                 outbox.map_or(0, |outbox| count(outbox).load(Ordering::Relaxed))
             };

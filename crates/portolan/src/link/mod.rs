@@ -4,6 +4,7 @@
 //! from reading, and the other way round. Frames wait in the replicas, where they are bounded; a
 //! connection takes them when it can send them.
 
+mod pace;
 mod sessions;
 
 use std::collections::VecDeque;
@@ -18,13 +19,17 @@ use parking_lot::Mutex;
 use portolan_core::sync::{CloseReason, ErrorCode, Frame, ProtocolError};
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
+use self::pace::Pace;
 use self::sessions::{Routes, receive};
 use crate::authorize::Authorize;
 use crate::clock::random;
 use crate::control::Control;
 use crate::core::{Core, CountedLink, Server, Stage};
 use crate::error::{Error, Result};
-use crate::limits::{FAREWELL, MAX_STRIKES, MIN_BACK_OFF, REOPEN_DELAY, SEND_TIMEOUT, TURN_BYTES};
+use crate::limits::{
+    AUTHORIZATION_FRAMES, FAREWELL, MAX_STRIKES, MIN_BACK_OFF, REOPEN_DELAY, SEND_TIMEOUT,
+    TURN_BYTES,
+};
 use crate::outbox::{Notice, Outbox};
 use crate::pattern::Pattern;
 use crate::shared::Shared;
@@ -65,13 +70,13 @@ pub(crate) async fn keep(core: Arc<Core>, place: usize, lane: usize) {
         let jittered = wait.mul_f64(0.5 + random() as f64 / u64::MAX as f64 / 2.0);
         tokio::select! {
             () = sleep(jittered) => {}
+            // What was refused may be allowed now.
+            () = server.renewed.notified() => {}
             () = core.reached(Stage::Leaving) => {}
         }
         wait = (wait * 2).min(core.options.max_back_off);
     }
 }
-            // What was refused may be allowed now.
-            () = server.renewed.notified() => {}
 
 /// Serves a connection that a peer opened.
 pub(crate) async fn serve<L>(
@@ -115,6 +120,7 @@ struct Link<'c> {
     routes: Mutex<Routes>,
     /// What a peer follows, and its credentials for it.
     follows: Mutex<Option<(Pattern, Option<Bytes>)>>,
+    pace: Mutex<Pace>,
     strikes: AtomicU32,
     pong_due: AtomicBool,
     /// A rule of the connection was broken: what still arrives is thrown away.
@@ -127,12 +133,18 @@ type Reopen = Vec<(Instant, Arc<Shared>)>;
 
 impl<'c> Link<'c> {
     fn new(core: &'c Arc<Core>, outbox: Arc<Outbox>, role: Role<'c>) -> Self {
+        // The servers that this node connects to are its own choice.
+        let rate = match role {
+            Role::Opened(..) => 0,
+            Role::Served(_) => core.options.receive_rate,
+        };
         Self {
             core,
             outbox,
             role,
             routes: Mutex::default(),
             follows: Mutex::default(),
+            pace: Mutex::new(Pace::new(rate)),
             strikes: AtomicU32::new(0),
             pong_due: AtomicBool::new(false),
             over: AtomicBool::new(false),
@@ -168,6 +180,10 @@ impl<'c> Link<'c> {
                 store.room().await;
             }
             self.outbox.room().await;
+            let pause = self.pace.lock().pause(Instant::now());
+            if let Some(until) = pause {
+                sleep_until(until).await;
+            }
             let bytes = match timeout(patience, stream.next()).await {
                 Ok(None) => return Ok(()),
                 Ok(Some(Err(error))) => return Err(self.broken(&error)),
@@ -184,6 +200,7 @@ impl<'c> Link<'c> {
             };
             asked = false;
             Outbox::count(&self.outbox.received_bytes, bytes.len());
+            self.pace.lock().frame(bytes.len(), Instant::now());
             if self.over.load(Ordering::Relaxed) {
                 continue;
             }
@@ -218,23 +235,6 @@ impl<'c> Link<'c> {
         }
     }
 
-    /// Opens a map that exists here or at the peer; opening it connects it.
-    async fn mirror(&self, name: &str) {
-        if let Err(error) = self.core.open(name).await {
-            tracing::error!(map = name, %error, "not shared");
-        }
-    }
-
-    /// Takes in one frame. The error ends the connection, after the frame beside it.
-    async fn take(&self, bytes: Bytes) -> Result<(), (Error, Option<Bytes>)> {
-        if Control::is(&bytes) {
-            let taken = match Control::decode(&bytes) {
-                Ok(message) => self.take_control(message).await,
-                Err(error) => Err(error),
-            };
-            return taken.map_err(|error| {
-                let refusal = ProtocolError::Refused(error.to_string());
-                (error, Some(refusal.to_frame("")))
     /// A client that mirrors asks what there is.
     fn follow(&self, server: &Server) {
         self.send(
@@ -271,6 +271,23 @@ impl<'c> Link<'c> {
         }
     }
 
+    /// Opens a map that exists here or at the peer; opening it connects it.
+    async fn mirror(&self, name: &str) {
+        if let Err(error) = self.core.open(name).await {
+            tracing::error!(map = name, %error, "not shared");
+        }
+    }
+
+    /// Takes in one frame. The error ends the connection, after the frame beside it.
+    async fn take(&self, bytes: Bytes) -> Result<(), (Error, Option<Bytes>)> {
+        if Control::is(&bytes) {
+            let taken = match Control::decode(&bytes) {
+                Ok(message) => self.take_control(message).await,
+                Err(error) => Err(error),
+            };
+            return taken.map_err(|error| {
+                let refusal = ProtocolError::Refused(error.to_string());
+                (error, Some(refusal.to_frame("")))
             });
         }
         let frame = Frame::decode(bytes).map_err(|error| {
@@ -311,6 +328,12 @@ impl<'c> Link<'c> {
             receive(&map, session, frame);
         }
         Ok(())
+    }
+
+    /// The peer had the authorizer asked, so often.
+    fn authorizations(&self, times: usize) {
+        let frames = times.saturating_mul(AUTHORIZATION_FRAMES);
+        self.pace.lock().count(frames, Instant::now());
     }
 
     /// A rule about one map was broken; a peer that goes on so is not worth serving.
@@ -471,8 +494,10 @@ impl<'c> Link<'c> {
                     route.credentials = Some(credentials);
                 }
                 drop(routes);
+                self.authorizations(1);
                 self.authorize_again(Some(&map.name), frames);
             }
+            Notice::Renew => self.renew(),
             Notice::Reauthorize => self.authorize_again(None, frames),
             Notice::Hang(error) => return Some(error),
         }
@@ -497,4 +522,3 @@ impl Drop for Link<'_> {
         }
     }
 }
-            Notice::Renew => self.renew(),

@@ -66,7 +66,9 @@ impl Link<'_> {
                 *self.follows.lock() = Some((pattern, credentials));
                 // Before the names are listed, so that none is missed in between.
                 self.outbox.follows.store(true, Ordering::Release);
-                self.tell_names(&self.core.names());
+                let names = self.core.names();
+                self.authorizations(names.len());
+                self.tell_names(&names);
             }
             (Control::Maps(names), Role::Opened(server, _)) => {
                 let peer = &server.peer;
@@ -128,6 +130,7 @@ impl Link<'_> {
                 "a connection carries at most {MAX_DOCUMENTS_PER_CONNECTION} maps"
             )));
         }
+        self.authorizations(1);
         let credentials = hello.credentials.clone();
         let granted = authorizer.authorize(&hello.document, hello.access, credentials.as_deref());
         let granted = granted.map_err(refused)?;
