@@ -23,8 +23,12 @@ use crate::peer::Peer;
 const SUBPROTOCOL: &str = "portolan.v1";
 /// Where servers have it.
 const PATH: &str = "/v1/sync";
-/// Read at once: a connection's buffer is of this size.
-const READ_BYTES: usize = 32 * 1024;
+/// Read at once. A connection holds a buffer of this size all its life.
+const READ_BYTES: usize = 8 * 1024;
+/// Gathered before it is sent. The buffer grows to the longest frame besides, and stays so.
+const WRITE_BYTES: usize = 8 * 1024;
+/// A little more than a frame, so that it is the engine that names the rule.
+const MESSAGE_BYTES: usize = MAX_FRAME_BYTES + 1024;
 
 /// Where a server is.
 #[derive(Clone, Debug)]
@@ -97,8 +101,9 @@ pub(crate) async fn connect(
         }
         let config = WebSocketConfig::default()
             .read_buffer_size(READ_BYTES)
-            .max_message_size(Some(MAX_FRAME_BYTES))
-            .max_frame_size(Some(MAX_FRAME_BYTES));
+            .write_buffer_size(WRITE_BYTES)
+            .max_message_size(Some(MESSAGE_BYTES))
+            .max_frame_size(Some(MESSAGE_BYTES));
         let socket = handshake(address, peer, request, stream, config).await?;
         let (socket, _) = socket.map_err(|error| unreachable(words(&error)))?;
         Ok(Binary(socket))
