@@ -28,7 +28,10 @@ impl Builder {
         Self {
             store: None,
             peers: Vec::new(),
-            sync: Config::default(),
+            sync: Config {
+                chunk_bytes: limits::CHUNK_BYTES,
+                ..Config::default()
+            },
             watch_queue: limits::WATCH_QUEUE,
             receive_rate: limits::RECEIVE_RATE,
             keep_alive: limits::KEEP_ALIVE,
@@ -49,7 +52,8 @@ impl Builder {
         self
     }
 
-    /// Bounds and delays of synchronisation.
+    /// Bounds and delays of synchronisation: at first the defaults, but for pieces of at most
+    /// 32 KiB, which keep the buffers of thousands of connections small.
     pub fn sync(mut self, config: Config) -> Self {
         self.sync = config;
         self

@@ -358,8 +358,8 @@ impl Core {
     }
 
     /// Presents another token to a server, on all connections to it.
-    pub(crate) fn set_token(&self, url: &str, token: Bytes) -> Result<()> {
-        check_token(&token)?;
+    pub(crate) fn set_token(&self, url: &str, token: &Bytes) -> Result<()> {
+        check_token(token)?;
         let servers = self.servers.iter();
         let mut servers = servers.filter(|server| server.peer.url == url).peekable();
         if servers.peek().is_none() {

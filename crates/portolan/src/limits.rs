@@ -15,6 +15,9 @@ pub(crate) const STORE_BACKLOG_BYTES: usize = 64 * 1024 * 1024;
 /// Bytes that a connection takes from one map before it turns to the next, and so about what it
 /// holds itself: enough to fill segments, little when thousands of peers are slow.
 pub(crate) const TURN_BYTES: usize = 64 * 1024;
+/// Largest piece of a delta in one frame: a connection's buffer grows to its longest frame, and
+/// stays so when it rests again.
+pub(crate) const CHUNK_BYTES: usize = 32 * 1024;
 /// Notices that wait for a connection before it stops reading: a peer that asks and asks, and never
 /// reads the answers, must not make them pile up.
 pub(crate) const NOTICES: usize = 256;

@@ -107,7 +107,8 @@ impl Node {
     ///
     /// `url` is the address that the builder was given.
     pub fn set_token(&self, url: &str, token: impl Into<String>) -> Result<()> {
-        self.handle.core.set_token(url, Bytes::from(token.into()))
+        let token = Bytes::from(token.into());
+        self.handle.core.set_token(url, &token)
     }
 
     /// How the node stands. Costs the sum of the versions of the open maps, not of their sizes.
