@@ -103,6 +103,9 @@ pub(crate) struct Serve {
         hide_env_values = true
     )]
     pub(crate) token: Option<String>,
+    /// Read that token from this file, and again whenever it changes; goes before --token
+    #[arg(long, value_name = "FILE", requires = "connect")]
+    pub(crate) token_file: Option<PathBuf>,
     /// Trust the certificates in this PEM file, instead of the public ones, for --connect
     #[arg(long, env = "PORTOLAN_CA", value_name = "FILE")]
     pub(crate) ca: Option<PathBuf>,
@@ -127,6 +130,10 @@ pub(crate) struct Serve {
     /// Requests that one address may make in a second
     #[arg(long, value_name = "N", default_value_t = 5_000)]
     pub(crate) rate_limit: u32,
+    /// Frames that one connection may send on /v1/sync in a second, one of more than 4 KiB counting
+    /// as several; what exceeds it waits at the sender; 0 for no limit
+    #[arg(long, value_name = "N", default_value_t = 20_000)]
+    pub(crate) sync_rate: u32,
     /// How to write the log; RUST_LOG sets what is in it
     #[arg(long, value_name = "FORMAT", default_value = "text")]
     pub(crate) log_format: LogFormat,

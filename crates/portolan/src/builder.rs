@@ -18,6 +18,7 @@ pub struct Builder {
     pub(crate) peers: Vec<Peer>,
     pub(crate) sync: Config,
     pub(crate) watch_queue: usize,
+    pub(crate) receive_rate: u32,
     pub(crate) keep_alive: Duration,
     pub(crate) max_back_off: Duration,
 }
@@ -27,8 +28,12 @@ impl Builder {
         Self {
             store: None,
             peers: Vec::new(),
-            sync: Config::default(),
+            sync: Config {
+                chunk_bytes: limits::CHUNK_BYTES,
+                ..Config::default()
+            },
             watch_queue: limits::WATCH_QUEUE,
+            receive_rate: limits::RECEIVE_RATE,
             keep_alive: limits::KEEP_ALIVE,
             max_back_off: limits::MAX_BACK_OFF,
         }
@@ -47,7 +52,8 @@ impl Builder {
         self
     }
 
-    /// Bounds and delays of synchronisation.
+    /// Bounds and delays of synchronisation: at first the defaults, but for pieces of at most
+    /// 32 KiB, which keep the buffers of thousands of connections small.
     pub fn sync(mut self, config: Config) -> Self {
         self.sync = config;
         self
@@ -56,6 +62,14 @@ impl Builder {
     /// How many changes may wait for one watcher (65,536) before it is given a snapshot instead.
     pub fn watch_queue(mut self, changes: usize) -> Self {
         self.watch_queue = changes;
+        self
+    }
+
+    /// How many frames each peer that is [served](Node::serve) may send in a second (20,000), after
+    /// a burst of two seconds' worth; a frame of more than 4 KiB counts as several. What exceeds it
+    /// is not read until later, and so waits at the peer. 0 for no limit.
+    pub fn receive_rate(mut self, frames: u32) -> Self {
+        self.receive_rate = frames;
         self
     }
 

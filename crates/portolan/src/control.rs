@@ -11,6 +11,8 @@
 //! | 242 | follow | pattern; credentials, empty for none | a client that mirrors a server's maps |
 //! | 243 | maps | names, up to the end | the server: names that match and that the client may read, at once and whenever there are more |
 //!
+//! A second follow takes the place of the first: with a new token. The names are told again.
+//!
 //! Why: a client opens the maps that it wants, and it cannot want what it has not heard of. With
 //! follow and maps it can, and the server still opens nothing at the client by itself. Ping and
 //! pong are here, and not left to WebSocket, so that they work in browsers and on every transport.

@@ -4,16 +4,17 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
+use bytes::Bytes;
 use parking_lot::Mutex;
 use portolan_core::sync::{Config, Replica};
 use portolan_core::{Document, ReplicaId};
-use tokio::sync::{OnceCell, watch};
+use tokio::sync::{Notify, OnceCell, watch};
 use tokio::task::JoinSet;
 
 use crate::builder::Builder;
 use crate::clock::{Clock, random};
 use crate::error::{Error, Result};
-use crate::limits::{FAREWELL, MAX_NAME_BYTES};
+use crate::limits::{FAREWELL, MAX_NAME_BYTES, MAX_TOKEN_BYTES};
 use crate::link;
 use crate::outbox::{Notice, Outbox};
 use crate::peer::Peer;
@@ -72,6 +73,7 @@ impl Handles {
 pub(crate) struct Options {
     pub(crate) sync: Config,
     pub(crate) watch_queue: usize,
+    pub(crate) receive_rate: u32,
     pub(crate) keep_alive: std::time::Duration,
     pub(crate) max_back_off: std::time::Duration,
 }
@@ -80,9 +82,41 @@ pub(crate) struct Options {
 pub(crate) struct Server {
     pub(crate) peer: Peer,
     pub(crate) address: Address,
+    /// The token in force: the peer's at first.
+    credentials: Mutex<Option<Bytes>>,
+    /// The token was replaced: an attempt to connect need not wait any longer.
+    pub(crate) renewed: Notify,
     /// Its connections, each for a range of handles; the first from the start, others when there
     /// are so many maps.
     pub(crate) lanes: Mutex<Vec<Lane>>,
+}
+
+impl Server {
+    fn new(peer: Peer) -> Result<Self> {
+        peer.credentials.as_ref().map_or(Ok(()), check_token)?;
+        Ok(Self {
+            address: Address::new(&peer)?,
+            credentials: Mutex::new(peer.credentials.clone()),
+            renewed: Notify::new(),
+            peer,
+            lanes: Mutex::default(),
+        })
+    }
+
+    /// The token to present.
+    pub(crate) fn credentials(&self) -> Option<Bytes> {
+        self.credentials.lock().clone()
+    }
+}
+
+fn check_token(token: &Bytes) -> Result<()> {
+    if token.len() > MAX_TOKEN_BYTES {
+        return Err(Error::Token {
+            found: token.len(),
+            limit: MAX_TOKEN_BYTES,
+        });
+    }
+    Ok(())
 }
 
 #[derive(Clone, Default)]
@@ -124,13 +158,7 @@ impl Core {
             .flat_map(|store| store.names())
             .cloned()
             .collect();
-        let servers = builder.peers.into_iter().map(|peer| {
-            Ok(Server {
-                address: Address::new(&peer)?,
-                peer,
-                lanes: Mutex::default(),
-            })
-        });
+        let servers = builder.peers.into_iter().map(Server::new);
         let servers = servers.collect::<Result<Vec<Server>>>()?;
         let core = Arc::new(Self {
             replica: store.as_ref().map_or(fresh, |store| store.replica()),
@@ -140,6 +168,7 @@ impl Core {
             options: Options {
                 sync: builder.sync,
                 watch_queue: builder.watch_queue,
+                receive_rate: builder.receive_rate,
                 keep_alive: builder.keep_alive,
                 max_back_off: builder.max_back_off,
             },
@@ -326,6 +355,29 @@ impl Core {
             served.outbox.notice(Notice::Reauthorize);
             served.outbox.wake();
         }
+    }
+
+    /// Presents another token to a server, on all connections to it.
+    pub(crate) fn set_token(&self, url: &str, token: &Bytes) -> Result<()> {
+        check_token(token)?;
+        let servers = self.servers.iter();
+        let mut servers = servers.filter(|server| server.peer.url == url).peekable();
+        if servers.peek().is_none() {
+            let url = url.to_owned();
+            return Err(Error::UnknownServer { url });
+        }
+        for server in servers {
+            // First the token: a connection that comes up from here on presents it by itself.
+            *server.credentials.lock() = Some(token.clone());
+            server.renewed.notify_waiters();
+            for lane in server.lanes.lock().iter() {
+                if let Some(link) = &lane.link {
+                    link.notice(Notice::Renew);
+                    link.wake();
+                }
+            }
+        }
+        Ok(())
     }
 
     pub(crate) fn link_status(&self) -> Vec<LinkStatus> {

@@ -46,6 +46,22 @@ pub enum Error {
         reason: String,
     },
 
+    /// No server of this address was given to the builder.
+    #[error("the node has no server at {url}: give the address as the builder was given it")]
+    UnknownServer {
+        /// The address.
+        url: String,
+    },
+
+    /// A token above the limit.
+    #[error("a token has at most {limit} bytes, this one has {found}: ask for a shorter one")]
+    Token {
+        /// Its length.
+        found: usize,
+        /// The longest allowed.
+        limit: usize,
+    },
+
     /// A server could not be reached. The node goes on trying.
     #[error("could not reach {url}: {reason}; it is tried again, see that a server runs there")]
     Unreachable {

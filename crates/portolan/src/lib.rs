@@ -72,3 +72,12 @@ pub use portolan_core::{
 pub use status::{LinkState, LinkStatus, MapStatus, NodeStatus, StoreStatus};
 pub use store::{MapReport, Report, verify};
 pub use watch::{Entry, Event, Numbered, Watch};
+
+/// The examples in the documents are compiled with those here.
+#[cfg(doctest)]
+mod documents {
+    #[doc = include_str!("../../../README.md")]
+    struct Readme;
+    #[doc = include_str!("../../../docs/guide.md")]
+    struct Guide;
+}

@@ -15,9 +15,27 @@ pub(crate) const STORE_BACKLOG_BYTES: usize = 64 * 1024 * 1024;
 /// Bytes that a connection takes from one map before it turns to the next, and so about what it
 /// holds itself: enough to fill segments, little when thousands of peers are slow.
 pub(crate) const TURN_BYTES: usize = 64 * 1024;
+/// Largest piece of a delta in one frame: a connection's buffer grows to its longest frame, and
+/// stays so when it rests again.
+pub(crate) const CHUNK_BYTES: usize = 32 * 1024;
 /// Notices that wait for a connection before it stops reading: a peer that asks and asks, and never
 /// reads the answers, must not make them pile up.
 pub(crate) const NOTICES: usize = 256;
+/// Longest token: it comes with every map that is opened, and peers refuse longer ones.
+pub(crate) const MAX_TOKEN_BYTES: usize = 16 * 1024;
+/// Frames that a peer may send in a second: some times what a busy program writes, and a part of
+/// what one processor takes in.
+pub(crate) const RECEIVE_RATE: u32 = 20_000;
+/// How much of the rate may be used at once: to catch up, and what a transaction a write brings, is
+/// normal.
+pub(crate) const BURST: Duration = Duration::from_secs(2);
+/// Bytes that a frame may have to count as one: about as many take as long as a small frame does.
+pub(crate) const FRAME_UNIT_BYTES: usize = 4 * 1024;
+/// Frames that asking an authorizer counts as, who checks a signature.
+pub(crate) const AUTHORIZATION_FRAMES: usize = 4;
+/// Longest pause in reading from a peer that sends too much: shorter than it waits for a sign of
+/// life.
+pub(crate) const MAX_PAUSE: Duration = Duration::from_secs(5);
 /// How long one frame may take to leave: a peer that reads nothing for so long is gone.
 pub(crate) const SEND_TIMEOUT: Duration = Duration::from_mins(1);
 /// How long a map whose session was ended waits before the next one, on the same connection.

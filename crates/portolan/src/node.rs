@@ -101,6 +101,16 @@ impl Node {
         self.handle.core.reauthorize();
     }
 
+    /// Presents another token to a server: for every map open there at once, within the connection,
+    /// and for what is opened later. For tokens that expire; those that the server refused under
+    /// the old token are asked for again.
+    ///
+    /// `url` is the address that the builder was given.
+    pub fn set_token(&self, url: &str, token: impl Into<String>) -> Result<()> {
+        let token = Bytes::from(token.into());
+        self.handle.core.set_token(url, &token)
+    }
+
     /// How the node stands. Costs the sum of the versions of the open maps, not of their sizes.
     pub fn status(&self) -> NodeStatus {
         let core = &self.handle.core;

@@ -47,6 +47,8 @@ pub(crate) enum Notice {
     Named(Arc<str>),
     /// A frame about the connection itself.
     Frame(Bytes),
+    /// Present the new token for everything.
+    Renew,
     /// Ask the authorizer again about everything.
     Reauthorize,
     /// After what waits, end the connection: the peer broke a rule, or the peer is not wanted.

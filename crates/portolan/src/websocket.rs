@@ -23,8 +23,12 @@ use crate::peer::Peer;
 const SUBPROTOCOL: &str = "portolan.v1";
 /// Where servers have it.
 const PATH: &str = "/v1/sync";
-/// Read at once: a connection's buffer is of this size.
-const READ_BYTES: usize = 32 * 1024;
+/// Read at once. A connection holds a buffer of this size all its life.
+const READ_BYTES: usize = 8 * 1024;
+/// Gathered before it is sent. The buffer grows to the longest frame besides, and stays so.
+const WRITE_BYTES: usize = 8 * 1024;
+/// A little more than a frame, so that it is the engine that names the rule.
+const MESSAGE_BYTES: usize = MAX_FRAME_BYTES + 1024;
 
 /// Where a server is.
 #[derive(Clone, Debug)]
@@ -74,7 +78,11 @@ impl Address {
 }
 
 /// A connection to a server.
-pub(crate) async fn connect(address: &Address, peer: &Peer) -> Result<Binary> {
+pub(crate) async fn connect(
+    address: &Address,
+    peer: &Peer,
+    credentials: Option<&[u8]>,
+) -> Result<Binary> {
     let unreachable = |reason: String| Error::Unreachable {
         url: peer.url.clone(),
         reason,
@@ -86,15 +94,16 @@ pub(crate) async fn connect(address: &Address, peer: &Peer) -> Result<Binary> {
         let _ = stream.set_nodelay(true);
         let mut request =
             ClientRequestBuilder::new(address.uri.clone()).with_sub_protocol(SUBPROTOCOL);
-        let token = peer.credentials.as_deref().map(std::str::from_utf8);
+        let token = credentials.map(std::str::from_utf8);
         if let Some(Ok(token)) = token {
             // For proxies in between; the server reads the token of each map.
             request = request.with_header("Authorization", format!("Bearer {token}"));
         }
         let config = WebSocketConfig::default()
             .read_buffer_size(READ_BYTES)
-            .max_message_size(Some(MAX_FRAME_BYTES))
-            .max_frame_size(Some(MAX_FRAME_BYTES));
+            .write_buffer_size(WRITE_BYTES)
+            .max_message_size(Some(MESSAGE_BYTES))
+            .max_frame_size(Some(MESSAGE_BYTES));
         let socket = handshake(address, peer, request, stream, config).await?;
         let (socket, _) = socket.map_err(|error| unreachable(words(&error)))?;
         Ok(Binary(socket))

@@ -4,12 +4,12 @@ mod common;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use common::{Server, client, converge, memory, soon, until};
 use futures_util::{SinkExt as _, StreamExt as _};
-use portolan::{Access, Authorize, Error, Node, Peer};
+use portolan::{Access, Authorize, Error, Node, Peer, Value};
 use portolan_core::sync::{Frame, Replica};
 use portolan_core::{Document, ReplicaId};
 use tokio::net::TcpStream;
@@ -146,6 +146,65 @@ async fn a_client_that_never_reads_is_bounded_and_the_others_go_on() {
     assert!(deaf_one.missing > 0, "{deaf_one:?}");
     drop(deaf);
     until("it is gone", &map, |map| map.status().sessions.len() == 2).await;
+}
+
+/// Writes and asks for signs of life as fast as the connection takes it, until it breaks.
+async fn flood(socket: Socket, id: u64) {
+    let (mut sink, mut stream) = socket.split();
+    let document = Document::new(ReplicaId::new(id));
+    let mut replica = Replica::new("m", 1, document, false, portolan::Config::default());
+    let session = replica.connect(0, Access::ALL, None);
+    let greeting = replica.poll_frame(session, 0).unwrap();
+    sink.send(Message::Binary(greeting)).await.unwrap();
+    let Some(Ok(Message::Binary(answer))) = stream.next().await else {
+        panic!("an answer")
+    };
+    let answer = Frame::decode(answer).unwrap();
+    replica.receive(session, 1, answer).unwrap();
+    let mut ping = vec![240];
+    ping.extend(xxhash_rust::xxh3::xxh3_64(&ping).to_le_bytes()[..4].to_vec());
+    let ping = Bytes::from(ping);
+    let reading = async { while stream.next().await.is_some() {} };
+    let writing = async {
+        for i in 0i64.. {
+            let written = replica.transact(1, |tx| tx.set("flood", i));
+            written.unwrap();
+            while let Some(frame) = replica.poll_frame(session, 1) {
+                sink.send(Message::Binary(frame)).await.unwrap();
+            }
+            sink.send(Message::Binary(ping.clone())).await.unwrap();
+        }
+    };
+    tokio::join!(reading, writing);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_client_that_sends_for_ever_is_slowed_and_the_others_go_on() {
+    const RATE: u32 = 500;
+    let node = Node::builder().receive_rate(RATE).spawn().await.unwrap();
+    let server = Server::start(node).await;
+    let map = server.node.open("m").await.unwrap();
+    let (a, b) = (client(&server).await, client(&server).await);
+    let (a, b) = (a.open("m").await.unwrap(), b.open("m").await.unwrap());
+    soon("ready", a.ready()).await.unwrap();
+    soon("ready", b.ready()).await.unwrap();
+    let start = Instant::now();
+    let flooding = tokio::spawn(flood(raw(&server).await, 99));
+    // More than the burst: the flood is up against the limit.
+    until("the flood has come", &map, |map| {
+        map.version().last_seq(ReplicaId::new(99)) > u64::from(RATE)
+    })
+    .await;
+    for i in 0..100i64 {
+        a.set("k", i).unwrap();
+        until("it is visible", &b, |b| b.get("k") == Some(Value::from(i))).await;
+    }
+    let taken = map.version().last_seq(ReplicaId::new(99));
+    // Each write comes with a ping.
+    let allowed = (start.elapsed().as_secs_f64() + 2.0) * f64::from(RATE) / 2.0;
+    assert!(taken as f64 <= allowed + 10.0, "{taken} of {allowed}");
+    assert!(!flooding.is_finished(), "it is slowed, not cut off");
+    flooding.abort();
 }
 
 #[tokio::test]

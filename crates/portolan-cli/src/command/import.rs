@@ -54,16 +54,17 @@ pub(crate) fn import(arguments: &Import) -> Result<(), Failure> {
             count(entries.left_out, "duplicate", "duplicates")
         );
     }
-    // A value that is imported replaces what is there; nothing can be imported beside it.
+    // Siblings are values of writers who did not know of each other. An import is one writer, and
+    // to borrow the dots of others would give two operations one name.
     let with_siblings = entries
         .list
         .iter()
         .filter(|entry| !entry.siblings.is_empty());
     match with_siblings.count() {
         0 => {}
-        1 => line.push_str("; of 1 key with siblings the winner"),
+        1 => line.push_str("; of 1 key with siblings only the winner"),
         n => {
-            let _ = write!(line, "; of {n} keys with siblings the winners");
+            let _ = write!(line, "; of {n} keys with siblings only the winners");
         }
     }
     let mut out = output();

@@ -13,7 +13,9 @@ mod problem;
 mod rate;
 mod router;
 mod sync;
+mod token_file;
 mod transact;
+mod watched_file;
 
 use std::io::Write as _;
 use std::net::SocketAddr;
@@ -32,11 +34,12 @@ use self::listener::Listener;
 use self::meter::Meter;
 use self::origin::Origins;
 use self::rate::RateLimit;
+use self::token_file::TokenFile;
 use crate::arguments::{LogFormat, Serve};
 use crate::failure::Failure;
 use crate::tls;
 
-/// How often the auth file is looked at, expired tokens are looked for, and measures tidied.
+/// How often the auth file and the token file are looked at, expired tokens are looked for, and measures tidied.
 const HOUSEKEEPING: Duration = Duration::from_millis(500);
 
 /// Runs a server until it is told to stop.
@@ -91,7 +94,8 @@ async fn run(arguments: &Serve) -> Result<(), Failure> {
     let url = listener.url().context("cannot tell the address")?;
     let mut signals = Signals::new().context("cannot listen for signals")?;
 
-    let node = start_node(arguments).await?;
+    let token = token_file(arguments)?;
+    let node = start_node(arguments, token.as_ref()).await?;
     let (stop, stopping) = watch::channel(false);
     let app = Arc::new(App {
         node: node.clone(),
@@ -107,7 +111,7 @@ async fn run(arguments: &Serve) -> Result<(), Failure> {
     announce(arguments, &url, descriptors);
 
     let mut listening = tokio::spawn(listener.serve(router::router(app.clone()), stopping.clone()));
-    let keeping = tokio::spawn(keep_house(app.clone(), stopping));
+    let keeping = tokio::spawn(keep_house(app.clone(), token, stopping));
     tokio::select! {
         signal = signals.stop() => tracing::info!(signal, "stopping"),
         ended = &mut listening => {
@@ -134,8 +138,19 @@ async fn run(arguments: &Serve) -> Result<(), Failure> {
     }
 }
 
-async fn start_node(arguments: &Serve) -> Result<Node, Failure> {
-    let mut builder = Node::builder();
+fn token_file(arguments: &Serve) -> Result<Option<TokenFile>, Failure> {
+    let Some(file) = &arguments.token_file else {
+        return Ok(None);
+    };
+    let servers = arguments.connect.iter().map(|url| websocket_url(url));
+    let opened = TokenFile::open(file, servers.collect());
+    opened
+        .map(Some)
+        .map_err(|error| Failure::Usage(format!("{error:#}")))
+}
+
+async fn start_node(arguments: &Serve, file: Option<&TokenFile>) -> Result<Node, Failure> {
+    let mut builder = Node::builder().receive_rate(arguments.sync_rate);
     if !arguments.memory {
         builder = builder.store(&arguments.store);
     }
@@ -154,9 +169,10 @@ async fn start_node(arguments: &Serve) -> Result<Node, Failure> {
         Some(file) => Some(tls::client_config(file).map_err(Failure::Usage)?),
         None => None,
     };
+    let token = file.map(TokenFile::token).or(arguments.token.clone());
     for url in &arguments.connect {
         let mut peer = Peer::new(websocket_url(url)).share(shared.clone());
-        if let Some(token) = &arguments.token {
+        if let Some(token) = &token {
             peer = peer.token(token.clone());
         }
         if let Some(roots) = &roots {
@@ -165,7 +181,9 @@ async fn start_node(arguments: &Serve) -> Result<Node, Failure> {
         builder = builder.connect(peer);
     }
     builder.spawn().await.map_err(|error| match error {
-        portolan::Error::Address { .. } => Failure::Usage(error.to_string()),
+        portolan::Error::Address { .. } | portolan::Error::Token { .. } => {
+            Failure::Usage(error.to_string())
+        }
         _ => Failure::Refused(error.to_string()),
     })
 }
@@ -227,7 +245,7 @@ fn cannot_listen(address: SocketAddr, error: &std::io::Error) -> Failure {
 }
 
 /// What must be done now and then.
-async fn keep_house(app: Arc<App>, mut stopping: watch::Receiver<bool>) {
+async fn keep_house(app: Arc<App>, token: Option<TokenFile>, mut stopping: watch::Receiver<bool>) {
     let mut hangup = signal(SignalKind::hangup()).ok();
     let mut ticks = tokio::time::interval(HOUSEKEEPING);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
@@ -246,6 +264,9 @@ async fn keep_house(app: Arc<App>, mut stopping: watch::Receiver<bool>) {
                 Ok(false) => {}
                 Err(error) => tracing::error!(error = format!("{error:#}"), "the old rules stay"),
             }
+        }
+        if let Some(token) = &token {
+            token.follow(&app.node, asked);
         }
         if app.expiry.is_due() {
             app.node.reauthorize();

@@ -21,6 +21,12 @@ use super::problem::Problem;
 
 /// The name of the protocol in the WebSocket handshake.
 const SUBPROTOCOL: &str = "portolan.v1";
+/// Read at once. A connection holds a buffer of this size all its life; there are thousands.
+const READ_BYTES: usize = 8 * 1024;
+/// Gathered before it is sent. The buffer grows to the longest frame besides, and stays so.
+const WRITE_BYTES: usize = 8 * 1024;
+/// A little more than a frame, so that it is the engine that names the rule.
+const MESSAGE_BYTES: usize = engine_limits::MAX_FRAME_BYTES + 1024;
 
 /// `GET /v1/sync`
 pub(crate) async fn sync(
@@ -45,8 +51,10 @@ pub(crate) async fn sync(
         return Err(Problem::bad_request(detail));
     }
     let upgrade = upgrade
-        .max_message_size(engine_limits::MAX_FRAME_BYTES)
-        .max_frame_size(engine_limits::MAX_FRAME_BYTES);
+        .read_buffer_size(READ_BYTES)
+        .write_buffer_size(WRITE_BYTES)
+        .max_message_size(MESSAGE_BYTES)
+        .max_frame_size(MESSAGE_BYTES);
     Ok(upgrade.on_upgrade(move |socket| async move {
         let _open = OpenConnection::count();
         let authorizer = Arc::new(Authorizer {

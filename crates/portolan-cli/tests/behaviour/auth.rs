@@ -340,6 +340,71 @@ fn synchronisation_ends_when_the_token_expires() {
 }
 
 #[test]
+fn a_token_from_a_file_is_renewed_within_the_connection() {
+    let folder = folder();
+    let center = start(folder.path(), "");
+    let admin = token("admin", 600, &json!({ "**": "admin" }));
+    let rights = json!({ "m": ["read", "write"], "n": ["read", "write"] });
+    let put = |map: &str, key: &str, value: &str| {
+        let path = format!("/v1/maps/{map}/keys/{key}");
+        assert_eq!(ask(&center, &admin, "PUT", &path, value).status, 201);
+    };
+    put("m", "k", "1");
+    // With the leeway they are good for five seconds.
+    let short = token("short", 0, &rights);
+    let file = folder.path().join("token");
+    let write = |text: &str| {
+        let draft = folder.path().join("token.new");
+        std::fs::write(&draft, text).expect("it can be written");
+        std::fs::rename(&draft, &file).expect("it can be renamed");
+    };
+    write(&format!("{short}\n"));
+    let path = file.display().to_string();
+    let renewing = Server::start(["--memory", "--connect", &center.url, "--token-file", &path]);
+    let other = joined(&center, &short);
+    for server in [&renewing, &other] {
+        wait_until("it is shared", || server.get("m", "k").is_some());
+    }
+    let watch = Lines::of(&mut renewing.command(["watch", "m", "--json"]));
+    wait_until("the watch begins", || {
+        renewing.put("m", "ping", &json!(1));
+        watch.try_next().is_some()
+    });
+
+    write(&token("long", 600, &rights));
+    wait_until("it is read", || {
+        renewing.log().contains("the token file was read again")
+    });
+    // Neither nonsense nor nothing takes the place of a good token.
+    write(" \n");
+    wait_until("it complains", || {
+        renewing.log().contains("the old token stays")
+    });
+    wait_until("the other's map is closed", || peers(&other) == 0);
+    wait_until("it is told why", || {
+        other.run(["status"]).ok().contains("expired")
+    });
+    put("m", "later", "2");
+    let told = std::iter::from_fn(|| watch.next()).any(|line| line.contains("later"));
+    assert!(told, "the watch goes on");
+    put("n", "k", "3");
+    wait_until("a new map is shared", || renewing.get("n", "k").is_some());
+    assert_eq!(other.get("m", "later"), None);
+    let log = renewing.log();
+    assert_eq!(log.matches(" connected").count(), 1, "{log}");
+    assert!(
+        !log.contains("not connected") && !log.contains("not shared"),
+        "{log}"
+    );
+
+    let none = folder.path().join("none").display().to_string();
+    let arguments = ["serve", "--memory", "--listen", "127.0.0.1:0"];
+    let more = ["--connect", &center.url, "--token-file", &none];
+    let message = crate::support::run(arguments.iter().chain(&more)).fails(2);
+    assert!(message.contains("token file"), "{message}");
+}
+
+#[test]
 fn pages_of_other_origins_stay_out() {
     let folder = folder();
     let file = write_auth(folder.path(), "origins = [\"https://listed.example\"]");

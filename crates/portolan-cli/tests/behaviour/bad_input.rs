@@ -2,6 +2,8 @@
 
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
+use std::thread;
+use std::time::Instant;
 
 use serde_json::json;
 use tungstenite::client::IntoClientRequest as _;
@@ -113,6 +115,37 @@ fn a_client_that_never_reads_holds_nobody_up() {
         );
     }
     drop(stuck);
+}
+
+#[test]
+fn a_client_that_sends_for_ever_is_slowed_and_holds_nobody_up() {
+    const RATE: f64 = 500.0;
+    let server = Server::start(["--memory", "--sync-rate", &RATE.to_string()]);
+    let other = Server::start(["--memory", "--connect", &server.url]);
+    server.put("m", "k", &json!(0));
+    wait_until("they are joined", || other.get("m", "k").is_some());
+    let start = Instant::now();
+    let mut ping = vec![240];
+    ping.extend_from_slice(&xxhash_rust::xxh3::xxh3_64(&ping).to_le_bytes()[..4]);
+    let mut socket = connect(&server, "portolan.v1").expect("a connection");
+    // Ends with the server; nothing that it answers is read.
+    let flood = thread::spawn(move || while socket.send(Message::binary(ping.clone())).is_ok() {});
+    let received = || {
+        let metrics = server.read("/metrics").body;
+        let name = "portolan_sync_frames_total{direction=\"in\"} ";
+        let line = metrics.lines().find_map(|line| line.strip_prefix(name));
+        line.map_or(0.0, |count| count.parse().expect("a number"))
+    };
+    wait_until("the flood has come", || received() > 2.0 * RATE);
+    for i in 1..=50 {
+        server.put("m", "k", &json!(i));
+        wait_until("it is visible", || other.get("m", "k") == Some(json!(i)));
+    }
+    let taken: f64 = received();
+    // The other server's frames are few: it gives an answer for each write.
+    let allowed = (start.elapsed().as_secs_f64() + 2.0) * RATE + 200.0;
+    assert!(taken <= allowed, "{taken} of {allowed}");
+    assert!(!flood.is_finished(), "it is slowed, not cut off");
 }
 
 #[test]

@@ -310,10 +310,12 @@ impl Replica {
         self.presences.others()
     }
 
-    /// Presents new credentials to the peer of a session that this side opened.
+    /// Presents new credentials to the peer of a session that this side opened; to a peer that has
+    /// not answered the hello yet, too.
     pub fn refresh(&mut self, session: SessionId, credentials: &[u8]) {
         let frame = frame::credentials(self.handle, credentials);
-        if let Some(s) = self.sessions.get_mut(&session).filter(|s| s.is_open()) {
+        let known = self.sessions.get_mut(&session);
+        if let Some(s) = known.filter(|s| s.phase != Phase::Closed) {
             s.control.push_back(frame);
             self.wake(session);
         }

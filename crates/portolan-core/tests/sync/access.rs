@@ -101,6 +101,22 @@ fn credentials_reach_the_host_and_can_be_renewed() {
 }
 
 #[test]
+fn credentials_that_are_renewed_before_the_answer_follow_the_hello() {
+    let mut net = Network::of(2);
+    let link = net.join(0, 1);
+    let session = net.session(link, 0);
+    net.nodes[0].replica.refresh(session, b"a later token");
+    net.settle();
+    let session = net.session(link, 1);
+    assert!(net.has_event(1, |event| *event
+        == Event::Credentials {
+            session,
+            credentials: "a later token".into()
+        }));
+    assert!(net.is_ready(link, 0) && net.is_ready(link, 1));
+}
+
+#[test]
 fn a_revoked_session_says_why() {
     let mut net = Network::of(2);
     let link = net.join(0, 1);

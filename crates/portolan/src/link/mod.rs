@@ -4,6 +4,7 @@
 //! from reading, and the other way round. Frames wait in the replicas, where they are bounded; a
 //! connection takes them when it can send them.
 
+mod pace;
 mod sessions;
 
 use std::collections::VecDeque;
@@ -18,16 +19,19 @@ use parking_lot::Mutex;
 use portolan_core::sync::{CloseReason, ErrorCode, Frame, ProtocolError};
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
+use self::pace::Pace;
 use self::sessions::{Routes, receive};
 use crate::authorize::Authorize;
 use crate::clock::random;
 use crate::control::Control;
-use crate::core::{Core, CountedLink, Stage};
+use crate::core::{Core, CountedLink, Server, Stage};
 use crate::error::{Error, Result};
-use crate::limits::{FAREWELL, MAX_STRIKES, MIN_BACK_OFF, REOPEN_DELAY, SEND_TIMEOUT, TURN_BYTES};
+use crate::limits::{
+    AUTHORIZATION_FRAMES, FAREWELL, MAX_STRIKES, MIN_BACK_OFF, REOPEN_DELAY, SEND_TIMEOUT,
+    TURN_BYTES,
+};
 use crate::outbox::{Notice, Outbox};
 use crate::pattern::Pattern;
-use crate::peer::Peer;
 use crate::shared::Shared;
 use crate::websocket;
 
@@ -41,12 +45,15 @@ pub(crate) async fn keep(core: Arc<Core>, place: usize, lane: usize) {
     let mut wait = MIN_BACK_OFF;
     while !core.is_closed() {
         let started = Instant::now();
-        let ended = match websocket::connect(&server.address, &server.peer).await {
+        let credentials = server.credentials();
+        let connecting =
+            websocket::connect(&server.address, &server.peer, credentials.as_deref()).await;
+        let ended = match connecting {
             Ok(link) => {
                 tracing::info!(url, "connected");
                 let outbox = Outbox::new(Some(place));
                 server.lanes.lock()[lane].link = Some(outbox.clone());
-                let role = Role::Opened(&server.peer, lane);
+                let role = Role::Opened(server, lane);
                 let link = Link::new(&core, outbox, role).run(link).await;
                 server.lanes.lock()[lane].link = None;
                 link
@@ -63,6 +70,8 @@ pub(crate) async fn keep(core: Arc<Core>, place: usize, lane: usize) {
         let jittered = wait.mul_f64(0.5 + random() as f64 / u64::MAX as f64 / 2.0);
         tokio::select! {
             () = sleep(jittered) => {}
+            // What was refused may be allowed now.
+            () = server.renewed.notified() => {}
             () = core.reached(Stage::Leaving) => {}
         }
         wait = (wait * 2).min(core.options.max_back_off);
@@ -100,7 +109,7 @@ impl Drop for Registered<'_> {
 
 /// Which side this is of a connection.
 enum Role<'c> {
-    Opened(&'c Peer, usize),
+    Opened(&'c Server, usize),
     Served(Arc<dyn Authorize>),
 }
 
@@ -111,6 +120,7 @@ struct Link<'c> {
     routes: Mutex<Routes>,
     /// What a peer follows, and its credentials for it.
     follows: Mutex<Option<(Pattern, Option<Bytes>)>>,
+    pace: Mutex<Pace>,
     strikes: AtomicU32,
     pong_due: AtomicBool,
     /// A rule of the connection was broken: what still arrives is thrown away.
@@ -123,12 +133,18 @@ type Reopen = Vec<(Instant, Arc<Shared>)>;
 
 impl<'c> Link<'c> {
     fn new(core: &'c Arc<Core>, outbox: Arc<Outbox>, role: Role<'c>) -> Self {
+        // The servers that this node connects to are its own choice.
+        let rate = match role {
+            Role::Opened(..) => 0,
+            Role::Served(_) => core.options.receive_rate,
+        };
         Self {
             core,
             outbox,
             role,
             routes: Mutex::default(),
             follows: Mutex::default(),
+            pace: Mutex::new(Pace::new(rate)),
             strikes: AtomicU32::new(0),
             pong_due: AtomicBool::new(false),
             over: AtomicBool::new(false),
@@ -164,6 +180,10 @@ impl<'c> Link<'c> {
                 store.room().await;
             }
             self.outbox.room().await;
+            let pause = self.pace.lock().pause(Instant::now());
+            if let Some(until) = pause {
+                sleep_until(until).await;
+            }
             let bytes = match timeout(patience, stream.next()).await {
                 Ok(None) => return Ok(()),
                 Ok(Some(Err(error))) => return Err(self.broken(&error)),
@@ -180,6 +200,7 @@ impl<'c> Link<'c> {
             };
             asked = false;
             Outbox::count(&self.outbox.received_bytes, bytes.len());
+            self.pace.lock().frame(bytes.len(), Instant::now());
             if self.over.load(Ordering::Relaxed) {
                 continue;
             }
@@ -195,26 +216,57 @@ impl<'c> Link<'c> {
 
     /// A client asks for its maps.
     async fn begin(&self) {
-        let Role::Opened(peer, lane) = &self.role else {
+        let Role::Opened(server, lane) = &self.role else {
             return;
         };
-        if peer.mirror && *lane == 0 {
-            self.send(
-                Control::Follow {
-                    pattern: peer.maps.as_str().to_owned(),
-                    credentials: peer.credentials.clone(),
-                }
-                .encode(),
-            );
+        let maps = &server.peer.maps;
+        if server.peer.mirror && *lane == 0 {
+            self.follow(server);
             for name in self.core.names() {
-                if peer.maps.matches(&name) {
+                if maps.matches(&name) {
                     self.mirror(&name).await;
                 }
             }
         }
         for map in self.core.maps() {
-            if map.lane == *lane && peer.maps.matches(&map.name) {
+            if map.lane == *lane && maps.matches(&map.name) {
                 self.notice(Notice::Open(map));
+            }
+        }
+    }
+
+    /// A client that mirrors asks what there is.
+    fn follow(&self, server: &Server) {
+        self.send(
+            Control::Follow {
+                pattern: server.peer.maps.as_str().to_owned(),
+                credentials: server.credentials(),
+            }
+            .encode(),
+        );
+    }
+
+    /// Presents the new token: for the maps that are open, and for those that were refused.
+    fn renew(&self) {
+        let Role::Opened(server, lane) = &self.role else {
+            return;
+        };
+        let credentials = server.credentials().unwrap_or_default();
+        let routes = self.routes.lock();
+        let open = routes.by_name.values();
+        let open: Vec<_> = open
+            .map(|route| (route.map.clone(), route.session))
+            .collect();
+        drop(routes);
+        for (map, session) in open {
+            map.with(|state, _| state.replica.refresh(session, &credentials));
+        }
+        if server.peer.mirror && *lane == 0 {
+            self.follow(server);
+        }
+        for map in self.core.maps() {
+            if map.lane == *lane && server.peer.maps.matches(&map.name) {
+                self.open(map);
             }
         }
     }
@@ -276,6 +328,12 @@ impl<'c> Link<'c> {
             receive(&map, session, frame);
         }
         Ok(())
+    }
+
+    /// The peer had the authorizer asked, so often.
+    fn authorizations(&self, times: usize) {
+        let frames = times.saturating_mul(AUTHORIZATION_FRAMES);
+        self.pace.lock().count(frames, Instant::now());
     }
 
     /// A rule about one map was broken; a peer that goes on so is not worth serving.
@@ -388,8 +446,8 @@ impl<'c> Link<'c> {
     fn broken(&self, error: &io::Error) -> Error {
         let reason = error.to_string();
         match &self.role {
-            Role::Opened(peer, _) => Error::Unreachable {
-                url: peer.url.clone(),
+            Role::Opened(server, _) => Error::Unreachable {
+                url: server.peer.url.clone(),
                 reason,
             },
             Role::Served(_) if error.kind() == io::ErrorKind::InvalidData => {
@@ -419,7 +477,11 @@ impl<'c> Link<'c> {
                     }
                     (Role::Served(_), _) => None,
                     (Role::Opened(..), CloseReason::ReplicaChanged) => Some(Instant::now()),
-                    (Role::Opened(..), reason) if is_refusal(reason) => None,
+                    (Role::Opened(server, _), reason) if is_refusal(reason) => {
+                        // Where it was the old token that was refused, the new one is to be tried.
+                        let asked_with = self.credentials(&map.name);
+                        (asked_with != server.credentials()).then(Instant::now)
+                    }
                     (Role::Opened(..), _) => Some(Instant::now() + REOPEN_DELAY),
                 };
                 reopen.extend(again.map(|at| (at, map.clone())));
@@ -432,8 +494,10 @@ impl<'c> Link<'c> {
                     route.credentials = Some(credentials);
                 }
                 drop(routes);
+                self.authorizations(1);
                 self.authorize_again(Some(&map.name), frames);
             }
+            Notice::Renew => self.renew(),
             Notice::Reauthorize => self.authorize_again(None, frames),
             Notice::Hang(error) => return Some(error),
         }

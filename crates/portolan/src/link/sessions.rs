@@ -40,6 +40,12 @@ impl Link<'_> {
         Some((route.map.clone(), route.session))
     }
 
+    /// What was presented when a map's session began.
+    pub(super) fn credentials(&self, map: &str) -> Option<Bytes> {
+        let routes = self.routes.lock();
+        routes.by_name.get(map)?.credentials.clone()
+    }
+
     pub(super) async fn take_control(&self, message: Control) -> Result<()> {
         match (message, &self.role) {
             (Control::Ping, _) => {
@@ -55,16 +61,17 @@ impl Link<'_> {
                 },
                 Role::Served(_),
             ) => {
+                // A second one, with other credentials, takes the place of the first.
                 let pattern = Pattern::new(&pattern)?;
-                let before = self.follows.lock().replace((pattern, credentials));
-                if before.is_some() {
-                    return Err(Error::Protocol("to follow twice is too much".into()));
-                }
+                *self.follows.lock() = Some((pattern, credentials));
                 // Before the names are listed, so that none is missed in between.
                 self.outbox.follows.store(true, Ordering::Release);
-                self.tell_names(&self.core.names());
+                let names = self.core.names();
+                self.authorizations(names.len());
+                self.tell_names(&names);
             }
-            (Control::Maps(names), Role::Opened(peer, _)) => {
+            (Control::Maps(names), Role::Opened(server, _)) => {
+                let peer = &server.peer;
                 for name in names {
                     if peer.mirror && peer.maps.matches(&name) {
                         self.mirror(&name).await;
@@ -123,6 +130,7 @@ impl Link<'_> {
                 "a connection carries at most {MAX_DOCUMENTS_PER_CONNECTION} maps"
             )));
         }
+        self.authorizations(1);
         let credentials = hello.credentials.clone();
         let granted = authorizer.authorize(&hello.document, hello.access, credentials.as_deref());
         let granted = granted.map_err(refused)?;
@@ -180,17 +188,17 @@ impl Link<'_> {
 
     /// Opens a session for a map, on a connection that this side opened.
     pub(super) fn open(&self, map: Arc<Shared>) {
-        let Role::Opened(peer, _) = &self.role else {
+        let Role::Opened(server, _) = &self.role else {
             return;
         };
         let known = self.routes.lock().by_name.contains_key(&map.name);
         if known || self.core.is_closed() {
             return;
         }
-        let (access, credentials) = (peer.access, peer.credentials.clone());
+        let (access, credentials) = (server.peer.access, server.credentials());
         let outbox = self.outbox.clone();
         let session = map.with(|state, now| {
-            let session = state.replica.connect(now, access, credentials);
+            let session = state.replica.connect(now, access, credentials.clone());
             state.links.insert(session, outbox);
             session
         });
@@ -202,7 +210,7 @@ impl Link<'_> {
             handle: None,
             asked: access,
             granted: access,
-            credentials: None,
+            credentials,
         };
         routes.by_name.insert(name, route);
         let count = routes.by_name.len() as u64;

@@ -27,16 +27,16 @@
 mod rules;
 
 use std::fmt;
-use std::os::unix::fs::MetadataExt as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use parking_lot::{Mutex, RwLock};
+use parking_lot::RwLock;
 use portolan::Pattern;
 use tokio::sync::watch;
 
 use self::rules::Rules;
+use super::watched_file::WatchedFile;
 
 /// What a token, or the absence of the need for one, allows for one map.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -150,9 +150,7 @@ impl fmt::Display for Caller {
 /// [`Auth::changes`] and checks again.
 #[derive(Debug)]
 pub(crate) struct Auth {
-    file: Option<PathBuf>,
-    /// How the file looked when it was read last.
-    seen: Mutex<Option<Fingerprint>>,
+    file: Option<WatchedFile>,
     rules: RwLock<Arc<Rules>>,
     changed: watch::Sender<u64>,
 }
@@ -163,7 +161,6 @@ impl Auth {
         let (changed, _) = watch::channel(0);
         Self {
             file: None,
-            seen: Mutex::default(),
             rules: RwLock::default(),
             changed,
         }
@@ -171,13 +168,11 @@ impl Auth {
 
     /// Asks for tokens that the file vouches for.
     pub(crate) fn from_file(file: &Path) -> anyhow::Result<Self> {
-        // Before it is read: a change in between is found later.
-        let seen = fingerprint(file);
+        let watched = WatchedFile::new(file);
         let rules = Rules::read(file)?;
         let (changed, _) = watch::channel(0);
         Ok(Self {
-            file: Some(file.to_owned()),
-            seen: Mutex::new(seen),
+            file: Some(watched),
             rules: RwLock::new(Arc::new(rules)),
             changed,
         })
@@ -189,8 +184,7 @@ impl Auth {
 
     /// Whether the file does not look as it did when this was last asked.
     pub(crate) fn file_changed(&self) -> bool {
-        let found = self.file.as_deref().and_then(fingerprint);
-        std::mem::replace(&mut *self.seen.lock(), found) != found
+        self.file.as_ref().is_some_and(WatchedFile::has_changed)
     }
 
     /// Reads the file again; the old rules stay in force when that fails. Whether they changed.
@@ -198,7 +192,7 @@ impl Auth {
         let Some(file) = &self.file else {
             return Ok(false);
         };
-        let mut fresh = Rules::read(file)?;
+        let mut fresh = Rules::read(file.path())?;
         {
             let mut rules = self.rules.write();
             if rules.text == fresh.text {
@@ -245,14 +239,6 @@ impl Auth {
             }
         }
     }
-}
-
-/// Changes when the file does.
-type Fingerprint = (SystemTime, u64, u64);
-
-fn fingerprint(file: &Path) -> Option<Fingerprint> {
-    let found = std::fs::metadata(file).ok()?;
-    Some((found.modified().ok()?, found.len(), found.ino()))
 }
 
 /// Seconds since 1970.
