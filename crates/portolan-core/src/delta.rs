@@ -3,7 +3,7 @@
 //! Format version 1, described in `docs/format.md`: the dots, then the live values in columns,
 //! sorted by key, so that neighbours are alike and what they share is not written again.
 
-use smallvec::SmallVec;
+use smallvec::{SmallVec, smallvec};
 use smol_str::SmolStr;
 
 use crate::clock::Timestamp;
@@ -30,8 +30,11 @@ pub struct Delta {
     /// Removed by `applied`, or more, and not itself in `applied`.
     pub(crate) dead: DotSet,
     /// Sorted by key, siblings in their order.
-    pub(crate) entries: Vec<DeltaEntry>,
+    pub(crate) entries: Entries,
 }
+
+/// One is held in place: most deltas are a write of one key.
+pub(crate) type Entries = SmallVec<[DeltaEntry; 1]>;
 
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct DeltaEntry {
@@ -442,13 +445,16 @@ impl Keys {
     }
 }
 
-fn read_entries(reader: &mut Reader<'_>, applied: &DotSet) -> Result<Vec<DeltaEntry>, DecodeError> {
+fn read_entries(reader: &mut Reader<'_>, applied: &DotSet) -> Result<Entries, DecodeError> {
     // An entry takes two bytes at the least, of its key and of its number, and many times that in
     // memory: the room for all is taken when some have come.
     let most = reader.remaining() / 2;
     let count = reader.bounded("the number of values", most as u64)?;
+    if count == 1 {
+        return Ok(smallvec![read_single(reader, applied)?]);
+    }
     let replicas = replicas_of(applied);
-    let mut entries = Vec::with_capacity(count.min(4096));
+    let mut entries = Entries::with_capacity(count.min(4096));
     let mut keys = Keys::default();
     for _ in 0..count {
         let key = keys.next(reader, entries.last().map(|entry: &DeltaEntry| &entry.key))?;
@@ -468,16 +474,7 @@ fn read_entries(reader: &mut Reader<'_>, applied: &DotSet) -> Result<Vec<DeltaEn
     for (length, tag) in tags {
         let (run, after) = rest.split_at_mut(length);
         for entry in run {
-            let before = reader.remaining();
-            entry.value = read_value_body(reader, tag, 0)?;
-            let (found, limit) = ((before - reader.remaining()) as u64, MAX_VALUE_BYTES as u64);
-            if found > limit {
-                return Err(DecodeError::Limit {
-                    what: "the size of a value",
-                    found,
-                    limit,
-                });
-            }
+            entry.value = read_bounded_value(reader, tag)?;
         }
         rest = after;
     }
@@ -511,6 +508,60 @@ fn read_entries(reader: &mut Reader<'_>, applied: &DotSet) -> Result<Vec<DeltaEn
         return Err(reader.malformed("two values of one operation"));
     }
     Ok(entries)
+}
+
+/// As [`read_entries`] where there is one: each column has one item, each run the length one.
+fn read_single(reader: &mut Reader<'_>, applied: &DotSet) -> Result<DeltaEntry, DecodeError> {
+    let key = Keys::default().next(reader, None)?;
+    read_run_of_one(reader)?;
+    let tag = reader.byte()?;
+    let value = read_bounded_value(reader, tag)?;
+    read_run_of_one(reader)?;
+    let number = reader.varint()?;
+    let mut starts = applied.ranges().chunk_by(|a, b| a.replica == b.replica);
+    let start = usize::try_from(number)
+        .ok()
+        .and_then(|number| starts.nth(number));
+    let Some([start, ..]) = start else {
+        return Err(reader.malformed("a value without a replica among the applied ones"));
+    };
+    let seq = start.first.wrapping_add(reader.zigzag()? as u64);
+    let dot = Dot::new(start.replica, seq);
+    if !applied.contains(dot) {
+        return Err(reader.malformed("a value whose operation is not among the applied ones"));
+    }
+    if reader.byte()? != IN_RUNS {
+        return Err(reader.malformed("timestamps in the longer one of their forms"));
+    }
+    read_run_of_one(reader)?;
+    let timestamp = Timestamp::from_bits(reader.zigzag()? as u64);
+    Ok(DeltaEntry {
+        key,
+        value,
+        dot,
+        timestamp,
+    })
+}
+
+fn read_run_of_one(reader: &mut Reader<'_>) -> Result<(), DecodeError> {
+    match reader.bounded("the length of a run", 1)? {
+        1 => Ok(()),
+        _ => Err(reader.malformed("an empty run")),
+    }
+}
+
+fn read_bounded_value(reader: &mut Reader<'_>, tag: u8) -> Result<Value, DecodeError> {
+    let before = reader.remaining();
+    let value = read_value_body(reader, tag, 0)?;
+    let (found, limit) = ((before - reader.remaining()) as u64, MAX_VALUE_BYTES as u64);
+    if found > limit {
+        return Err(DecodeError::Limit {
+            what: "the size of a value",
+            found,
+            limit,
+        });
+    }
+    Ok(value)
 }
 
 /// Whether two values have one dot; all are among the `applied`.

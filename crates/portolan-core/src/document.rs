@@ -297,7 +297,7 @@ impl Document {
         let Some(removed) = self.log.removed_by(&applied) else {
             return self.snapshot();
         };
-        let mut entries = Vec::new();
+        let mut entries = crate::delta::Entries::new();
         for range in applied.ranges() {
             let Some(known) = self.replicas.by_id(range.replica) else {
                 continue;

@@ -47,7 +47,9 @@ impl Document {
             dead.union_with(&self.dead_among(&new));
         }
         self.log.note_all(&new, dead, self.live());
-        self.record_batch(Origin::Remote, &new, journal);
+        if journal.observed {
+            self.record_batch(Origin::Remote, &new, journal);
+        }
         new
     }
 
