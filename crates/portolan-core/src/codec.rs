@@ -9,8 +9,8 @@ use smol_str::SmolStr;
 use crate::dots::{DotRange, DotSet};
 use crate::error::DecodeError;
 use crate::key::Key;
-use crate::limits::{MAX_VALUE_BYTES, MAX_VALUE_DEPTH};
-use crate::replica::ReplicaId;
+use crate::limits::{MAX_KEY_BYTES, MAX_VALUE_BYTES, MAX_VALUE_DEPTH};
+use crate::replica::{Dot, ReplicaId};
 use crate::value::Value;
 
 /// Appends an unsigned LEB128 integer.
@@ -219,10 +219,11 @@ const BOOL_FALSE: u8 = 1;
 const BOOL_TRUE: u8 = 2;
 const INT: u8 = 3;
 const FLOAT: u8 = 4;
-const STR: u8 = 5;
+pub(crate) const STR: u8 = 5;
 const BYTES: u8 = 6;
 const LIST: u8 = 7;
 const MAP: u8 = 8;
+const ELEMENT: u8 = 9;
 
 /// Appends a key: its kind, and its content.
 pub(crate) fn put_key(out: &mut Vec<u8>, key: &Key) {
@@ -241,7 +242,29 @@ pub(crate) fn put_key(out: &mut Vec<u8>, key: &Key) {
             out.push(BYTES);
             put_bytes(out, b);
         }
+        Key::Element(id) => {
+            out.push(ELEMENT);
+            out.extend_from_slice(&id.replica.get().to_le_bytes());
+            put_varint(out, id.seq);
+        }
     }
+}
+
+/// Reads what [`put_key`] wrote.
+pub(crate) fn read_key(reader: &mut Reader<'_>) -> Result<Key, DecodeError> {
+    const LENGTH: &str = "the length of a key";
+    Ok(match reader.byte()? {
+        BOOL_FALSE => Key::Bool(false),
+        BOOL_TRUE => Key::Bool(true),
+        INT => Key::Int(reader.zigzag()?),
+        STR => Key::Str(SmolStr::new(reader.text(LENGTH, MAX_KEY_BYTES)?)),
+        BYTES => Key::Bytes(reader.bytes(LENGTH, MAX_KEY_BYTES)?.into()),
+        ELEMENT => {
+            let replica = ReplicaId::new(reader.u64_le()?);
+            Key::Element(Dot::new(replica, reader.varint()?))
+        }
+        _ => return Err(reader.malformed("an unknown kind of key")),
+    })
 }
 
 /// The byte that tells a value's kind; of null and the booleans it is all there is.
@@ -287,8 +310,8 @@ pub(crate) fn put_value(out: &mut Vec<u8>, value: &Value) {
     put_value_body(out, value);
 }
 
-#[cfg(test)]
-fn read_value(reader: &mut Reader<'_>) -> Result<Value, DecodeError> {
+/// Reads what [`put_value`] wrote.
+pub(crate) fn read_value(reader: &mut Reader<'_>) -> Result<Value, DecodeError> {
     let tag = reader.byte()?;
     read_value_body(reader, tag, 0)
 }

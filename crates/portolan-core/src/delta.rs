@@ -1,7 +1,8 @@
 //! A piece of state with a piece of context, and its bytes.
 //!
-//! Format version 1, described in `docs/format.md`: the dots, then the live values in columns,
-//! sorted by key, so that neighbours are alike and what they share is not written again.
+//! Format version 1 holds values of the root alone, version 2 containers too; `docs/format.md`
+//! gives the bytes: the dots, then the live values in columns, sorted by key, so that neighbours
+//! are alike and what they share is not written again.
 
 use smallvec::{SmallVec, smallvec};
 use smol_str::SmolStr;
@@ -15,10 +16,14 @@ use crate::dots::DotSet;
 use crate::error::DecodeError;
 use crate::key::Key;
 use crate::limits::{MAX_KEY_BYTES, MAX_VALUE_BYTES};
+use crate::nested::{DeltaContainer, Nested, put_containers, put_positions};
 use crate::replica::{Dot, ReplicaId};
 use crate::value::Value;
 
-const FORMAT_VERSION: u8 = 1;
+/// Values of the root alone.
+const FLAT: u8 = 1;
+/// With containers.
+const NESTED: u8 = 2;
 
 /// What a replica needs to catch up: a piece of state with a piece of causal context.
 ///
@@ -29,8 +34,10 @@ pub struct Delta {
     pub(crate) applied: DotSet,
     /// Removed by `applied`, or more, and not itself in `applied`.
     pub(crate) dead: DotSet,
-    /// Sorted by key, siblings in their order.
+    /// Sorted by container and key, siblings in their order.
     pub(crate) entries: Entries,
+    /// Where there is more than the root.
+    pub(crate) nested: Option<Box<Nested>>,
 }
 
 /// One is held in place: most deltas are a write of one key.
@@ -38,6 +45,8 @@ pub(crate) type Entries = SmallVec<[DeltaEntry; 1]>;
 
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct DeltaEntry {
+    /// 0 for the root, else one more than the place among the delta's containers.
+    pub(crate) container: u32,
     pub(crate) key: Key,
     pub(crate) value: Value,
     pub(crate) dot: Dot,
@@ -57,16 +66,59 @@ impl Delta {
 
     /// How many live values it carries.
     pub fn len(&self) -> usize {
-        self.entries.len()
+        let born = self.nested.as_ref().map_or(0, |nested| nested.live());
+        self.entries.len() + born
     }
 
     /// The latest timestamp in it.
     pub fn latest(&self) -> Timestamp {
-        self.entries
-            .iter()
-            .map(|entry| entry.timestamp)
-            .max()
-            .unwrap_or_default()
+        let values = self.entries.iter().map(|entry| entry.timestamp);
+        let latest = values.max().unwrap_or_default();
+        match &self.nested {
+            Some(nested) => latest.max(nested.latest()),
+            None => latest,
+        }
+    }
+
+    /// Has the operations of `old` numbered above `after` done by `new` instead, numbered above
+    /// `base`. Its order is not kept.
+    pub(crate) fn rename(&mut self, old: ReplicaId, after: u64, new: ReplicaId, base: u64) {
+        let renamed = |dot: Dot| {
+            if dot.replica == old && dot.seq > after {
+                Dot::new(new, dot.seq - after + base)
+            } else {
+                dot
+            }
+        };
+        let rename_key = |key: &mut Key| {
+            if let Key::Element(id) = key {
+                *id = renamed(*id);
+            }
+        };
+        self.applied = self.applied.iter().map(renamed).collect();
+        for entry in &mut self.entries {
+            entry.dot = renamed(entry.dot);
+            rename_key(&mut entry.key);
+        }
+        let Some(nested) = &mut self.nested else {
+            return;
+        };
+        for container in &mut nested.containers {
+            rename_key(&mut container.key);
+        }
+        for run in &mut nested.runs {
+            let first = renamed(run.dot(0));
+            (run.replica, run.first) = (first.replica, first.seq);
+            run.parent = run.parent.map(renamed);
+            run.of = run.of.map(renamed);
+        }
+    }
+
+    /// The containers in it beside the root.
+    pub(crate) fn containers(&self) -> &[DeltaContainer] {
+        self.nested
+            .as_ref()
+            .map_or(&[], |nested| &nested.containers)
     }
 
     /// Its bytes, with a format version and a checksum; equal deltas have equal bytes.
@@ -74,12 +126,13 @@ impl Delta {
     /// Linear in the number of values and of dot ranges.
     pub fn encode(&self) -> Vec<u8> {
         let entries = self.entries.iter().map(|entry| EntryRef {
+            container: entry.container,
             key: &entry.key,
             value: &entry.value,
             dot: entry.dot,
             timestamp: entry.timestamp,
         });
-        encode(&self.applied, &self.dead, entries)
+        encode(&self.applied, &self.dead, self.nested.as_deref(), entries)
     }
 
     /// Reads what [`encode`](Self::encode) wrote. Whatever the bytes claim, it takes no more than
@@ -88,30 +141,45 @@ impl Delta {
     pub fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
         let body = check_checksum(bytes)?;
         let mut reader = Reader::new(body);
-        match reader.byte()? {
-            FORMAT_VERSION => {}
-            newer => return Err(DecodeError::UnknownVersion(newer)),
+        let version = reader.byte()?;
+        if !(FLAT..=NESTED).contains(&version) {
+            return Err(DecodeError::UnknownVersion(version));
         }
         let applied = read_dots(&mut reader)?;
         let dead = read_dots(&mut reader)?;
         if applied.intersects(&dead) {
             return Err(reader.malformed("a dot both applied and removed from outside"));
         }
-        if reader.varint()? != 0 {
-            return Err(reader.malformed("a container of an unknown kind"));
+        if version == FLAT {
+            if reader.varint()? != 0 {
+                return Err(reader.malformed("containers in a delta without containers"));
+            }
+            let entries = read_entries(&mut reader, &applied, &[])?;
+            reader.finish()?;
+            return Ok(Self {
+                applied,
+                dead,
+                entries,
+                nested: None,
+            });
         }
-        let entries = read_entries(&mut reader, &applied)?;
+        let mut nested = Box::new(Nested::read_containers(&mut reader)?);
+        let entries = read_entries(&mut reader, &applied, &nested.containers)?;
+        nested.read_positions(&mut reader, &applied)?;
+        nested.check(&reader, &entries)?;
         reader.finish()?;
         Ok(Self {
             applied,
             dead,
             entries,
+            nested: Some(nested),
         })
     }
 }
 
 /// A live value on its way into bytes.
 pub(crate) struct EntryRef<'a> {
+    pub(crate) container: u32,
     pub(crate) key: &'a Key,
     pub(crate) value: &'a Value,
     pub(crate) dot: Dot,
@@ -119,7 +187,7 @@ pub(crate) struct EntryRef<'a> {
 }
 
 /// Runs of equal items: each item once, behind the length of its run.
-struct Runs<T> {
+pub(crate) struct Runs<T> {
     bytes: Vec<u8>,
     last: Option<T>,
     length: u64,
@@ -127,7 +195,7 @@ struct Runs<T> {
 }
 
 impl<T: Copy + PartialEq> Runs<T> {
-    fn new(put: fn(&mut Vec<u8>, T)) -> Self {
+    pub(crate) fn new(put: fn(&mut Vec<u8>, T)) -> Self {
         Self {
             bytes: Vec::new(),
             last: None,
@@ -137,7 +205,7 @@ impl<T: Copy + PartialEq> Runs<T> {
     }
 
     #[inline]
-    fn push(&mut self, item: T) {
+    pub(crate) fn push(&mut self, item: T) {
         if self.last == Some(item) {
             self.length += 1;
             return;
@@ -154,7 +222,7 @@ impl<T: Copy + PartialEq> Runs<T> {
         }
     }
 
-    fn finish(mut self) -> Vec<u8> {
+    pub(crate) fn finish(mut self) -> Vec<u8> {
         self.close();
         self.bytes
     }
@@ -164,24 +232,35 @@ impl<T: Copy + PartialEq> Runs<T> {
 pub(crate) fn encode<'a>(
     applied: &DotSet,
     dead: &DotSet,
-    entries: impl ExactSizeIterator<Item = EntryRef<'a>>,
+    nested: Option<&Nested>,
+    entries: impl ExactSizeIterator<Item = EntryRef<'a>> + Clone,
 ) -> Vec<u8> {
     let count = entries.len();
     let mut out = Vec::with_capacity(64 + count * 10);
-    out.push(FORMAT_VERSION);
+    out.push(if nested.is_some() { NESTED } else { FLAT });
     put_dots(&mut out, applied);
     put_dots(&mut out, dead);
-    put_varint(&mut out, 0); // containers beside the root
+    put_containers(&mut out, nested.map_or(&[], |nested| &nested.containers));
     put_varint(&mut out, count as u64);
+    if nested.is_some() {
+        let mut containers = Runs::new(|out, number: u32| put_varint(out, number.into()));
+        entries
+            .clone()
+            .for_each(|entry| containers.push(entry.container));
+        out.append(&mut containers.finish());
+    }
 
     let replicas = replicas_of(applied);
     let mut tags = Runs::new(|out, tag: u8| out.push(tag));
     let mut writers = Runs::new(|out, number: u64| put_varint(out, number));
     let (mut values, mut seqs) = (Vec::with_capacity(count * 3), Vec::with_capacity(count * 3));
     let mut times = Vec::with_capacity(count);
-    let mut key_before: Option<&Key> = None;
+    let (mut container, mut key_before): (u32, Option<&Key>) = (0, None);
     let (mut writer, mut seq_before) = (None, 0);
     for entry in entries {
+        if entry.container != container {
+            (container, key_before) = (entry.container, None);
+        }
         put_front_coded(&mut out, key_before, entry.key);
         key_before = Some(entry.key);
         tags.push(value_tag(entry.value));
@@ -205,12 +284,15 @@ pub(crate) fn encode<'a>(
     out.append(&mut writers.finish());
     out.append(&mut seqs);
     put_times(&mut out, &times);
+    if let Some(nested) = nested {
+        put_positions(&mut out, nested, &replicas);
+    }
     put_checksum(&mut out);
     out
 }
 
 /// The replicas of a dot set in order, each with its first number.
-fn replicas_of(dots: &DotSet) -> SmallVec<[(ReplicaId, u64); 2]> {
+pub(crate) fn replicas_of(dots: &DotSet) -> SmallVec<[(ReplicaId, u64); 2]> {
     let groups = dots.ranges().chunk_by(|a, b| a.replica == b.replica);
     groups
         .map(|group| (group[0].replica, group[0].first))
@@ -276,7 +358,7 @@ fn read_times(reader: &mut Reader<'_>, entries: &mut [DeltaEntry]) -> Result<(),
 }
 
 /// Reads runs that cover `count` items, no two neighbours alike.
-fn read_runs<'a, T: Copy + PartialEq>(
+pub(crate) fn read_runs<'a, T: Copy + PartialEq>(
     reader: &mut Reader<'a>,
     count: usize,
     mut item: impl FnMut(&mut Reader<'a>) -> Result<T, DecodeError>,
@@ -320,6 +402,7 @@ const KEY_TRUE: u8 = 2;
 const KEY_INT: u8 = 3;
 const KEY_STR: u8 = 5;
 const KEY_BYTES: u8 = 6;
+const KEY_ELEMENT: u8 = 9;
 
 /// Runs `f` on the bytes that stand for a key: its kind, then its content; they sort as keys do.
 #[inline]
@@ -330,6 +413,10 @@ fn with_sort_bytes<R>(key: &Key, f: impl FnOnce(u8, &[u8]) -> R) -> R {
         Key::Int(i) => f(KEY_INT, &(*i as u64 ^ (1 << 63)).to_be_bytes()),
         Key::Str(s) => f(KEY_STR, s.as_bytes()),
         Key::Bytes(b) => f(KEY_BYTES, b),
+        Key::Element(id) => {
+            let words = [id.replica.get(), id.seq].map(u64::to_be_bytes);
+            f(KEY_ELEMENT, words.as_flattened())
+        }
     }
 }
 
@@ -440,34 +527,63 @@ impl Keys {
                 Err(_) => Err(reader.malformed("text that is not UTF-8")),
             },
             (KEY_BYTES, text) => Ok(Key::Bytes(text.into())),
+            (KEY_ELEMENT, text) => match <[u8; 16]>::try_from(text) {
+                Ok(bytes) => {
+                    let id = u128::from_be_bytes(bytes);
+                    let (replica, seq) = ((id >> 64) as u64, id as u64);
+                    Ok(Key::Element(Dot::new(ReplicaId::new(replica), seq)))
+                }
+                Err(_) => Err(reader.malformed("an element's id that has not sixteen bytes")),
+            },
             _ => Err(reader.malformed("an unknown kind of key")),
         }
     }
 }
 
-fn read_entries(reader: &mut Reader<'_>, applied: &DotSet) -> Result<Entries, DecodeError> {
+fn read_entries(
+    reader: &mut Reader<'_>,
+    applied: &DotSet,
+    containers: &[DeltaContainer],
+) -> Result<Entries, DecodeError> {
     // An entry takes two bytes at the least, of its key and of its number, and many times that in
     // memory: the room for all is taken when some have come.
     let most = reader.remaining() / 2;
     let count = reader.bounded("the number of values", most as u64)?;
-    if count == 1 {
+    if count == 1 && containers.is_empty() {
         return Ok(smallvec![read_single(reader, applied)?]);
+    }
+    let groups = if containers.is_empty() {
+        smallvec![(count, 0)]
+    } else {
+        let last = containers.len() as u64;
+        read_runs(reader, count, |reader| {
+            let number = reader.bounded("the number of a container", last)?;
+            Ok(number as u32)
+        })?
+    };
+    if !groups.is_sorted_by(|a, b| a.1 < b.1) {
+        return Err(reader.malformed("containers out of order"));
     }
     let replicas = replicas_of(applied);
     let mut entries = Entries::with_capacity(count.min(4096));
-    let mut keys = Keys::default();
-    for _ in 0..count {
-        let key = keys.next(reader, entries.last().map(|entry: &DeltaEntry| &entry.key))?;
-        if entries.len() == entries.capacity() {
-            entries.reserve_exact(count - entries.len());
+    for (length, container) in groups {
+        let mut keys = Keys::default();
+        let first = entries.len();
+        for _ in 0..length {
+            let above = entries[first..].last();
+            let key = keys.next(reader, above.map(|entry: &DeltaEntry| &entry.key))?;
+            if entries.len() == entries.capacity() {
+                entries.reserve_exact(count - entries.len());
+            }
+            let dot = Dot::new(ReplicaId::new(0), 0);
+            entries.push(DeltaEntry {
+                container,
+                key,
+                value: Value::Null,
+                dot,
+                timestamp: Timestamp::default(),
+            });
         }
-        let dot = Dot::new(ReplicaId::new(0), 0);
-        entries.push(DeltaEntry {
-            key,
-            value: Value::Null,
-            dot,
-            timestamp: Timestamp::default(),
-        });
     }
     let tags = read_runs(reader, count, Reader::byte)?;
     let mut rest = entries.as_mut_slice();
@@ -500,9 +616,16 @@ fn read_entries(reader: &mut Reader<'_>, applied: &DotSet) -> Result<Entries, De
         }
     }
     read_times(reader, &mut entries)?;
-    let ascending = entries.is_sorted_by(|a, b| a.key != b.key || precedes(a, b));
+    let ascending =
+        entries.is_sorted_by(|a, b| a.container != b.container || a.key != b.key || precedes(a, b));
     if !ascending {
         return Err(reader.malformed("siblings out of order"));
+    }
+    let outside = |entry: &DeltaEntry| entry.container == 0 && matches!(entry.key, Key::Element(_));
+    // Elements sort last.
+    let root = entries.partition_point(|entry| entry.container == 0);
+    if entries[..root].last().is_some_and(outside) {
+        return Err(reader.malformed(ELEMENT_OUTSIDE));
     }
     if repeats_a_dot(applied, &entries) {
         return Err(reader.malformed("two values of one operation"));
@@ -535,13 +658,19 @@ fn read_single(reader: &mut Reader<'_>, applied: &DotSet) -> Result<DeltaEntry, 
     }
     read_run_of_one(reader)?;
     let timestamp = Timestamp::from_bits(reader.zigzag()? as u64);
+    if matches!(key, Key::Element(_)) {
+        return Err(reader.malformed(ELEMENT_OUTSIDE));
+    }
     Ok(DeltaEntry {
+        container: 0,
         key,
         value,
         dot,
         timestamp,
     })
 }
+
+const ELEMENT_OUTSIDE: &str = "an element outside of arrays";
 
 fn read_run_of_one(reader: &mut Reader<'_>) -> Result<(), DecodeError> {
     match reader.bounded("the length of a run", 1)? {
@@ -550,7 +679,7 @@ fn read_run_of_one(reader: &mut Reader<'_>) -> Result<(), DecodeError> {
     }
 }
 
-fn read_bounded_value(reader: &mut Reader<'_>, tag: u8) -> Result<Value, DecodeError> {
+pub(crate) fn read_bounded_value(reader: &mut Reader<'_>, tag: u8) -> Result<Value, DecodeError> {
     let before = reader.remaining();
     let value = read_value_body(reader, tag, 0)?;
     let (found, limit) = ((before - reader.remaining()) as u64, MAX_VALUE_BYTES as u64);

@@ -3,9 +3,10 @@
 use std::ops::Bound;
 
 use crate::clock::Timestamp;
-use crate::document::{Document, ROOT};
+use crate::document::Document;
 use crate::key::Key;
 use crate::replica::Dot;
+use crate::sequence::Spot;
 use crate::slab::{NONE, Slot};
 use crate::value::Value;
 
@@ -20,11 +21,19 @@ pub struct Sibling<'a> {
     pub timestamp: Timestamp,
 }
 
+impl Sibling<'_> {
+    fn rank(&self) -> (Timestamp, Dot) {
+        (self.timestamp, self.dot)
+    }
+}
+
 /// The siblings of a key, winner first (highest timestamp, then replica id).
 #[derive(Clone, Debug)]
 pub struct Siblings<'a> {
     document: &'a Document,
     next: Slot,
+    /// Of an array's element, the value it was born with.
+    born: Option<Sibling<'a>>,
 }
 
 impl<'a> Siblings<'a> {
@@ -32,6 +41,22 @@ impl<'a> Siblings<'a> {
         Self {
             document,
             next: head,
+            born: None,
+        }
+    }
+
+    /// What an array's element holds.
+    pub(crate) fn of_element(document: &'a Document, element: Spot) -> Self {
+        let position = &document.elements[element];
+        let born = position.born().map(|value| Sibling {
+            value,
+            dot: document.dot_at(element),
+            timestamp: position.timestamp(),
+        });
+        Self {
+            document,
+            next: document.written(element).unwrap_or(NONE),
+            born,
         }
     }
 }
@@ -41,16 +66,23 @@ impl<'a> Iterator for Siblings<'a> {
 
     fn next(&mut self) -> Option<Sibling<'a>> {
         if self.next == NONE {
-            return None;
+            return self.born.take();
         }
         let entry = &self.document.slab[self.next];
-        self.next = entry.next;
-        let dot = self.document.dot_of(entry);
-        Some(Sibling {
+        if entry.is_container() {
+            self.next = NONE;
+            return self.born.take();
+        }
+        let sibling = Sibling {
             value: &entry.value,
-            dot,
+            dot: self.document.dot_of(entry),
             timestamp: entry.timestamp,
-        })
+        };
+        if let Some(born) = self.born.take_if(|born| born.rank() > sibling.rank()) {
+            return Some(born);
+        }
+        self.next = entry.next;
+        Some(sibling)
     }
 }
 
@@ -70,6 +102,7 @@ enum After {
 #[derive(Clone, Debug)]
 pub struct Entries<'a> {
     document: &'a Document,
+    container: u32,
     after: After,
     end: Bound<Key>,
     ready: Vec<Slot>,
@@ -80,7 +113,11 @@ pub struct Entries<'a> {
 const BATCH: usize = 256;
 
 impl<'a> Entries<'a> {
-    pub(crate) fn new(document: &'a Document, start: Bound<Key>, end: Bound<Key>) -> Self {
+    pub(crate) fn new(
+        document: &'a Document,
+        container: u32,
+        (start, end): (Bound<Key>, Bound<Key>),
+    ) -> Self {
         let after = match start {
             Bound::Unbounded => After::Start,
             Bound::Included(key) => After::Until(key),
@@ -89,6 +126,7 @@ impl<'a> Entries<'a> {
         let (ready, at) = (Vec::new(), 0);
         Self {
             document,
+            container,
             after,
             end,
             ready,
@@ -101,17 +139,26 @@ impl<'a> Entries<'a> {
         self.at = 0;
         let order = self.document.built_order();
         let slab = &self.document.slab;
+        let container = self.container;
         match &self.after {
             After::End => return,
-            After::Start => order.fetch(slab, |_| false, BATCH, &mut self.ready),
+            After::Start => {
+                order.fetch(slab, |place| place.0 < container, BATCH, &mut self.ready);
+            }
             After::Until(key) => {
-                let start = (ROOT, key.borrowed());
+                let start = (container, key.borrowed());
                 order.fetch(slab, |place| place < start, BATCH, &mut self.ready);
             }
             After::Past(key) => {
-                let start = (ROOT, key.borrowed());
+                let start = (container, key.borrowed());
                 order.fetch(slab, |place| place <= start, BATCH, &mut self.ready);
             }
+        }
+        let inside = |slot: &Slot| slab[*slot].container == container;
+        if !self.ready.last().is_none_or(inside) {
+            self.ready.retain(inside);
+            self.after = After::End;
+            return;
         }
         self.after = match self.ready.last() {
             Some(last) if self.ready.len() == BATCH => After::Past(slab[*last].key.clone()),
@@ -141,6 +188,13 @@ impl<'a> Iterator for Entries<'a> {
             return None;
         }
         Some((key, Siblings::new(self.document, slot)))
+    }
+}
+
+impl Entries<'_> {
+    /// The first of what stands under the next key.
+    pub(crate) fn next_head(&mut self) -> Option<Slot> {
+        self.next().map(|(_, siblings)| siblings.next)
     }
 }
 

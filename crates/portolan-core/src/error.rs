@@ -1,6 +1,6 @@
 //! What can go wrong in the engine.
 
-use crate::limits::{MAX_KEY_BYTES, MAX_VALUE_BYTES, MAX_VALUE_DEPTH};
+use crate::limits::{MAX_DEPTH, MAX_KEY_BYTES, MAX_VALUE_BYTES, MAX_VALUE_DEPTH};
 
 /// Why an operation was refused. Nothing was changed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -16,6 +16,26 @@ pub enum Error {
     /// The value is nested too deep.
     #[error("the value is nested more than {MAX_VALUE_DEPTH} levels deep: flatten it")]
     ValueTooDeep,
+    /// The path leads through too many containers.
+    #[error("the path leads through more than {MAX_DEPTH} containers: flatten it")]
+    PathTooDeep,
+    /// An element's id, used as the key of a map.
+    #[error("an element's id is no key of a map: use a string, an integer, a boolean or bytes")]
+    ElementAsKey,
+    /// There is no such index in the array.
+    #[error("the index is {index}, but the array has {len} elements")]
+    IndexOutOfBounds {
+        /// The index asked for.
+        index: usize,
+        /// How many elements there are.
+        len: usize,
+    },
+    /// The array does not know the element, or not any more.
+    #[error("the array knows no such element, or has forgotten what it held: insert it anew")]
+    NoSuchElement,
+    /// What one replica has added to a counter does not fit 64 bits.
+    #[error("the counter would exceed 64 bits: reset it first")]
+    CounterOverflow,
 }
 
 /// Why bytes from outside were refused. Nothing was applied.

@@ -1,16 +1,22 @@
 //! Joining what comes from outside, and becoming somebody else.
 
+use smallvec::{SmallVec, smallvec};
+
+use crate::arrays;
 use crate::change::Origin;
 use crate::clock::Timestamp;
 use crate::codec::{put_key, put_value};
-use crate::delta::Delta;
-use crate::document::{Document, ROOT};
+use crate::containers::{Form, ROOT};
+use crate::delta::{Delta, DeltaEntry};
+use crate::document::Document;
 use crate::dots::DotSet;
 use crate::journal::Journal;
 use crate::key::Key;
+use crate::nested::Nested;
 use crate::replica::{Dot, ReplicaId};
 use crate::replicas::groups;
-use crate::slab::{NONE, Slot};
+use crate::sequence::{Side, Spot};
+use crate::slab::{BIRTH, Entry, NONE, Slot};
 
 impl Document {
     /// Joins a delta in; returns the operations that were new here.
@@ -23,10 +29,8 @@ impl Document {
             return new; // what these operations removed is dead here already
         }
         self.clock.observe(delta.latest());
-        let mut journal = Journal {
-            observed: self.batches.is_some(),
-            ..Journal::default()
-        };
+        let mut journal = Journal::new(self);
+        let containers = self.intern_containers(delta);
         let mut dead = DotSet::new();
         if new != delta.applied {
             dead = self.kill_superseded(delta, &mut journal);
@@ -34,7 +38,10 @@ impl Document {
         if !delta.dead.is_empty() {
             dead.union_with(&self.kill_named(delta, &mut journal));
         }
-        let placed = self.place_entries(delta, &mut journal);
+        let mut placed = self.place_entries(delta, &containers, &mut journal);
+        if let Some(nested) = &delta.nested {
+            placed += self.place_positions(nested, &containers, &mut journal);
+        }
         for (id, dots) in groups(&new) {
             let number = self.replicas.intern(id);
             let known = self.replicas.get_mut(number);
@@ -47,10 +54,26 @@ impl Document {
             dead.union_with(&self.dead_among(&new));
         }
         self.log.note_all(&new, dead, self.live());
+        self.settle(&mut journal);
         if journal.observed {
             self.record_batch(Origin::Remote, &new, journal);
         }
+        self.containers.sweep();
         new
+    }
+
+    /// The numbers here of a delta's containers, the root first.
+    fn intern_containers(&mut self, delta: &Delta) -> SmallVec<[u32; 4]> {
+        let mut numbers = smallvec![ROOT];
+        for container in delta.containers() {
+            // proof: parents come before what is in them.
+            let parent: u32 = numbers[container.parent as usize];
+            numbers.push(
+                self.containers
+                    .intern(parent, &container.key, container.form),
+            );
+        }
+        numbers
     }
 
     /// Removes what is live here though the sender has applied it and does not hold it live.
@@ -67,12 +90,39 @@ impl Document {
             return DotSet::new();
         }
         let mut there: Vec<Dot> = delta.entries.iter().map(|entry| entry.dot).collect();
+        if let Some(nested) = &delta.nested {
+            there.extend(nested.live_dots());
+        }
         there.sort_unstable();
         here.retain(|(dot, _)| there.binary_search(dot).is_err());
-        for entry in self.kill(here.iter().map(|(_, slot)| *slot)) {
+        self.kill_live(here.iter().map(|(_, slot)| *slot), journal);
+        here.into_iter().map(|(dot, _)| dot).collect()
+    }
+
+    /// Removes live operations of any kind, slots or spots.
+    fn kill_live(&mut self, live: impl Iterator<Item = Slot>, journal: &mut Journal) {
+        let (mut slots, mut spots) = (Vec::new(), Vec::new());
+        for slot in live {
+            if slot & BIRTH == 0 {
+                slots.push(slot);
+            } else {
+                spots.push(slot & !BIRTH);
+            }
+        }
+        if journal.observed && !self.containers.is_flat() {
+            for slot in &slots {
+                let container = self.slab[*slot].container;
+                if self.containers.get(container).form == Form::Counter {
+                    self.count_before(container, journal);
+                }
+            }
+        }
+        for entry in self.kill(slots) {
             journal.removed(0, entry);
         }
-        here.into_iter().map(|(dot, _)| dot).collect()
+        for spot in spots {
+            self.kill_birth(spot, 0, journal);
+        }
     }
 
     /// Removes what the delta names as dead; what has not been applied here is remembered.
@@ -90,20 +140,18 @@ impl Document {
                 here.extend(live.map(|(seq, slot)| (Dot::new(id, seq), slot)));
             }
         }
-        for entry in self.kill(here.iter().map(|(_, slot)| *slot)) {
-            journal.removed(0, entry);
-        }
+        self.kill_live(here.iter().map(|(_, slot)| *slot), journal);
         dead.union_with(&here.into_iter().map(|(dot, _)| dot).collect());
         dead
     }
 
     /// Places the values of operations that are neither applied here nor dead; how many those are.
-    fn place_entries(&mut self, delta: &Delta, journal: &mut Journal) -> u64 {
+    fn place_entries(&mut self, delta: &Delta, containers: &[u32], journal: &mut Journal) -> u64 {
         let mut placed = 0;
         self.reserve(delta.entries.len());
         let mut last: Option<(ReplicaId, u32)> = None;
         // The sibling placed last, and its key: the next one stands behind it.
-        let mut above: Option<(&Key, Slot)> = None;
+        let mut above: Option<(u32, &Key, Slot)> = None;
         for entry in &delta.entries {
             let number = match last {
                 Some((id, number)) if id == entry.dot.replica => number,
@@ -114,19 +162,86 @@ impl Document {
             if known.applied.contains(entry.dot) || known.early.contains(entry.dot) {
                 continue;
             }
-            journal.added(ROOT, &entry.key);
-            let dot = (number, entry.dot.seq);
-            let behind = above.filter(|(key, _)| **key == entry.key);
-            let slot = self.place(
-                ROOT,
-                entry.key.clone(),
-                entry.value.clone(),
-                dot,
-                entry.timestamp,
-                behind.map_or(NONE, |(_, slot)| slot),
-            );
-            above = Some((&entry.key, slot));
+            let behind = above
+                .filter(|(container, key, _)| *container == entry.container && **key == entry.key);
+            let behind = behind.map_or(NONE, |(.., slot)| slot);
+            let slot = self.place_entry(entry, number, containers, behind, journal);
+            above = Some((entry.container, &entry.key, slot));
             placed += 1;
+        }
+        placed
+    }
+
+    fn place_entry(
+        &mut self,
+        entry: &DeltaEntry,
+        replica: u32,
+        containers: &[u32],
+        behind: Slot,
+        journal: &mut Journal,
+    ) -> Slot {
+        // proof: the numbers of containers are checked when a delta is decoded.
+        let container = containers[entry.container as usize];
+        if container != ROOT
+            && journal.observed
+            && self.containers.get(container).form == Form::Counter
+        {
+            self.count_before(container, journal);
+        }
+        journal.added(container, &entry.key);
+        let hash = self.hash(container, entry.key.borrowed());
+        let fresh = Entry {
+            key: entry.key.clone(),
+            value: entry.value.clone(),
+            timestamp: entry.timestamp,
+            seq: entry.dot.seq,
+            replica,
+            container,
+            hash,
+            next: NONE,
+        };
+        self.restore(fresh, behind)
+    }
+
+    /// Places the positions that operations made which are not applied here, with the values that
+    /// are not dead; how many operations those are.
+    fn place_positions(
+        &mut self,
+        nested: &Nested,
+        containers: &[u32],
+        journal: &mut Journal,
+    ) -> u64 {
+        let mut placed = 0;
+        let mut born = nested.births.iter().zip(&nested.times);
+        for run in &nested.runs {
+            let array = containers[run.container as usize];
+            let replica = self.replicas.intern(run.replica);
+            for at in 0..run.length {
+                // proof: there are as many births as positions in all runs.
+                let Some((value, timestamp)) = born.next() else {
+                    return placed;
+                };
+                let dot = run.dot(at);
+                let known = self.replicas.get(replica);
+                if known.applied.contains(dot) {
+                    continue;
+                }
+                let value = value.as_ref().filter(|_| !known.early.contains(dot));
+                placed += u64::from(value.is_some());
+                let (parent, side) = match at {
+                    0 => (run.parent, run.side),
+                    _ if run.chain => (Some(run.dot(at - 1)), Side::Right),
+                    _ => (None, Side::Right),
+                };
+                let origin = arrays::Origin {
+                    parent,
+                    side,
+                    of: run.of,
+                };
+                let dot = (replica, dot.seq);
+                let value = value.cloned();
+                self.place_position(array, dot, *timestamp, origin, value, journal);
+            }
         }
         placed
     }
@@ -158,14 +273,12 @@ impl Document {
     /// the same one. What only operations have removed that the sender had not applied stays
     /// removed; where the log of these is gone, nothing is repaired. Returns how many values were.
     pub fn repair(&mut self, snapshot: &Delta) -> usize {
-        let mut journal = Journal {
-            observed: self.batches.is_some(),
-            ..Journal::default()
-        };
+        let mut journal = Journal::new(self);
         let beyond = self.replicas.applied_beyond(&snapshot.applied);
         let Some(removed) = self.log.removed_by(&beyond) else {
             return 0;
         };
+        let containers = self.intern_containers(snapshot);
         let mut damaged = Vec::new();
         let mut repaired = Vec::new();
         for theirs in &snapshot.entries {
@@ -176,7 +289,11 @@ impl Document {
             if !known.applied.contains(theirs.dot) || removed.contains(theirs.dot) {
                 continue;
             }
-            if let Some(slot) = known.live.get(theirs.dot.seq) {
+            if let Some(slot) = known
+                .live
+                .get(theirs.dot.seq)
+                .filter(|slot| slot & BIRTH == 0)
+            {
                 let ours = &self.slab[slot];
                 let content = |key, value, time: Timestamp| {
                     let mut bytes = time.bits().to_be_bytes().to_vec();
@@ -192,29 +309,81 @@ impl Document {
             }
             repaired.push((number, theirs));
         }
-        for entry in self.kill(damaged) {
-            journal.removed(0, entry);
-        }
-        let mut above: Option<(&Key, Slot)> = None;
+        self.kill_live(damaged.into_iter(), &mut journal);
+        let mut above: Option<(u32, &Key, Slot)> = None;
         for (number, theirs) in &repaired {
             self.clock.observe(theirs.timestamp);
-            journal.added(ROOT, &theirs.key);
-            let behind = above.filter(|(key, _)| **key == theirs.key);
-            let slot = self.place(
-                ROOT,
-                theirs.key.clone(),
-                theirs.value.clone(),
-                (*number, theirs.dot.seq),
-                theirs.timestamp,
-                behind.map_or(NONE, |(_, slot)| slot),
-            );
-            above = Some((&theirs.key, slot));
+            let behind = above.filter(|(container, key, _)| {
+                *container == theirs.container && **key == theirs.key
+            });
+            let behind = behind.map_or(NONE, |(.., slot)| slot);
+            let slot = self.place_entry(theirs, *number, &containers, behind, &mut journal);
+            above = Some((theirs.container, &theirs.key, slot));
         }
-        let repaired: DotSet = repaired.into_iter().map(|(_, theirs)| theirs.dot).collect();
+        let mut repaired: DotSet = repaired.into_iter().map(|(_, theirs)| theirs.dot).collect();
+        if let Some(nested) = &snapshot.nested {
+            let births = self.repair_positions(nested, &containers, &removed, &mut journal);
+            repaired.union_with(&births);
+        }
         self.log.revoke(&repaired);
+        self.settle(&mut journal);
         let count = repaired.len() as usize;
         self.record_batch(Origin::Remote, &repaired, journal);
+        self.containers.sweep();
         count
+    }
+
+    /// As [`repair`](Self::repair), for arrays: positions that are missing, and values that
+    /// elements were born with.
+    fn repair_positions(
+        &mut self,
+        nested: &Nested,
+        containers: &[u32],
+        removed: &DotSet,
+        journal: &mut Journal,
+    ) -> DotSet {
+        let mut repaired = DotSet::new();
+        let mut born = nested.births.iter().zip(&nested.times);
+        for run in &nested.runs {
+            for (at, (value, timestamp)) in (0..run.length).zip(born.by_ref()) {
+                let dot = run.dot(at);
+                let Some(number) = self.replicas.number(dot.replica) else {
+                    continue;
+                };
+                let known = self.replicas.get(number);
+                let live = known.live.get(dot.seq).is_some();
+                let Some(value) = value.as_ref().filter(|_| !live && !removed.contains(dot)) else {
+                    continue;
+                };
+                if !known.applied.contains(dot) {
+                    continue;
+                }
+                match known.placed.get(dot.seq) {
+                    Some(spot) => {
+                        self.elements.set_value(spot, Some(value.clone()));
+                        self.revive_birth(spot);
+                    }
+                    None => {
+                        let (parent, side) = match at {
+                            0 => (run.parent, run.side),
+                            _ if run.chain => (Some(run.dot(at - 1)), Side::Right),
+                            _ => (None, Side::Right),
+                        };
+                        let origin = arrays::Origin {
+                            parent,
+                            side,
+                            of: run.of,
+                        };
+                        let array = containers[run.container as usize];
+                        let dot = (number, dot.seq);
+                        let value = Some(value.clone());
+                        self.place_position(array, dot, *timestamp, origin, value, journal);
+                    }
+                }
+                repaired.insert(dot);
+            }
+        }
+        repaired
     }
 
     /// Takes a new id for what is written from now on. Own operations numbered above `after` are
@@ -230,27 +399,38 @@ impl Document {
             return;
         }
         let again = DotSet::from_range(old_id, after + 1, last);
-        let mut dead = match self.log.removed_by(&again) {
+        let dead = match self.log.removed_by(&again) {
             Some(removed) => removed,
             None => self.dead_among(&self.version()),
         };
-        dead = dead.difference(&again);
-        let live = self.replicas.get(old).live.range(after + 1, last);
-        let slots: Vec<Slot> = live.map(|(_, slot)| slot).collect();
-        let mut entries = self.kill(slots);
-        entries.sort_unstable_by_key(|entry| entry.seq);
+        let dead = dead.difference(&again);
+        let live = self.live_among(&again);
+        let mut delta = self.compose(again.clone(), dead.clone(), live);
+        self.forget(old, after + 1, last);
         let known = self.replicas.get_mut(old);
         known.applied = known.applied.difference(&again);
         self.log.revoke(&again);
-        let base = self.own_seq();
-        // Removals alone need an operation too.
-        let count = (entries.len() as u64).max(1);
-        for (seq, mut entry) in (base + 1..).zip(entries) {
-            (entry.replica, entry.seq) = (self.own, seq);
-            self.restore(entry, NONE);
-        }
-        let new = DotSet::from_range(id, base + 1, base + count);
-        self.replicas.get_mut(self.own).applied.union_with(&new);
+        delta.rename(old_id, after, id, self.own_seq());
+        // What they removed is dead here already, and stays so by other dots.
+        delta.dead = DotSet::new();
+        let batches = self.batches.take();
+        let new = self.apply(&delta);
+        self.batches = batches;
         self.log.note_all(&new, dead, self.live());
+    }
+
+    /// Takes operations out as if they had never been.
+    pub(crate) fn forget(&mut self, replica: u32, first: u64, last: u64) {
+        let mut journal = Journal::default();
+        let known = self.replicas.get(replica);
+        let live: Vec<Slot> = known.live.range(first, last).map(|(_, s)| s).collect();
+        self.kill_live(live.into_iter(), &mut journal);
+        self.settle(&mut journal);
+        let known = self.replicas.get(replica);
+        let placed: Vec<Spot> = known.placed.range(first, last).map(|(_, s)| s).collect();
+        // Backwards: a position goes before the one that it is a child of.
+        for spot in placed.into_iter().rev() {
+            self.unplace(spot);
+        }
     }
 }

@@ -1,27 +1,52 @@
 //! What a transaction or a delta has done so far: for taking it back, and for telling of it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use crate::change::{Batch, Change, Origin};
+use crate::change::{Batch, Change, Origin, Place};
 use crate::clock::Timestamp;
+use crate::containers::Form;
 use crate::document::Document;
 use crate::dots::DotSet;
 use crate::key::Key;
-use crate::replica::ReplicaId;
+use crate::replica::{Dot, ReplicaId};
+use crate::sequence::Spot;
+use crate::sets::member_of;
 use crate::slab::Entry;
 use crate::value::Value;
 
-/// Entries that went, each with the number of the own operation that removed it (0 for those of
-/// others), and the keys of those that came.
+/// What went, each with the number of the own operation that removed it (0 for those of others),
+/// and the keys of what came.
 #[derive(Debug, Default)]
 pub(crate) struct Journal {
     pub(crate) removed: Vec<(u64, Entry)>,
+    /// Elements that lost the value they were born with.
+    pub(crate) births: Vec<(u64, Spot)>,
     pub(crate) added: Vec<(u32, Key)>,
-    /// Whether to note the keys of what came.
+    /// Elements that came to show or to show no more, one after the other.
+    pub(crate) steps: Vec<Step>,
+    /// What counters showed before.
+    pub(crate) counts: BTreeMap<u32, i64>,
+    /// Whether to note what only events need.
     pub(crate) observed: bool,
 }
 
+/// An element that came to show at an index, or that showed there and shows no more.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Step {
+    pub(crate) array: u32,
+    pub(crate) element: Dot,
+    pub(crate) index: usize,
+    pub(crate) shown: bool,
+}
+
 impl Journal {
+    pub(crate) fn new(document: &Document) -> Self {
+        Self {
+            observed: document.batches.is_some(),
+            ..Self::default()
+        }
+    }
+
     #[inline]
     pub(crate) fn removed(&mut self, killer: u64, entry: Entry) {
         self.removed.push((killer, entry));
@@ -35,11 +60,25 @@ impl Journal {
     }
 }
 
+/// A value with what orders it among siblings.
+type Ranked = (Timestamp, ReplicaId, u64, Value);
+
 /// What the journal tells of one key.
 #[derive(Default)]
 struct Touched {
     /// Values that stood before, with what orders them.
-    removed: Vec<(Timestamp, ReplicaId, u64, Value)>,
+    removed: Vec<Ranked>,
+    /// A value that came and went.
+    passed: Option<Value>,
+}
+
+/// What all changes of a batch have in common.
+struct Cause<'a> {
+    origin: Origin,
+    /// The operations that were applied.
+    new: &'a DotSet,
+    /// Their replica, if it is one.
+    sole: Option<ReplicaId>,
 }
 
 impl Document {
@@ -49,73 +88,211 @@ impl Document {
         if self.batches.is_none() {
             return;
         }
+        let mut writers = new.ranges().iter().map(|range| range.replica);
+        let sole = writers
+            .next()
+            .filter(|first| writers.all(|other| other == *first));
+        let cause = Cause { origin, new, sole };
+        let changes = self.changes(&cause, journal);
+        if let (false, Some(batches)) = (changes.is_empty(), &mut self.batches) {
+            batches.push(Batch { origin, changes });
+        }
+    }
+
+    fn changes(&self, cause: &Cause<'_>, journal: Journal) -> Vec<Change> {
         let mut touched: BTreeMap<(u32, Key), Touched> = BTreeMap::new();
+        let mut went = |container, key, ranked: Ranked| {
+            let key: &mut Touched = touched.entry((container, key)).or_default();
+            let came_and_went =
+                cause.origin == Origin::Local && cause.new.contains(Dot::new(ranked.1, ranked.2));
+            if came_and_went {
+                key.passed = Some(ranked.3);
+            } else {
+                key.removed.push(ranked);
+            }
+        };
         for (_, entry) in journal.removed {
             let dot = self.dot_of(&entry);
-            let key = touched.entry((entry.container, entry.key)).or_default();
-            let came_and_went = origin == Origin::Local && new.contains(dot);
-            if !came_and_went {
-                key.removed
-                    .push((entry.timestamp, dot.replica, dot.seq, entry.value));
+            let ranked = (entry.timestamp, dot.replica, dot.seq, entry.value);
+            went(entry.container, entry.key, ranked);
+        }
+        for (_, spot) in journal.births {
+            let (dot, element) = (self.dot_at(spot), &self.elements[spot]);
+            if let Some(value) = element.last() {
+                let ranked = (element.timestamp(), dot.replica, dot.seq, value.clone());
+                went(element.array(), Key::Element(dot), ranked);
             }
         }
         for key in journal.added {
             touched.entry(key).or_default();
         }
-        let mut writers = new.ranges().iter().map(|range| range.replica);
-        let sole = writers
-            .next()
-            .filter(|first| writers.all(|other| other == *first));
         let mut changes = Vec::with_capacity(touched.len());
+        let stepped: BTreeSet<Dot> = journal.steps.iter().map(|step| step.element).collect();
+        for step in journal.steps {
+            let key = (step.array, Key::Element(step.element));
+            changes.push(self.step_change(step, touched.get(&key), cause));
+        }
         for ((container, key), touched) in touched {
-            changes.extend(self.change_of(container, key, touched, new, sole));
+            let form = self.containers.get(container).form;
+            let stepped = matches!(&key, Key::Element(id) if stepped.contains(id));
+            match form {
+                Form::Map => changes.extend(self.change_of(container, key, &touched, cause)),
+                Form::Set => changes.extend(self.member_change(container, &key, &touched, cause)),
+                Form::Array if !stepped => {
+                    changes.extend(self.change_of(container, key, &touched, cause));
+                }
+                Form::Array | Form::Counter | Form::Moves => {}
+            }
         }
-        if let (false, Some(batches)) = (changes.is_empty(), &mut self.batches) {
-            batches.push(Batch { origin, changes });
+        for (counter, before) in journal.counts {
+            let now = self.count(counter);
+            if now != before {
+                changes.push(self.count_change(counter, before, now, cause));
+            }
         }
+        changes
+    }
+
+    /// The values that stand under a key now, the winner first; an element's birth is one.
+    fn present(&self, container: u32, key: &Key) -> Vec<Ranked> {
+        let mut present: Vec<Ranked> = Vec::new();
+        if let Some(head) = self.find(container, key.borrowed()) {
+            present.extend(self.values(head).map(|entry| {
+                let dot = self.dot_of(entry);
+                (entry.timestamp, dot.replica, dot.seq, entry.value.clone())
+            }));
+        }
+        if let Key::Element(id) = key
+            && let Some(spot) = self.spot(*id)
+            && let Some(value) = self.elements[spot].born()
+        {
+            let time = self.elements[spot].timestamp();
+            let at =
+                present.partition_point(|(t, r, s, _)| (*t, *r, *s) > (time, id.replica, id.seq));
+            present.insert(at, (time, id.replica, id.seq, value.clone()));
+        }
+        present
     }
 
     fn change_of(
         &self,
         container: u32,
         key: Key,
-        touched: Touched,
-        new: &DotSet,
-        sole: Option<ReplicaId>,
+        touched: &Touched,
+        cause: &Cause<'_>,
     ) -> Option<Change> {
-        let head = self.find(container, key.borrowed());
-        let now = || {
-            head.into_iter()
-                .flat_map(|head| self.chain(head))
-                .map(|slot| &self.slab[slot])
-        };
-        let stayed = now().filter(|entry| !new.contains(self.dot_of(entry)));
-        let before = stayed.map(|entry| {
-            let dot = self.dot_of(entry);
-            (entry.timestamp, dot.replica, dot.seq, entry.value.clone())
-        });
-        let came = now().any(|entry| new.contains(self.dot_of(entry)));
+        let now = self.present(container, &key);
+        let is_new = |(_, replica, seq, _): &Ranked| cause.new.contains(Dot::new(*replica, *seq));
+        let came = now.iter().any(is_new);
         if !came && touched.removed.is_empty() {
             return None; // set and removed again by the same transaction
         }
-        let rank = |(timestamp, replica, seq, _): &(Timestamp, ReplicaId, u64, Value)| {
-            (*timestamp, *replica, *seq)
+        let rank = |(timestamp, replica, seq, _): &Ranked| (*timestamp, *replica, *seq);
+        let stayed = now.iter().filter(|value| !is_new(value)).cloned();
+        let old = stayed
+            .chain(touched.removed.iter().cloned())
+            .max_by_key(rank);
+        let mut path = self.containers.path(container);
+        let place = match (self.containers.get(container).form, &key) {
+            (Form::Array, Key::Element(id)) => Place::Element {
+                id: *id,
+                index: self.spot(*id).and_then(|spot| {
+                    let sequence = self.sequence(container)?;
+                    sequence.index_of(&self.elements, spot)
+                })?,
+            },
+            _ => {
+                path.push(key);
+                Place::Key
+            }
         };
-        let old = before.chain(touched.removed).max_by_key(rank);
-        let mut values = now().map(|entry| entry.value.clone());
-        let winner = head.map(|head| &self.slab[head]);
-        Some(Change {
-            path: vec![key],
-            old: old.map(|(.., value)| value),
+        Some(self.change(path, place, old.map(|(.., value)| value), now, cause))
+    }
+
+    /// A change to `now`, of which the first is the winner.
+    fn change(
+        &self,
+        path: Vec<Key>,
+        place: Place,
+        old: Option<Value>,
+        now: Vec<Ranked>,
+        cause: &Cause<'_>,
+    ) -> Change {
+        let winner = now
+            .first()
+            .map(|(t, replica, seq, _)| (*t, Dot::new(*replica, *seq)));
+        let mut values = now.into_iter().map(|(.., value)| value);
+        Change {
+            path,
+            place,
+            old,
             new: values.next(),
             siblings: values.collect(),
             by: match winner {
-                Some(winner) if new.contains(self.dot_of(winner)) => {
-                    Some(self.dot_of(winner).replica)
-                }
-                _ => sole,
+                Some((_, dot)) if cause.new.contains(dot) => Some(dot.replica),
+                _ => cause.sole,
             },
-            timestamp: winner.map_or(self.clock.last(), |winner| winner.timestamp),
-        })
+            timestamp: winner.map_or(self.clock.last(), |(timestamp, _)| timestamp),
+        }
+    }
+
+    fn step_change(&self, step: Step, touched: Option<&Touched>, cause: &Cause<'_>) -> Change {
+        let key = Key::Element(step.element);
+        let now = self.present(step.array, &key);
+        let rank = |(timestamp, replica, seq, _): &Ranked| (*timestamp, *replica, *seq);
+        let before = || {
+            let removed = touched.and_then(|key| key.removed.iter().max_by_key(|v| rank(v)));
+            let removed = removed.map(|(.., value)| value.clone());
+            removed.or_else(|| touched.and_then(|key| key.passed.clone()))
+        };
+        let place = Place::Element {
+            id: step.element,
+            index: step.index,
+        };
+        let path = self.containers.path(step.array);
+        if step.shown {
+            let mut change = self.change(path, place, None, now, cause);
+            if change.new.is_none() {
+                // It holds containers alone, or went again.
+                change.new = Some(before().unwrap_or(Value::Null));
+            }
+            return change;
+        }
+        let old = before().or_else(|| now.first().map(|(.., value)| value.clone()));
+        let old = Some(old.unwrap_or(Value::Null));
+        self.change(path, place, old, Vec::new(), cause)
+    }
+
+    fn member_change(
+        &self,
+        set: u32,
+        key: &Key,
+        touched: &Touched,
+        cause: &Cause<'_>,
+    ) -> Option<Change> {
+        let now = self.present(set, key);
+        let is_new = |(_, replica, seq, _): &Ranked| cause.new.contains(Dot::new(*replica, *seq));
+        let before = !touched.removed.is_empty() || now.iter().any(|value| !is_new(value));
+        let after = !now.is_empty();
+        if before == after {
+            return None;
+        }
+        let member = member_of(key)?;
+        let mut change = self.change(
+            self.containers.path(set),
+            Place::Member,
+            before.then(|| member.clone()),
+            now,
+            cause,
+        );
+        (change.new, change.siblings) = (after.then_some(member), Vec::new());
+        Some(change)
+    }
+
+    fn count_change(&self, counter: u32, before: i64, now: i64, cause: &Cause<'_>) -> Change {
+        let path = self.containers.path(counter);
+        let mut change = self.change(path, Place::Count, None, Vec::new(), cause);
+        (change.old, change.new) = (Some(before.into()), Some(now.into()));
+        change
     }
 }

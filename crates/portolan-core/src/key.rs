@@ -5,7 +5,10 @@ use std::sync::Arc;
 
 use smol_str::SmolStr;
 
-/// A key: a boolean, an integer, a string or bytes, ordered in that sequence of kinds.
+use crate::replica::Dot;
+
+/// A key: a boolean, an integer, a string, bytes, or the id of an array's element, ordered in
+/// that sequence of kinds.
 ///
 /// `1`, `"1"` and `true` are three keys. Strings of up to 23 bytes are held in place.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -18,6 +21,8 @@ pub enum Key {
     Str(SmolStr),
     /// Bytes.
     Bytes(Arc<[u8]>),
+    /// An element of an array, by its id: only in arrays, and in paths that lead through them.
+    Element(Dot),
 }
 
 /// A key that is borrowed, for looking one up without building it.
@@ -31,6 +36,8 @@ pub enum KeyRef<'a> {
     Str(&'a str),
     /// Bytes.
     Bytes(&'a [u8]),
+    /// An element of an array.
+    Element(Dot),
 }
 
 impl Key {
@@ -41,6 +48,7 @@ impl Key {
             Key::Int(i) => KeyRef::Int(*i),
             Key::Str(s) => KeyRef::Str(s),
             Key::Bytes(b) => KeyRef::Bytes(b),
+            Key::Element(id) => KeyRef::Element(*id),
         }
     }
 
@@ -59,6 +67,7 @@ impl Key {
             Key::Int(_) => 8,
             Key::Str(s) => s.len(),
             Key::Bytes(b) => b.len(),
+            Key::Element(_) => 16,
         }
     }
 }
@@ -71,11 +80,12 @@ impl KeyRef<'_> {
             KeyRef::Int(i) => Key::Int(i),
             KeyRef::Str(s) => Key::Str(SmolStr::new(s)),
             KeyRef::Bytes(b) => Key::Bytes(b.into()),
+            KeyRef::Element(id) => Key::Element(id),
         }
     }
 }
 
-/// Shown as in a path: a string without quotes, bytes as `0x…`.
+/// Shown as in a path: a string without quotes, bytes as `0x…`, an element as `@` and its id.
 impl fmt::Display for Key {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -86,6 +96,7 @@ impl fmt::Display for Key {
                 f.write_str("0x")?;
                 bytes.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
             }
+            Key::Element(id) => write!(f, "@{id}"),
         }
     }
 }

@@ -11,6 +11,8 @@ pub const MAX_KEY_BYTES: usize = 4 * 1024;
 pub const MAX_VALUE_BYTES: usize = 1024 * 1024;
 /// Deepest nesting of lists and maps in one value: decoding is recursive, and the stack is finite.
 pub const MAX_VALUE_DEPTH: usize = 64;
+/// Deepest nesting of containers: paths are walked by recursion, and sent with what is in them.
+pub const MAX_DEPTH: usize = 64;
 /// Largest frame between two peers, in bytes; larger deltas are cut into chunks.
 pub const MAX_FRAME_BYTES: usize = 4 * 1024 * 1024;
 /// Most bytes that wait for one peer; past it the peer catches up by version.

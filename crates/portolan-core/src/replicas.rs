@@ -14,8 +14,10 @@ pub(crate) struct Known {
     pub(crate) applied: DotSet,
     /// Those that are dead though their own operation has not been applied.
     pub(crate) early: DotSet,
-    /// Where the live ones stand.
+    /// Where the live ones stand: a slot, or with [`BIRTH`](crate::slab::BIRTH) a spot.
     pub(crate) live: LiveDots,
+    /// Where those stand that made a position in an array.
+    pub(crate) placed: LiveDots,
 }
 
 /// All replicas ever heard of, each with a small number in place of its id.
@@ -31,12 +33,13 @@ impl Replicas {
         let next = self.known.len() as u32;
         let number = *self.numbers.entry(id).or_insert(next);
         if number == next {
-            let (applied, early, live) = Default::default();
+            let (applied, early, live, placed) = Default::default();
             self.known.push(Known {
                 id,
                 applied,
                 early,
                 live,
+                placed,
             });
         }
         number

@@ -15,6 +15,9 @@ pub(crate) type Slot = u32;
 /// No slot: the end of a chain.
 pub(crate) const NONE: Slot = u32::MAX;
 
+/// Set in what a dot leads to where that is the spot of an element and not a slot.
+pub(crate) const BIRTH: u32 = 1 << 31;
+
 const CHUNK_BITS: u32 = 8;
 const CHUNK: usize = 1 << CHUNK_BITS;
 
@@ -35,7 +38,36 @@ pub(crate) struct Entry {
     pub(crate) next: Slot,
 }
 
+/// In place of the replica, where an entry stands for a container and not for an operation.
+const CONTAINER: u32 = u32::MAX;
+
 impl Entry {
+    /// What stands for the container of that number among the siblings of its key.
+    pub(crate) fn container(container: u32, key: Key, hash: u32, number: u32) -> Self {
+        Self {
+            key,
+            value: Value::Null,
+            timestamp: Timestamp::default(),
+            seq: u64::from(number),
+            replica: CONTAINER,
+            container,
+            hash,
+            next: NONE,
+        }
+    }
+
+    /// Whether it stands for a container.
+    #[inline]
+    pub(crate) fn is_container(&self) -> bool {
+        self.replica == CONTAINER
+    }
+
+    /// The number of the container that it stands for.
+    #[inline]
+    pub(crate) fn inner(&self) -> Option<u32> {
+        self.is_container().then_some(self.seq as u32)
+    }
+
     fn vacant(next: Slot) -> Self {
         Self {
             key: Key::Bool(false),
@@ -100,8 +132,8 @@ impl Slab {
     fn add_chunk(&mut self) -> u32 {
         let number = self.chunks.len() as u32;
         assert!(
-            number < NONE >> CHUNK_BITS,
-            "a document holds at most 2^32 - 256 live operations"
+            number < BIRTH >> CHUNK_BITS,
+            "a document holds at most 2^31 values in maps, sets and counters"
         );
         self.chunks.push(Chunk {
             entries: Vec::new(),

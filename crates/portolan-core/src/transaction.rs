@@ -4,37 +4,37 @@ use smallvec::SmallVec;
 
 use crate::change::Origin;
 use crate::clock::Timestamp;
-use crate::document::{Document, ROOT};
+use crate::containers::{Form, Kind, ROOT};
+use crate::document::Document;
 use crate::dots::DotSet;
+use crate::edit::{ArrayMut, CounterMut, MapMut, SetMut};
 use crate::error::Error;
 use crate::journal::Journal;
 use crate::key::{Key, KeyRef};
-use crate::limits::{MAX_KEY_BYTES, MAX_VALUE_BYTES, MAX_VALUE_DEPTH};
+use crate::limits::{MAX_DEPTH, MAX_KEY_BYTES, MAX_VALUE_BYTES, MAX_VALUE_DEPTH};
 use crate::replica::Dot;
-use crate::slab::{Entry, NONE, Slot};
+use crate::sequence::Spot;
+use crate::slab::{BIRTH, Entry, NONE, Slot};
 use crate::value::Value;
 
 /// Operations that every replica sees as one change, one event batch, one delta. Reads through
 /// [`document`](Self::document) see what it has written so far.
 #[derive(Debug)]
 pub struct Transaction<'a> {
-    document: &'a mut Document,
+    pub(crate) document: &'a mut Document,
     now: u64,
     /// The own operations before it.
     base: u64,
-    seq: u64,
+    pub(crate) seq: u64,
     /// One timestamp for all; given to the first operation.
     timestamp: Option<Timestamp>,
-    journal: Journal,
+    pub(crate) journal: Journal,
 }
 
 impl<'a> Transaction<'a> {
     pub(crate) fn begin(document: &'a mut Document, now: u64) -> Self {
         let base = document.own_seq();
-        let journal = Journal {
-            observed: document.batches.is_some(),
-            ..Journal::default()
-        };
+        let journal = Journal::new(document);
         Self {
             document,
             now,
@@ -45,26 +45,134 @@ impl<'a> Transaction<'a> {
         }
     }
 
-    /// Replaces every sibling seen here. A value concurrently set elsewhere will stay beside it.
+    /// Replaces every sibling seen here. A value concurrently set elsewhere will stay beside it,
+    /// and so do containers under the key.
     pub fn set(&mut self, key: impl Into<Key>, value: impl Into<Value>) -> Result<(), Error> {
-        let (key, value) = (key.into(), value.into());
-        check(&key, &value)?;
+        self.set_in(ROOT, key.into(), value.into())
+    }
+
+    /// Removes what is seen here under the key, containers included; what is concurrently written
+    /// elsewhere will survive. False, and no operation, where there is nothing.
+    pub fn unset<'k>(&mut self, key: impl Into<KeyRef<'k>>) -> bool {
+        self.unset_in(ROOT, key.into())
+    }
+
+    /// The map under a key. It comes into being with what is first written into it.
+    pub fn map(&mut self, key: impl Into<Key>) -> MapMut<'_, 'a> {
+        MapMut::new(self, Ok(ROOT)).into_map(key)
+    }
+
+    /// The array under a key.
+    pub fn array(&mut self, key: impl Into<Key>) -> ArrayMut<'_, 'a> {
+        MapMut::new(self, Ok(ROOT)).into_array(key)
+    }
+
+    /// The observed-remove set under a key.
+    pub fn or_set(&mut self, key: impl Into<Key>) -> SetMut<'_, 'a> {
+        MapMut::new(self, Ok(ROOT)).into_or_set(key)
+    }
+
+    /// The counter under a key.
+    pub fn counter(&mut self, key: impl Into<Key>) -> CounterMut<'_, 'a> {
+        MapMut::new(self, Ok(ROOT)).into_counter(key)
+    }
+
+    /// The root, as a map among maps.
+    pub fn root(&mut self) -> MapMut<'_, 'a> {
+        MapMut::new(self, Ok(ROOT))
+    }
+
+    #[inline]
+    pub(crate) fn set_in(&mut self, container: u32, key: Key, value: Value) -> Result<(), Error> {
+        check_key(&key)?;
+        self.put(container, key, value)
+    }
+
+    #[inline]
+    pub(crate) fn put(&mut self, container: u32, key: Key, value: Value) -> Result<(), Error> {
+        check_value(&value)?;
         let (seq, timestamp) = self.next();
-        self.journal.added(ROOT, &key);
+        self.journal.added(container, &key);
+        let journal = &mut self.journal;
         self.document
-            .put(ROOT, key, value, seq, timestamp, &mut self.journal);
+            .put(container, key, value, seq, timestamp, journal);
         Ok(())
     }
 
-    /// Removes what is seen here under the key; a value concurrently set elsewhere will survive.
-    /// False, and no operation, where there is nothing.
-    pub fn unset<'k>(&mut self, key: impl Into<KeyRef<'k>>) -> bool {
-        let Some(head) = self.document.find(ROOT, key.into()) else {
+    pub(crate) fn unset_in(&mut self, container: u32, key: KeyRef<'_>) -> bool {
+        let Some(head) = self.document.find(container, key) else {
             return false;
         };
         let (seq, _) = self.next();
-        self.document.take_key(head, seq, &mut self.journal);
+        self.take_all(head, seq);
+        self.document.settle(&mut self.journal);
         true
+    }
+
+    /// Removes everything under a key, of which `head` is the first.
+    fn take_all(&mut self, head: Slot, killer: u64) {
+        let document = &mut *self.document;
+        let inner: SmallVec<[u32; 4]> = document
+            .chain(head)
+            .filter_map(|slot| document.slab[slot].inner())
+            .collect();
+        document.take_values(head, killer, &mut self.journal);
+        for container in inner {
+            self.clear(container, killer);
+        }
+    }
+
+    /// Removes everything in a container.
+    pub(crate) fn clear(&mut self, container: u32, killer: u64) {
+        match self.document.containers.get(container).form {
+            Form::Map | Form::Set => {
+                for head in self.document.heads(container) {
+                    self.take_all(head, killer);
+                }
+            }
+            Form::Array => {
+                let document = &*self.document;
+                let elements: Vec<Spot> = match document.sequence(container) {
+                    Some(sequence) => sequence.iter(&document.elements, 0).collect(),
+                    None => Vec::new(),
+                };
+                for element in elements {
+                    self.take_element(element, killer);
+                }
+            }
+            Form::Counter => self.reset_counter(container, killer),
+            Form::Moves => {}
+        }
+    }
+
+    pub(crate) fn reset_counter(&mut self, counter: u32, killer: u64) {
+        let mut journal = std::mem::take(&mut self.journal);
+        let (now, seq, timestamp) = (self.now, &mut self.seq, &mut self.timestamp);
+        let next = |document: &mut Document| {
+            *seq += 1;
+            let clock = &mut document.clock;
+            (*seq, *timestamp.get_or_insert_with(|| clock.tick(now)))
+        };
+        self.document.reset(counter, killer, next, &mut journal);
+        self.journal = journal;
+    }
+
+    /// Removes everything that an element holds.
+    pub(crate) fn take_element(&mut self, element: Spot, killer: u64) {
+        if let Some(head) = self.document.written(element) {
+            self.take_all(head, killer);
+        }
+        if self.document.elements[element].born().is_some() {
+            self.document.kill_birth(element, killer, &mut self.journal);
+        }
+    }
+
+    /// The number of a container, known or new.
+    pub(crate) fn container(&mut self, parent: u32, key: &Key, kind: Kind) -> Result<u32, Error> {
+        if self.document.containers.depth(parent) >= MAX_DEPTH {
+            return Err(Error::PathTooDeep);
+        }
+        Ok(self.document.containers.intern(parent, key, kind.into()))
     }
 
     /// The document as this transaction has left it so far.
@@ -73,11 +181,18 @@ impl<'a> Transaction<'a> {
     }
 
     #[inline]
-    fn next(&mut self) -> (u64, Timestamp) {
-        self.seq += 1;
+    pub(crate) fn next(&mut self) -> (u64, Timestamp) {
+        self.take_dots(1)
+    }
+
+    /// The first of `count` dots, and the timestamp of all.
+    #[inline]
+    pub(crate) fn take_dots(&mut self, count: u64) -> (u64, Timestamp) {
+        let first = self.seq + 1;
+        self.seq += count;
         let (clock, now) = (&mut self.document.clock, self.now);
         (
-            self.seq,
+            first,
             *self.timestamp.get_or_insert_with(|| clock.tick(now)),
         )
     }
@@ -88,6 +203,7 @@ impl<'a> Transaction<'a> {
             return;
         }
         let document = &mut *self.document;
+        document.settle(&mut self.journal);
         let replica = document.replica();
         let known = document.replicas.get_mut(document.own);
         known.applied.insert_range(replica, base + 1, seq);
@@ -96,12 +212,16 @@ impl<'a> Transaction<'a> {
             let new = DotSet::from_range(replica, base + 1, seq);
             known.early = known.early.difference(&new);
         }
-        if !self.journal.removed.is_empty() {
+        let journal = &self.journal;
+        if !journal.removed.is_empty() || !journal.births.is_empty() {
             let live = document.live();
             let pair = |(killer, entry): &(u64, Entry)| {
                 (Dot::new(replica, *killer), document.dot_of(entry))
             };
-            let removed = self.journal.removed.iter().map(pair);
+            let born =
+                |(killer, spot): &(u64, Spot)| (Dot::new(replica, *killer), document.dot_at(*spot));
+            let removed = journal.removed.iter().map(pair);
+            let removed = removed.chain(journal.births.iter().map(born));
             let removed: SmallVec<[(Dot, Dot); 2]> = removed.collect();
             document.log.note(&removed, live);
         }
@@ -109,6 +229,7 @@ impl<'a> Transaction<'a> {
             let new = DotSet::from_range(replica, base + 1, seq);
             document.record_batch(Origin::Local, &new, std::mem::take(&mut self.journal));
         }
+        document.containers.sweep();
     }
 }
 
@@ -116,30 +237,55 @@ impl<'a> Transaction<'a> {
 impl Drop for Transaction<'_> {
     fn drop(&mut self) {
         if self.seq == self.base {
+            self.document.containers.sweep();
             return;
         }
         let document = &mut *self.document;
-        let live = &document.replicas.get(document.own).live;
-        let slots: Vec<Slot> = live
+        let own = document.own;
+        let mut journal = std::mem::take(&mut self.journal);
+        let its_own = |replica, seq| replica == own && seq > self.base;
+        let live = &document.replicas.get(own).live;
+        let (spots, slots): (Vec<Slot>, Vec<Slot>) = live
             .range(self.base + 1, self.seq)
             .map(|(_, slot)| slot)
-            .collect();
+            .partition(|slot| slot & BIRTH != 0);
         document.kill(slots);
-        let own = document.own;
+        let mut unheard = Journal::default();
+        for spot in spots {
+            document.kill_birth(spot & !BIRTH, 0, &mut unheard);
+        }
         // Backwards: of siblings the last comes first, and each is at once in its place.
-        for (_, entry) in self.journal.removed.drain(..).rev() {
-            let its_own = entry.replica == own && entry.seq > self.base;
-            if !its_own {
+        for (_, entry) in journal.removed.drain(..).rev() {
+            if !its_own(entry.replica, entry.seq) {
                 document.restore(entry, NONE);
             }
         }
+        for (_, spot) in journal.births.drain(..).rev() {
+            let element = &document.elements[spot];
+            if !its_own(element.replica(), element.seq()) {
+                document.revive_birth(spot);
+            }
+        }
+        document.settle(&mut unheard);
+        let (first, last) = (self.base + 1, self.seq);
+        document.forget(own, first, last);
+        document.containers.sweep();
     }
 }
 
-fn check(key: &Key, value: &Value) -> Result<(), Error> {
-    if key.byte_len() > MAX_KEY_BYTES {
-        return Err(Error::KeyTooLong(key.byte_len()));
+#[inline]
+pub(crate) fn check_key(key: &Key) -> Result<(), Error> {
+    if matches!(key, Key::Element(_)) {
+        return Err(Error::ElementAsKey);
     }
+    match key.byte_len() {
+        bytes if bytes > MAX_KEY_BYTES => Err(Error::KeyTooLong(bytes)),
+        _ => Ok(()),
+    }
+}
+
+#[inline]
+pub(crate) fn check_value(value: &Value) -> Result<(), Error> {
     match size(value, 0)? {
         bytes if bytes > MAX_VALUE_BYTES => Err(Error::ValueTooLarge(bytes)),
         _ => Ok(()),

@@ -1,0 +1,462 @@
+//! Arrays: elements that keep their id for life, at positions that only ever become more.
+//!
+//! A dot that made a position names it; the dot that made an element's first one names the
+//! element. The value an element was born with lies beside its first position; whatever is
+//! written to it later stands under its id, as under a key. An element shows while anything of
+//! this is live. Where it stands now, if it has moved, tells the container of moves beside the
+//! array: the winner there is the position.
+
+use std::collections::BTreeMap;
+
+use smallvec::SmallVec;
+use xxhash_rust::xxh3::xxh3_128;
+
+use crate::clock::Timestamp;
+use crate::codec::{put_key, put_value};
+use crate::containers::Form;
+use crate::document::Document;
+use crate::error::Error;
+use crate::journal::{Journal, Step};
+use crate::key::{Key, KeyRef};
+use crate::replica::Dot;
+use crate::sequence::{Birth, Elements, NOWHERE, Sequence, Side, Spot};
+use crate::slab::{BIRTH, Slot};
+use crate::value::Value;
+
+/// Positions that wait for others: for their parent, or for the element that moved to them.
+#[derive(Debug, Default)]
+pub(crate) struct Orphans {
+    waiting: BTreeMap<Dot, Vec<Spot>>,
+    origins: BTreeMap<Spot, Origin>,
+}
+
+/// Where a position belongs.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Origin {
+    pub(crate) parent: Option<Dot>,
+    pub(crate) side: Side,
+    /// The element, where it was not born here.
+    pub(crate) of: Option<Dot>,
+}
+
+impl Orphans {
+    fn add(&mut self, awaited: Dot, spot: Spot, origin: Origin) {
+        self.waiting.entry(awaited).or_default().push(spot);
+        self.origins.insert(spot, origin);
+    }
+
+    pub(crate) fn origin(&self, spot: Spot) -> Option<&Origin> {
+        self.origins.get(&spot)
+    }
+}
+
+/// Elements of which it is to be found out whether and where they show.
+#[derive(Debug, Default)]
+pub(crate) struct Unsettled {
+    pub(crate) elements: Vec<Dot>,
+    /// By the container of moves.
+    pub(crate) moves: Vec<(u32, Dot)>,
+}
+
+impl Document {
+    /// Where a position stands.
+    pub(crate) fn spot(&self, dot: Dot) -> Option<Spot> {
+        self.replicas.by_id(dot.replica)?.placed.get(dot.seq)
+    }
+
+    /// The dot that made a position.
+    pub(crate) fn dot_at(&self, spot: Spot) -> Dot {
+        let element = &self.elements[spot];
+        Dot::new(self.replicas.get(element.replica()).id, element.seq())
+    }
+
+    pub(crate) fn sequence(&self, array: u32) -> Option<&Sequence> {
+        self.containers.get(array).sequence.as_deref()
+    }
+
+    /// Runs `f` on the order of an array, and lets the array show or not show accordingly.
+    fn with_sequence<T>(
+        &mut self,
+        array: u32,
+        f: impl FnOnce(&mut Sequence, &mut Elements) -> T,
+    ) -> Option<T> {
+        let sequence = self.containers.get_mut(array).sequence.as_deref_mut()?;
+        let before = sequence.len();
+        let done = f(sequence, &mut self.elements);
+        match (before, sequence.len()) {
+            (0, 1..) => self.item_gained(array),
+            (1.., 0) => self.item_lost(array),
+            _ => {}
+        }
+        Some(done)
+    }
+
+    /// Inserts values before an index, or appends them, with the dots `own:seq` and following.
+    pub(crate) fn insert_born(
+        &mut self,
+        array: u32,
+        index: Option<usize>,
+        values: impl ExactSizeIterator<Item = Value>,
+        seq: u64,
+        timestamp: Timestamp,
+        journal: &mut Journal,
+    ) {
+        let count = values.len() as u64;
+        let birth = Birth {
+            replica: self.own,
+            id: self.replica(),
+            seq,
+            timestamp,
+        };
+        let len = self.sequence(array).map_or(0, Sequence::len);
+        let mut spots = SmallVec::<[Spot; 4]>::new();
+        self.with_sequence(array, |sequence, elements| {
+            let each = |spot, _| spots.push(spot);
+            match index {
+                Some(index) => sequence.insert(elements, array, index, birth, values, each),
+                None => sequence.append(elements, array, birth, values, each),
+            }
+        });
+        for (spot, seq) in spots.into_iter().zip(seq..) {
+            let known = self.replicas.get_mut(self.own);
+            known.placed.insert(seq, spot);
+            known.live.insert(seq, BIRTH | spot);
+            self.print_birth_in(spot);
+        }
+        self.live += count as usize;
+        self.containers.get_mut(array).records += count as u32;
+        if journal.observed {
+            let id = self.replica();
+            for (at, seq) in (index.unwrap_or(len)..).zip(seq..seq + count) {
+                journal.steps.push(Step {
+                    array,
+                    element: Dot::new(id, seq),
+                    index: at,
+                    shown: true,
+                });
+            }
+        }
+    }
+
+    fn birth_print(&mut self, spot: Spot) -> u128 {
+        let element = &self.elements[spot];
+        let Some(value) = element.born() else {
+            return 0;
+        };
+        let dot = Dot::new(self.replicas.get(element.replica()).id, element.seq());
+        let scratch = &mut self.scratch;
+        scratch.clear();
+        let time = element.timestamp().bits();
+        let head = [dot.replica.get(), dot.seq, time].map(u64::to_le_bytes);
+        scratch.extend_from_slice(head.as_flattened());
+        put_key(scratch, &Key::Element(dot));
+        put_value(scratch, value);
+        let path = self.containers.get(element.array()).print;
+        scratch.extend_from_slice(&path.to_le_bytes());
+        xxh3_128(scratch)
+    }
+
+    fn print_birth_in(&mut self, spot: Spot) {
+        let print = self.birth_print(spot);
+        self.digest = self.digest.wrapping_add(print);
+    }
+
+    /// Takes the value away that an element was born with.
+    pub(crate) fn kill_birth(&mut self, spot: Spot, killer: u64, journal: &mut Journal) {
+        let print = self.birth_print(spot);
+        self.digest = self.digest.wrapping_sub(print);
+        self.live -= 1;
+        let element = &mut self.elements[spot];
+        let (replica, seq) = (element.replica(), element.seq());
+        element.bury();
+        self.replicas.get_mut(replica).live.remove(seq);
+        let dot = self.dot_at(spot);
+        self.unsettled.elements.push(dot);
+        journal.births.push((killer, spot));
+    }
+
+    /// Gives an element the value back that it was born with.
+    pub(crate) fn revive_birth(&mut self, spot: Spot) {
+        let element = &mut self.elements[spot];
+        let (replica, seq) = (element.replica(), element.seq());
+        element.revive();
+        self.live += 1;
+        let known = self.replicas.get_mut(replica);
+        known.live.insert(seq, BIRTH | spot);
+        self.print_birth_in(spot);
+        let dot = self.dot_at(spot);
+        self.unsettled.elements.push(dot);
+    }
+
+    /// The element at an index.
+    pub(crate) fn element_at(&self, array: u32, index: usize) -> Option<Spot> {
+        self.sequence(array)?.at(&self.elements, index)
+    }
+
+    /// What was written to an element after its birth.
+    pub(crate) fn written(&self, element: Spot) -> Option<Slot> {
+        let array = self.elements[element].array();
+        if self.containers.get(array).written == 0 {
+            return None;
+        }
+        self.find(array, KeyRef::Element(self.dot_at(element)))
+    }
+
+    /// Lets every element show that has something to show, where it belongs.
+    pub(crate) fn settle(&mut self, journal: &mut Journal) {
+        while let Some((moves, id)) = self.unsettled.moves.pop() {
+            self.settle_place(moves, id, journal);
+        }
+        // In the order in which they came, so that what is told can be followed.
+        let elements = std::mem::take(&mut self.unsettled.elements);
+        for id in &elements {
+            let Some(element) = self.spot(*id) else {
+                continue; // it shows when its position is known
+            };
+            let shown = self.elements[element].born().is_some() || self.written(element).is_some();
+            self.show(element, shown, journal);
+        }
+        self.unsettled.elements = elements;
+        self.unsettled.elements.clear();
+        if self.unsettled.elements.capacity() > 1024 {
+            self.unsettled.elements = Vec::new();
+        }
+    }
+
+    fn settle_place(&mut self, moves: u32, id: Dot, journal: &mut Journal) {
+        let Some(element) = self.spot(id) else {
+            return;
+        };
+        let winner = self.find(moves, KeyRef::Element(id));
+        let winner = winner.map(|slot| self.dot_of(&self.slab[slot]));
+        let place = match winner {
+            None => element,
+            Some(dot) => match self.spot(dot) {
+                Some(spot) if self.orphans.origin(spot).is_none() => spot,
+                _ => return, // it moves when the position is known
+            },
+        };
+        if self.elements.place(element) == place {
+            return;
+        }
+        let array = self.elements[element].array();
+        self.note_step(element, false, journal);
+        self.with_sequence(array, |sequence, elements| {
+            sequence.relocate(elements, element, place);
+        });
+        self.note_step(element, true, journal);
+    }
+
+    fn show(&mut self, element: Spot, shown: bool, journal: &mut Journal) {
+        if self.elements[element].shown() == shown || self.is_orphan(element) {
+            return;
+        }
+        let array = self.elements[element].array();
+        if !shown {
+            self.note_step(element, false, journal);
+        }
+        self.with_sequence(array, |sequence, elements| {
+            sequence.show(elements, element, shown);
+        });
+        if shown {
+            self.note_step(element, true, journal);
+        }
+    }
+
+    /// Whether the position at which an element stands is not known so far.
+    fn is_orphan(&self, element: Spot) -> bool {
+        let place = self.elements.place(element);
+        self.orphans.origin(place).is_some()
+    }
+
+    /// Notes that a shown element comes or goes.
+    fn note_step(&self, element: Spot, shown: bool, journal: &mut Journal) {
+        if !journal.observed {
+            return;
+        }
+        let array = self.elements[element].array();
+        let index = self
+            .sequence(array)
+            .and_then(|sequence| sequence.index_of(&self.elements, element));
+        if let Some(index) = index {
+            journal.steps.push(Step {
+                array,
+                element: self.dot_at(element),
+                index,
+                shown,
+            });
+        }
+    }
+
+    /// Moves an element with the dot `own:seq`, to an index among the others.
+    pub(crate) fn move_element(
+        &mut self,
+        element: Spot,
+        to: usize,
+        seq: u64,
+        timestamp: Timestamp,
+        journal: &mut Journal,
+    ) {
+        let id = self.dot_at(element);
+        let array = self.elements[element].array();
+        let moves = self.moves_of(array);
+        let birth = Birth {
+            replica: self.own,
+            id: self.replica(),
+            seq,
+            timestamp,
+        };
+        self.note_step(element, false, journal);
+        let place = self.with_sequence(array, |sequence, elements| {
+            sequence.shift(elements, array, element, to, birth)
+        });
+        self.note_step(element, true, journal);
+        if let Some(place) = place {
+            self.replicas.get_mut(self.own).placed.insert(seq, place);
+            self.containers.retain(array);
+        }
+        self.put(
+            moves,
+            Key::Element(id),
+            Value::Null,
+            seq,
+            timestamp,
+            journal,
+        );
+    }
+
+    /// The container of moves of an array.
+    fn moves_of(&mut self, array: u32) -> u32 {
+        let known = self.containers.get(array);
+        let (parent, key) = (known.parent, known.key.clone());
+        self.containers.intern(parent, &key, Form::Moves)
+    }
+
+    /// Places a position of any replica. A value that is given is live.
+    pub(crate) fn place_position(
+        &mut self,
+        array: u32,
+        dot: (u32, u64),
+        timestamp: Timestamp,
+        origin: Origin,
+        value: Option<Value>,
+        journal: &mut Journal,
+    ) {
+        let (replica, seq) = dot;
+        let birth = Birth {
+            replica,
+            id: self.replicas.get(replica).id,
+            seq,
+            timestamp,
+        };
+        let live = value.is_some();
+        let spot = self.elements.add(array, birth, value, None);
+        let known = self.replicas.get_mut(replica);
+        known.placed.insert(seq, spot);
+        self.containers.retain(array);
+        if live {
+            known.live.insert(seq, BIRTH | spot);
+            self.live += 1;
+            self.print_birth_in(spot);
+        }
+        match self.awaited(array, &origin) {
+            Some(awaited) => self.orphans.add(awaited, spot, origin),
+            None => self.link_position(spot, origin, journal),
+        }
+    }
+
+    /// What a position has to wait for: the parent to have its place in the same array, and the
+    /// element to be known there.
+    fn awaited(&self, array: u32, origin: &Origin) -> Option<Dot> {
+        let here = |dot: Dot| {
+            let spot = self.spot(dot)?;
+            let there = self.elements[spot].array() == array;
+            (there && self.orphans.origin(spot).is_none()).then_some(spot)
+        };
+        let parent = origin.parent.filter(|parent| here(*parent).is_none());
+        let unborn = |of: &Dot| here(*of).is_none_or(|spot| self.elements[spot].moved());
+        parent.or_else(|| origin.of.filter(unborn))
+    }
+
+    /// Gives a position its place in the order, and then those that waited for it.
+    fn link_position(&mut self, spot: Spot, origin: Origin, journal: &mut Journal) {
+        let mut ready = vec![(spot, origin)];
+        while let Some((spot, origin)) = ready.pop() {
+            let array = self.elements[spot].array();
+            let parent = origin.parent.and_then(|parent| self.spot(parent));
+            let parent = parent.unwrap_or(NOWHERE);
+            let born = origin.of.is_none();
+            if let Some(element) = origin.of.and_then(|of| self.spot(of)) {
+                self.elements.assign(spot, element);
+            }
+            let shown =
+                born && (self.elements[spot].born().is_some() || self.written(spot).is_some());
+            self.with_sequence(array, |sequence, elements| {
+                sequence.place(elements, spot, parent, origin.side, shown);
+            });
+            if shown {
+                self.note_step(spot, true, journal);
+            }
+            let dot = self.dot_at(spot);
+            if let Some(id) = origin.of.or(Some(dot)) {
+                self.unsettle_place(array, id);
+            }
+            if self.orphans.waiting.is_empty() {
+                continue;
+            }
+            for waiting in self.orphans.waiting.remove(&dot).unwrap_or_default() {
+                let Some(origin) = self.orphans.origins.remove(&waiting) else {
+                    continue;
+                };
+                match self.awaited(self.elements[waiting].array(), &origin) {
+                    Some(awaited) => self.orphans.add(awaited, waiting, origin),
+                    None => ready.push((waiting, origin)),
+                }
+            }
+        }
+    }
+
+    /// Has it found out where an element stands, if anything in its array has moved.
+    fn unsettle_place(&mut self, array: u32, id: Dot) {
+        let known = self.containers.get(array);
+        if let Some(moves) = self.containers.find(known.parent, &known.key, Form::Moves) {
+            self.unsettled.moves.push((moves, id));
+        }
+    }
+
+    /// Takes a position back that this replica has just made: nobody else knows of it.
+    pub(crate) fn unplace(&mut self, spot: Spot) {
+        let element = &self.elements[spot];
+        let (array, replica, seq) = (element.array(), element.replica(), element.seq());
+        if self.orphans.origin(spot).is_none() {
+            self.with_sequence(array, |sequence, elements| sequence.remove(elements, spot));
+        } else {
+            self.orphans.origins.remove(&spot);
+            self.orphans.waiting.retain(|_, waiting| {
+                waiting.retain(|other| *other != spot);
+                !waiting.is_empty()
+            });
+        }
+        self.elements.remove(spot);
+        self.replicas.get_mut(replica).placed.remove(seq);
+        self.containers.release(array);
+    }
+
+    /// Has an element remember what it held last, when the last value under its id goes.
+    pub(crate) fn keep_last(&mut self, slot: Slot) {
+        let entry = &self.slab[slot];
+        let array = self.containers.get(entry.container).form == Form::Array;
+        if let (Key::Element(id), true, false) = (&entry.key, array, entry.is_container()) {
+            let value = entry.value.clone();
+            if let Some(element) = self.spot(*id) {
+                self.elements[element].keep(value);
+            }
+        }
+    }
+
+    /// What an element last held, once nothing of it shows any more.
+    pub(crate) fn last_value(&self, element: Spot) -> Result<Value, Error> {
+        let last = self.elements[element].last();
+        last.cloned().ok_or(Error::NoSuchElement)
+    }
+}

@@ -1,0 +1,170 @@
+//! Counters that can be reset without losing what was added concurrently.
+//!
+//! A replica that adds keeps one live operation for each counter: the sum of what it has added
+//! since its *epoch* began, that is since it last found nothing of its own. The key of the
+//! operation is the epoch's first dot. Whoever resets the counter removes the sums it has seen,
+//! and notes how far it has seen them: of a sum that has grown meanwhile, only what came after
+//! counts. After Weidner and Almeida, *An oblivious observed-resettable embeddable replicated
+//! counter* (PaPoC 2022), with the notes in place of FIFO delivery.
+
+use crate::clock::Timestamp;
+use crate::document::Document;
+use crate::error::Error;
+use crate::journal::Journal;
+use crate::key::{Key, KeyRef};
+use crate::replica::Dot;
+use crate::slab::{Entry, NONE, Slot};
+use crate::value::Value;
+
+/// Whether a value is a sum, or the note of a reset: the number of the operation that was seen,
+/// and its sum.
+pub(crate) fn is_count(value: &Value) -> bool {
+    matches!(value, Value::Int(_)) || note(value).is_some()
+}
+
+/// The note of a reset.
+fn note(value: &Value) -> Option<(i64, i64)> {
+    match value {
+        Value::List(list) => match list.as_ref() {
+            [Value::Int(seq), Value::Int(sum)] => Some((*seq, *sum)),
+            _ => None,
+        },
+        _ => None,
+    }
+}
+
+/// What is known of one epoch of one replica.
+#[derive(Default)]
+struct Epoch {
+    /// The live sum, where there is one: its number and slot.
+    sum: Option<(i64, u64, Slot)>,
+    /// What resets have seen, at the most.
+    seen: Option<(i64, i64)>,
+    notes: usize,
+}
+
+impl Document {
+    fn epoch(&self, counter: u32, epoch: Dot) -> Epoch {
+        let mut found = Epoch::default();
+        let Some(head) = self.find(counter, KeyRef::Element(epoch)) else {
+            return found;
+        };
+        for slot in self.chain(head) {
+            let entry = &self.slab[slot];
+            if let Value::Int(sum) = entry.value {
+                if found.sum.is_none_or(|(_, seq, _)| seq < entry.seq) {
+                    found.sum = Some((sum, entry.seq, slot));
+                }
+            } else if let Some(seen) = note(&entry.value) {
+                found.seen = found.seen.max(Some(seen));
+                found.notes += 1;
+            }
+        }
+        found
+    }
+
+    /// What a counter shows: the sum of all additions that no reset has seen. Costs the replicas
+    /// that have added. Held to the range of 64 bits.
+    pub(crate) fn count(&self, counter: u32) -> i64 {
+        let epochs = self.containers.get(counter).epochs.iter();
+        let counts = epochs.map(|epoch| {
+            let known = self.epoch(counter, *epoch);
+            let Some((sum, ..)) = known.sum else { return 0 };
+            let seen = known.seen.map_or(0, |(_, sum)| sum);
+            i128::from(sum) - i128::from(seen)
+        });
+        let all: i128 = counts.sum();
+        all.clamp(i64::MIN.into(), i64::MAX.into()) as i64
+    }
+
+    /// Adds to a counter with the dot `own:seq`.
+    pub(crate) fn add_to(
+        &mut self,
+        counter: u32,
+        n: i64,
+        seq: u64,
+        timestamp: Timestamp,
+        journal: &mut Journal,
+    ) -> Result<(), Error> {
+        let replica = self.replica();
+        let epochs = &self.containers.get(counter).epochs;
+        let own: Vec<Dot> = epochs
+            .iter()
+            .copied()
+            .filter(|epoch| epoch.replica == replica)
+            .collect();
+        let mut live = None;
+        for epoch in &own {
+            if let Some((sum, _, slot)) = self.epoch(counter, *epoch).sum {
+                live = Some((*epoch, sum, slot));
+            }
+        }
+        let (epoch, sum) = live.map_or((Dot::new(replica, seq), 0), |(epoch, sum, _)| (epoch, sum));
+        let sum = sum.checked_add(n).ok_or(Error::CounterOverflow)?;
+        self.count_before(counter, journal);
+        let key = Key::Element(epoch);
+        let hash = self.hash(counter, key.borrowed());
+        let fresh = Entry {
+            key,
+            value: Value::Int(sum),
+            timestamp,
+            seq,
+            replica: self.own,
+            container: counter,
+            hash,
+            next: NONE,
+        };
+        self.restore(fresh, NONE);
+        // A new epoch: whatever resets noted of the own ones before it has had its effect.
+        let spent: Vec<Slot> = match live {
+            Some((.., slot)) => vec![slot],
+            None => {
+                let heads = own.iter();
+                let heads = heads.filter_map(|epoch| self.find(counter, KeyRef::Element(*epoch)));
+                heads.flat_map(|head| self.chain(head)).collect()
+            }
+        };
+        for entry in self.kill(spent) {
+            journal.removed(seq, entry);
+        }
+        Ok(())
+    }
+
+    /// Removes all additions that are seen here. `next` gives the dot of each note that this
+    /// takes.
+    pub(crate) fn reset(
+        &mut self,
+        counter: u32,
+        killer: u64,
+        mut next: impl FnMut(&mut Self) -> (u64, Timestamp),
+        journal: &mut Journal,
+    ) {
+        self.count_before(counter, journal);
+        let own = self.replica();
+        for epoch in self.containers.get(counter).epochs.clone() {
+            let known = self.epoch(counter, epoch);
+            let Some((sum, seen_seq, slot)) = known.sum else {
+                continue;
+            };
+            if epoch.replica == own {
+                // Nobody adds to it concurrently: this replica is here.
+                for entry in self.kill([slot]) {
+                    journal.removed(killer, entry);
+                }
+                continue;
+            }
+            let (seq, timestamp) = next(self);
+            let seen = known.seen.max(Some((seen_seq as i64, sum)));
+            let (seen_seq, sum) = seen.unwrap_or((seen_seq as i64, sum));
+            let note = Value::from(vec![Value::Int(seen_seq), Value::Int(sum)]);
+            self.put(counter, Key::Element(epoch), note, seq, timestamp, journal);
+        }
+    }
+
+    /// Notes what a counter shows before it is changed, for the event.
+    pub(crate) fn count_before(&self, counter: u32, journal: &mut Journal) {
+        if journal.observed && !journal.counts.contains_key(&counter) {
+            journal.counts.insert(counter, self.count(counter));
+        }
+    }
+}

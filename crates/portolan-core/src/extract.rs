@@ -1,0 +1,243 @@
+//! Deltas and snapshots out of the state.
+
+use std::collections::BTreeMap;
+
+use crate::containers::ROOT;
+use crate::delta::{Delta, DeltaEntry, EntryRef, encode};
+use crate::document::Document;
+use crate::dots::{DotSet, Version};
+use crate::nested::{DeltaContainer, Nested, Run};
+use crate::order;
+use crate::sequence::{NOWHERE, Spot};
+use crate::slab::{BIRTH, Entry, Slot};
+
+impl Document {
+    /// What a replica at `version` lacks. Costs the difference, unless the log of what was
+    /// removed meanwhile is gone: then the whole state.
+    pub fn delta_since(&self, version: &Version) -> Delta {
+        self.delta_for(self.replicas.applied_beyond(version))
+    }
+
+    /// What stands for these of the applied operations; where the log of any of them is gone,
+    /// what stands for all applied operations.
+    ///
+    /// Either the operations of the latest transaction, or all that the receiver may lack: what a
+    /// delta shows as dead, an operation in it must have removed, or one that the receiver has.
+    pub fn delta_of(&self, operations: &DotSet) -> Delta {
+        self.delta_for(self.replicas.split(operations, true))
+    }
+
+    /// What stands for the own operations numbered above `seq`.
+    pub fn own_since(&self, seq: u64) -> Delta {
+        match self.own_seq() {
+            last if last > seq => self.delta_of(&DotSet::from_range(self.replica(), seq + 1, last)),
+            _ => Delta::default(),
+        }
+    }
+
+    /// The whole state.
+    pub fn snapshot(&self) -> Delta {
+        self.compose(self.version(), self.replicas.early(), self.sorted())
+    }
+
+    /// The bytes of the [`snapshot`](Self::snapshot): equal for equal states, whatever led there.
+    pub fn encode(&self) -> Vec<u8> {
+        if !self.containers.is_flat() {
+            return self.snapshot().encode();
+        }
+        let slots = self.sorted();
+        let entries = slots.iter().map(|slot| {
+            let entry = &self.slab[*slot];
+            EntryRef {
+                container: ROOT,
+                key: &entry.key,
+                value: &entry.value,
+                dot: self.dot_of(entry),
+                timestamp: entry.timestamp,
+            }
+        });
+        encode(&self.version(), &self.replicas.early(), None, entries)
+    }
+
+    fn delta_for(&self, applied: DotSet) -> Delta {
+        let Some(removed) = self.log.removed_by(&applied) else {
+            return self.snapshot();
+        };
+        let dead = removed.difference(&applied);
+        let slots = self.live_among(&applied);
+        self.compose(applied, dead, slots)
+    }
+
+    /// The slots of the operations among `applied` that are live in maps, sets and counters.
+    pub(crate) fn live_among(&self, applied: &DotSet) -> Vec<Slot> {
+        let mut slots = Vec::new();
+        for range in applied.ranges() {
+            let Some(known) = self.replicas.by_id(range.replica) else {
+                continue;
+            };
+            let live = known.live.range(range.first, range.last);
+            slots.extend(live.map(|(_, slot)| slot).filter(|slot| slot & BIRTH == 0));
+        }
+        slots
+    }
+
+    /// A delta of these operations and the entries in `slots`, which are some of them.
+    pub(crate) fn compose(&self, applied: DotSet, dead: DotSet, slots: Vec<Slot>) -> Delta {
+        let entries = slots.into_iter().map(|slot| self.delta_entry(slot));
+        let mut entries: crate::delta::Entries = entries.collect();
+        let mut nested = None;
+        if !self.containers.is_flat() {
+            let spots = self.positions_among(&applied);
+            let inner = entries.iter().any(|entry| entry.container != ROOT);
+            if inner || !spots.is_empty() {
+                nested = Some(Box::new(self.compose_nested(&mut entries, &spots)));
+            }
+        }
+        entries.sort_unstable_by(|a, b| {
+            let newest_first = || {
+                (b.timestamp, b.dot.replica, b.dot.seq).cmp(&(
+                    a.timestamp,
+                    a.dot.replica,
+                    a.dot.seq,
+                ))
+            };
+            (a.container, &a.key)
+                .cmp(&(b.container, &b.key))
+                .then_with(newest_first)
+        });
+        Delta {
+            applied,
+            dead,
+            entries,
+            nested,
+        }
+    }
+
+    /// The positions that operations among `applied` made, by dot.
+    fn positions_among(&self, applied: &DotSet) -> Vec<Spot> {
+        let mut spots = Vec::new();
+        for range in applied.ranges() {
+            if let Some(known) = self.replicas.by_id(range.replica) {
+                let placed = known.placed.range(range.first, range.last);
+                spots.extend(placed.map(|(_, spot)| spot));
+            }
+        }
+        spots
+    }
+
+    /// The containers and positions of a delta; gives the entries the numbers of their containers
+    /// in it.
+    fn compose_nested(&self, entries: &mut [DeltaEntry], spots: &[Spot]) -> Nested {
+        let arrays = spots.iter().map(|spot| self.elements[*spot].array());
+        let inner = entries.iter().map(|entry| entry.container).chain(arrays);
+        let (containers, numbers) = self.containers_above(inner);
+        for entry in entries.iter_mut() {
+            entry.container = numbers.get(&entry.container).copied().unwrap_or(ROOT);
+        }
+        let mut nested = Nested {
+            containers,
+            runs: Vec::new(),
+            births: Vec::with_capacity(spots.len()),
+            times: Vec::with_capacity(spots.len()),
+        };
+        let mut array = (ROOT, 0);
+        for spot in spots {
+            let element = &self.elements[*spot];
+            if array.0 != element.array() {
+                let number = numbers.get(&element.array()).copied().unwrap_or(ROOT);
+                array = (element.array(), number);
+            }
+            nested.births.push(element.born().cloned());
+            nested.times.push(element.timestamp());
+            let dot = self.dot_at(*spot);
+            let parent = element.parent();
+            let mut run = Run {
+                container: array.1,
+                replica: dot.replica,
+                first: dot.seq,
+                length: 1,
+                parent: (parent != NOWHERE).then(|| self.dot_at(parent)),
+                side: element.side(),
+                chain: false,
+                of: element
+                    .moved()
+                    .then(|| self.dot_at(self.elements.of(*spot))),
+            };
+            if let Some(origin) = self.orphans.origin(*spot) {
+                (run.parent, run.side, run.of) = (origin.parent, origin.side, origin.of);
+            }
+            let next = match nested.runs.last_mut() {
+                Some(last) => last.extend(run),
+                None => Some(run),
+            };
+            nested.runs.extend(next);
+        }
+        nested
+    }
+
+    /// The containers with these numbers and all above them, in the order of a delta; and the
+    /// number that each has there.
+    fn containers_above(
+        &self,
+        inner: impl Iterator<Item = u32>,
+    ) -> (Vec<DeltaContainer>, BTreeMap<u32, u32>) {
+        let mut numbers: BTreeMap<u32, u32> = BTreeMap::new();
+        for container in inner {
+            let mut at = container;
+            while at != ROOT && numbers.insert(at, 0).is_none() {
+                at = self.containers.get(at).parent;
+            }
+        }
+        let mut levels: Vec<u32> = numbers.keys().copied().collect();
+        levels.sort_by_key(|number| self.containers.depth(*number));
+        let mut listed = Vec::with_capacity(levels.len());
+        for level in levels.chunk_by(|a, b| self.containers.depth(*a) == self.containers.depth(*b))
+        {
+            let mut level: Vec<(DeltaContainer, u32)> = level
+                .iter()
+                .map(|number| {
+                    let known = self.containers.get(*number);
+                    let parent = numbers.get(&known.parent).copied().unwrap_or(ROOT);
+                    let (key, form) = (known.key.clone(), known.form);
+                    (DeltaContainer { parent, key, form }, *number)
+                })
+                .collect();
+            level.sort_unstable();
+            for (container, number) in level {
+                listed.push(container);
+                numbers.insert(number, listed.len() as u32);
+            }
+        }
+        (listed, numbers)
+    }
+
+    fn delta_entry(&self, slot: Slot) -> DeltaEntry {
+        let entry: &Entry = &self.slab[slot];
+        DeltaEntry {
+            container: entry.container,
+            key: entry.key.clone(),
+            value: entry.value.clone(),
+            dot: self.dot_of(entry),
+            timestamp: entry.timestamp,
+        }
+    }
+
+    /// Every live slot, in the order of (local) containers, keys and siblings.
+    fn sorted(&self) -> Vec<Slot> {
+        let order = self.settled_order();
+        let mut heads = Vec::with_capacity(self.index.len());
+        if order.is_built() {
+            order.fetch(&self.slab, |_| false, usize::MAX, &mut heads);
+        } else {
+            heads.extend(self.index.iter().map(|head| head.slot));
+            heads = order::sort(&self.slab, heads);
+        }
+        if self.live == heads.len() && self.containers.is_flat() {
+            return heads;
+        }
+        let chains = heads.into_iter().flat_map(|head| self.chain(head));
+        chains
+            .filter(|slot| !self.slab[*slot].is_container())
+            .collect()
+    }
+}
