@@ -8,7 +8,7 @@ use crate::document::Document;
 use crate::dots::{DotSet, Version};
 use crate::nested::{DeltaContainer, Nested, Run};
 use crate::order;
-use crate::sequence::{NOWHERE, Spot};
+use crate::sequence::{NOWHERE, Side, Spot};
 use crate::slab::{BIRTH, Entry, Slot};
 
 impl Document {
@@ -157,7 +157,11 @@ impl Document {
                 first: dot.seq,
                 length: 1,
                 parent: (parent != NOWHERE).then(|| self.dot_at(parent)),
-                side: element.side(),
+                side: if parent == NOWHERE {
+                    Side::Right
+                } else {
+                    element.side()
+                },
                 chain: false,
                 of: element
                     .moved()
