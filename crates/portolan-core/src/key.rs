@@ -35,12 +35,25 @@ pub enum KeyRef<'a> {
 
 impl Key {
     /// The key, borrowed.
+    #[inline]
     pub fn borrowed(&self) -> KeyRef<'_> {
         match self {
             Key::Bool(b) => KeyRef::Bool(*b),
             Key::Int(i) => KeyRef::Int(*i),
             Key::Str(s) => KeyRef::Str(s),
             Key::Bytes(b) => KeyRef::Bytes(b),
+        }
+    }
+
+    /// Whether it is the same key, without a call for the short texts that most keys are.
+    #[inline]
+    pub(crate) fn is(&self, other: KeyRef<'_>) -> bool {
+        match (self, other) {
+            (Key::Str(a), KeyRef::Str(b)) => same_bytes(a.as_bytes(), b.as_bytes()),
+            (Key::Int(a), KeyRef::Int(b)) => *a == b,
+            (Key::Bool(a), KeyRef::Bool(b)) => *a == b,
+            (Key::Bytes(a), KeyRef::Bytes(b)) => same_bytes(a, b),
+            _ => false,
         }
     }
 
@@ -72,6 +85,21 @@ impl KeyRef<'_> {
             KeyRef::Str(s) => Key::Str(SmolStr::new(s)),
             KeyRef::Bytes(b) => Key::Bytes(b.into()),
         }
+    }
+}
+
+/// Equality, as a comparison of words where there are few bytes.
+#[inline]
+fn same_bytes(a: &[u8], b: &[u8]) -> bool {
+    if a.len() != b.len() {
+        return false;
+    }
+    // The first and the last word overlap where there is less than both.
+    match (a.first_chunk::<8>(), b.first_chunk::<8>()) {
+        (Some(a_first), Some(b_first)) if a.len() <= 16 => {
+            a_first == b_first && a.last_chunk::<8>() == b.last_chunk::<8>()
+        }
+        _ => a == b,
     }
 }
 
