@@ -262,12 +262,8 @@ impl Document {
         let slots = self.sorted();
         let entries = slots.iter().map(|slot| {
             let entry = &self.slab[*slot];
-            EntryRef {
-                key: &entry.key,
-                value: &entry.value,
-                dot: self.dot_of(entry),
-                timestamp: entry.timestamp,
-            }
+            let dot = self.dot_of(entry);
+            EntryRef::new(&entry.key, &entry.value, dot, entry.timestamp)
         });
         encode(&self.version(), &self.replicas.early(), entries)
     }
