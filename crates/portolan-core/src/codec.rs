@@ -15,12 +15,42 @@ use crate::value::Value;
 
 /// Appends an unsigned LEB128 integer.
 #[inline]
-pub(crate) fn put_varint(out: &mut Vec<u8>, mut n: u64) {
+pub(crate) fn put_varint(out: &mut Vec<u8>, n: u64) {
+    if n < 0x80 {
+        out.push(n as u8);
+    } else if n < 1 << 56 {
+        put_middling_varint(out, n);
+    } else {
+        put_long_varint(out, n);
+    }
+}
+
+/// An integer of two to eight groups of seven bits, all at once: lengths are hard to foresee, and
+/// a loop would stumble over nearly each.
+#[inline]
+fn put_middling_varint(out: &mut Vec<u8>, n: u64) {
+    let n = (n & 0x0fff_ffff) | ((n & 0x00ff_ffff_f000_0000) << 4);
+    let n = (n & 0x0000_3fff_0000_3fff) | ((n & 0x0fff_c000_0fff_c000) << 2);
+    let n = (n & 0x007f_007f_007f_007f) | ((n & 0x3f80_3f80_3f80_3f80) << 1);
+    let last = n.ilog2() / 8;
+    let more = 0x8080_8080_8080_8080 & !(u64::MAX << (last * 8));
+    put_word(out, n | more, last as usize + 1);
+}
+
+fn put_long_varint(out: &mut Vec<u8>, mut n: u64) {
     while n >= 0x80 {
         out.push(n as u8 | 0x80);
         n >>= 7;
     }
     out.push(n as u8);
+}
+
+/// Appends the first `len` bytes of a little-endian word: one store instead of a copy of so many.
+#[inline]
+pub(crate) fn put_word(out: &mut Vec<u8>, word: u64, len: usize) {
+    let end = out.len() + len;
+    out.extend_from_slice(&word.to_le_bytes());
+    out.truncate(end);
 }
 
 /// Appends a signed integer, zigzag-coded so that small ones are short.
@@ -400,6 +430,10 @@ mod tests {
             128,
             300,
             u64::from(u32::MAX),
+            (1 << 49) - 1,
+            1 << 49,
+            (1 << 56) - 1,
+            1 << 56,
             u64::MAX - 1,
             u64::MAX,
         ] {

@@ -9,8 +9,8 @@ use smol_str::SmolStr;
 
 use crate::clock::Timestamp;
 use crate::codec::{
-    Reader, check_checksum, put_checksum, put_dots, put_value_body, put_varint, put_zigzag,
-    read_dots, read_value_body, value_tag,
+    Reader, check_checksum, put_checksum, put_dots, put_value_body, put_varint, put_word,
+    put_zigzag, read_dots, read_value_body, value_tag,
 };
 use crate::dots::DotSet;
 use crate::error::DecodeError;
@@ -125,12 +125,9 @@ impl Delta {
     ///
     /// Linear in the number of values and of dot ranges.
     pub fn encode(&self) -> Vec<u8> {
-        let entries = self.entries.iter().map(|entry| EntryRef {
-            container: entry.container,
-            key: &entry.key,
-            value: &entry.value,
-            dot: entry.dot,
-            timestamp: entry.timestamp,
+        let entries = self.entries.iter().map(|entry| {
+            let (key, value) = (&entry.key, &entry.value);
+            EntryRef::new(entry.container, key, value, entry.dot, entry.timestamp)
         });
         encode(&self.applied, &self.dead, self.nested.as_deref(), entries)
     }
@@ -179,11 +176,33 @@ impl Delta {
 
 /// A live value on its way into bytes.
 pub(crate) struct EntryRef<'a> {
-    pub(crate) container: u32,
-    pub(crate) key: &'a Key,
-    pub(crate) value: &'a Value,
-    pub(crate) dot: Dot,
-    pub(crate) timestamp: Timestamp,
+    container: u32,
+    key: &'a Key,
+    value: &'a Value,
+    /// The tag of the value, so that making this has touched all that it refers to.
+    tag: u8,
+    dot: Dot,
+    timestamp: Timestamp,
+}
+
+impl<'a> EntryRef<'a> {
+    #[inline]
+    pub(crate) fn new(
+        container: u32,
+        key: &'a Key,
+        value: &'a Value,
+        dot: Dot,
+        timestamp: Timestamp,
+    ) -> Self {
+        Self {
+            container,
+            key,
+            value,
+            tag: value_tag(value),
+            dot,
+            timestamp,
+        }
+    }
 }
 
 /// Runs of equal items: each item once, behind the length of its run.
@@ -228,6 +247,9 @@ impl<T: Copy + PartialEq> Runs<T> {
     }
 }
 
+/// Entries that are read from memory together.
+const BLOCK: usize = 32;
+
 /// The bytes of a delta whose entries come sorted.
 pub(crate) fn encode<'a>(
     applied: &DotSet,
@@ -257,27 +279,38 @@ pub(crate) fn encode<'a>(
     let mut times = Vec::with_capacity(count);
     let (mut container, mut key_before): (u32, Option<&Key>) = (0, None);
     let (mut writer, mut seq_before) = (None, 0);
-    for entry in entries {
-        if entry.container != container {
-            (container, key_before) = (entry.container, None);
+    // Entries lie scattered in memory: a loop that does nothing but refer to some waits for all of
+    // them at once.
+    let mut block = SmallVec::<[EntryRef<'_>; BLOCK]>::new();
+    let mut entries = entries.fuse();
+    loop {
+        block.clear();
+        block.extend(entries.by_ref().take(BLOCK));
+        if block.is_empty() {
+            break;
         }
-        put_front_coded(&mut out, key_before, entry.key);
-        key_before = Some(entry.key);
-        tags.push(value_tag(entry.value));
-        put_value_body(&mut values, entry.value);
-        let number = match writer {
-            Some((replica, number)) if replica == entry.dot.replica => number,
-            // proof: the dot of an entry is always among the applied ones.
-            _ => replicas.partition_point(|(replica, _)| *replica < entry.dot.replica),
-        };
-        if writer.is_none() {
-            seq_before = replicas.get(number).map_or(0, |(_, first)| *first);
+        for entry in &block {
+            if entry.container != container {
+                (container, key_before) = (entry.container, None);
+            }
+            put_front_coded(&mut out, key_before, entry.key);
+            key_before = Some(entry.key);
+            tags.push(entry.tag);
+            put_value_body(&mut values, entry.value);
+            let number = match writer {
+                Some((replica, number)) if replica == entry.dot.replica => number,
+                // proof: the dot of an entry is always among the applied ones.
+                _ => replicas.partition_point(|(replica, _)| *replica < entry.dot.replica),
+            };
+            if writer.is_none() {
+                seq_before = replicas.get(number).map_or(0, |(_, first)| *first);
+            }
+            writer = Some((entry.dot.replica, number));
+            writers.push(number as u64);
+            put_zigzag(&mut seqs, entry.dot.seq.wrapping_sub(seq_before) as i64);
+            seq_before = entry.dot.seq;
+            times.push(entry.timestamp.bits());
         }
-        writer = Some((entry.dot.replica, number));
-        writers.push(number as u64);
-        put_zigzag(&mut seqs, entry.dot.seq.wrapping_sub(seq_before) as i64);
-        seq_before = entry.dot.seq;
-        times.push(entry.timestamp.bits());
     }
     out.append(&mut tags.finish());
     out.append(&mut values);
@@ -453,14 +486,30 @@ fn put_front_coded(out: &mut Vec<u8>, before: Option<&Key>, key: &Key) {
         if shared == 0 {
             out.push(kind);
             out.extend_from_slice(text);
-        } else {
-            out.extend_from_slice(&text[shared - 1..]);
+            return;
+        }
+        match text.last_chunk::<8>() {
+            Some(last) if (1..=8).contains(&own) => {
+                put_word(out, u64::from_le_bytes(*last) >> ((8 - own) * 8), own);
+            }
+            _ => out.extend_from_slice(&text[shared - 1..]),
         }
     });
 }
 
+#[inline]
 fn common_prefix(a: &[u8], b: &[u8]) -> usize {
-    a.iter().zip(b).take_while(|(a, b)| a == b).count()
+    let words = a.as_chunks::<8>().0.iter().zip(b.as_chunks::<8>().0);
+    let mut shared = 0;
+    for (x, y) in words {
+        let differing = u64::from_le_bytes(*x) ^ u64::from_le_bytes(*y);
+        if differing != 0 {
+            return shared + (differing.trailing_zeros() / 8) as usize;
+        }
+        shared += 8;
+    }
+    let rest = a[shared..].iter().zip(&b[shared..]);
+    shared + rest.take_while(|(a, b)| a == b).count()
 }
 
 /// Reads keys that were front-coded, one after the other.

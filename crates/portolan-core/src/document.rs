@@ -155,6 +155,7 @@ impl Document {
 
     /// The winner under the key: the sibling of the highest timestamp, then replica id. `None`
     /// where there are only containers; [`held`](Self::held) gives these too.
+    #[inline]
     pub fn get<'k>(&self, key: impl Into<KeyRef<'k>>) -> Option<&Value> {
         self.winner(ROOT, key.into())
     }
@@ -359,7 +360,9 @@ impl fmt::Debug for Document {
 fn hash(seed: u64, container: u32, key: KeyRef<'_>) -> u32 {
     let seed = seed ^ u64::from(container).wrapping_mul(0x9e37_79b9_7f4a_7c15);
     let hash = match key {
-        KeyRef::Str(s) => xxh3_64_with_seed(s.as_bytes(), seed),
+        // Most keys are short: the branch for them alone is small enough to stand in line.
+        KeyRef::Str(s) if s.len() <= 16 => xxh3_64_with_seed(s.as_bytes(), seed),
+        KeyRef::Str(s) => hash_long(s.as_bytes(), seed),
         KeyRef::Int(i) => xxh3_64_with_seed(&i.to_le_bytes(), seed ^ 1),
         KeyRef::Bool(b) => xxh3_64_with_seed(&[u8::from(b)], seed ^ 2),
         KeyRef::Bytes(b) => xxh3_64_with_seed(b, seed ^ 3),
@@ -369,6 +372,11 @@ fn hash(seed: u64, container: u32, key: KeyRef<'_>) -> u32 {
         }
     };
     (hash ^ (hash >> 32)) as u32
+}
+
+#[inline(never)]
+fn hash_long(bytes: &[u8], seed: u64) -> u64 {
+    xxh3_64_with_seed(bytes, seed)
 }
 
 /// The index takes the place from the low bits and a tag from the high ones.
@@ -390,7 +398,7 @@ impl Head {
     pub(crate) fn holds(self, slab: &Slab, hash: u32, container: u32, key: KeyRef<'_>) -> bool {
         self.hash == hash && {
             let entry = &slab[self.slot];
-            entry.container == container && entry.key.borrowed() == key
+            entry.container == container && entry.key.is(key)
         }
     }
 }

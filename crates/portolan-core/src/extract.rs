@@ -48,13 +48,8 @@ impl Document {
         let slots = self.sorted();
         let entries = slots.iter().map(|slot| {
             let entry = &self.slab[*slot];
-            EntryRef {
-                container: ROOT,
-                key: &entry.key,
-                value: &entry.value,
-                dot: self.dot_of(entry),
-                timestamp: entry.timestamp,
-            }
+            let dot = self.dot_of(entry);
+            EntryRef::new(ROOT, &entry.key, &entry.value, dot, entry.timestamp)
         });
         encode(&self.version(), &self.replicas.early(), None, entries)
     }

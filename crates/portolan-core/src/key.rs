@@ -42,6 +42,7 @@ pub enum KeyRef<'a> {
 
 impl Key {
     /// The key, borrowed.
+    #[inline]
     pub fn borrowed(&self) -> KeyRef<'_> {
         match self {
             Key::Bool(b) => KeyRef::Bool(*b),
@@ -49,6 +50,19 @@ impl Key {
             Key::Str(s) => KeyRef::Str(s),
             Key::Bytes(b) => KeyRef::Bytes(b),
             Key::Element(id) => KeyRef::Element(*id),
+        }
+    }
+
+    /// Whether it is the same key, without a call for the short texts that most keys are.
+    #[inline]
+    pub(crate) fn is(&self, other: KeyRef<'_>) -> bool {
+        match (self, other) {
+            (Key::Str(a), KeyRef::Str(b)) => same_bytes(a.as_bytes(), b.as_bytes()),
+            (Key::Int(a), KeyRef::Int(b)) => *a == b,
+            (Key::Bool(a), KeyRef::Bool(b)) => *a == b,
+            (Key::Bytes(a), KeyRef::Bytes(b)) => same_bytes(a, b),
+            (Key::Element(a), KeyRef::Element(b)) => *a == b,
+            _ => false,
         }
     }
 
@@ -82,6 +96,21 @@ impl KeyRef<'_> {
             KeyRef::Bytes(b) => Key::Bytes(b.into()),
             KeyRef::Element(id) => Key::Element(id),
         }
+    }
+}
+
+/// Equality, as a comparison of words where there are few bytes.
+#[inline]
+fn same_bytes(a: &[u8], b: &[u8]) -> bool {
+    if a.len() != b.len() {
+        return false;
+    }
+    // The first and the last word overlap where there is less than both.
+    match (a.first_chunk::<8>(), b.first_chunk::<8>()) {
+        (Some(a_first), Some(b_first)) if a.len() <= 16 => {
+            a_first == b_first && a.last_chunk::<8>() == b.last_chunk::<8>()
+        }
+        _ => a == b,
     }
 }
 

@@ -15,10 +15,19 @@ struct Page {
     used: u32,
 }
 
+impl Default for Page {
+    fn default() -> Self {
+        Self {
+            slots: [NONE; PAGE as usize],
+            used: 0,
+        }
+    }
+}
+
 #[derive(Debug, Default)]
 pub(crate) struct LiveDots {
     pages: BTreeMap<u64, Box<Page>>,
-    /// The page last written to, kept out of the tree: operations come in sequence.
+    /// The latest page, or one of the latest, kept out of the tree: operations come in sequence.
     tail: Option<(u64, Box<Page>)>,
 }
 
@@ -40,23 +49,27 @@ impl LiveDots {
         *place = slot;
     }
 
+    #[inline]
     fn page_mut(&mut self, number: u64) -> &mut Page {
-        if self.tail.as_ref().is_none_or(|(tail, _)| *tail != number) {
-            let fresh = || {
-                Box::new(Page {
-                    slots: [NONE; PAGE as usize],
-                    used: 0,
-                })
-            };
-            let page = self.pages.remove(&number).unwrap_or_else(fresh);
-            if let Some((old, full)) = self.tail.replace((number, page))
-                && full.used > 0
-            {
-                self.pages.insert(old, full);
-            }
+        let tail = self.tail.as_ref().map(|(tail, _)| *tail);
+        match tail {
+            Some(tail) if tail == number => {}
+            // What comes out of sequence leaves the tail where it is.
+            Some(tail) if number < tail => return self.pages.entry(number).or_default(),
+            _ => self.turn_to(number),
         }
-        // proof: the branch above has put the page there.
+        // proof: either arm that goes on has found or put the page there.
         &mut self.tail.as_mut().expect("the tail page").1
+    }
+
+    /// Makes the page of that number the tail.
+    fn turn_to(&mut self, number: u64) {
+        let page = self.pages.remove(&number).unwrap_or_default();
+        if let Some((old, full)) = self.tail.replace((number, page))
+            && full.used > 0
+        {
+            self.pages.insert(old, full);
+        }
     }
 
     #[inline]

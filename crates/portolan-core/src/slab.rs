@@ -21,21 +21,23 @@ pub(crate) const BIRTH: u32 = 1 << 31;
 const CHUNK_BITS: u32 = 8;
 const CHUNK: usize = 1 << CHUNK_BITS;
 
-/// One live operation: a value under a key. 80 bytes.
+/// One live operation: a value under a key. 80 bytes, in the order that a lookup reads them, so
+/// that it touches as few cache lines as it can.
 #[derive(Clone, Debug)]
+#[repr(C)]
 pub(crate) struct Entry {
-    pub(crate) key: Key,
-    pub(crate) value: Value,
-    pub(crate) timestamp: Timestamp,
-    pub(crate) seq: u64,
-    /// The replica, as interned in the document.
-    pub(crate) replica: u32,
     /// The container that the key is in, as interned in the document.
     pub(crate) container: u32,
-    /// The hash of container and key, kept so that the index grows without reading keys.
-    pub(crate) hash: u32,
     /// The next sibling; in a vacant slot, the next vacant one of the chunk.
     pub(crate) next: Slot,
+    pub(crate) key: Key,
+    pub(crate) value: Value,
+    /// The hash of container and key, kept so that the index grows without reading keys.
+    pub(crate) hash: u32,
+    /// The replica, as interned in the document.
+    pub(crate) replica: u32,
+    pub(crate) timestamp: Timestamp,
+    pub(crate) seq: u64,
 }
 
 /// In place of the replica, where an entry stands for a container and not for an operation.
