@@ -18,6 +18,7 @@ use crate::document::Document;
 use crate::error::Error;
 use crate::journal::{Journal, Step};
 use crate::key::{Key, KeyRef};
+use crate::nested::Run;
 use crate::replica::Dot;
 use crate::sequence::{Birth, Elements, NOWHERE, Sequence, Side, Spot};
 use crate::slab::{BIRTH, Slot};
@@ -365,6 +366,69 @@ impl Document {
         }
     }
 
+    /// As [`place_position`](Self::place_position) of each in turn, for a run of positions that
+    /// are all new here. How many have a live value.
+    pub(crate) fn place_run(
+        &mut self,
+        array: u32,
+        run: &Run,
+        replica: u32,
+        (values, times): (&[Option<Value>], &[Timestamp]),
+        journal: &mut Journal,
+    ) -> u64 {
+        let id = run.replica;
+        let mut live = 0;
+        let mut spots = Vec::with_capacity(values.len());
+        for ((value, timestamp), seq) in values.iter().zip(times).zip(run.first..) {
+            let birth = Birth {
+                replica,
+                id,
+                seq,
+                timestamp: *timestamp,
+            };
+            let spot = self.elements.add(array, birth, value.clone(), None);
+            spots.push(spot);
+            let known = self.replicas.get_mut(replica);
+            known.placed.insert(seq, spot);
+            if value.is_some() {
+                known.live.insert(seq, BIRTH | spot);
+                self.print_birth_in(spot);
+                live += 1;
+            }
+        }
+        self.live += live as usize;
+        self.containers.get_mut(array).records += run.length;
+        let awaited = self.awaited(array, &run.origin(0));
+        if awaited.is_some() || !self.orphans.waiting.is_empty() {
+            for (at, spot) in (0..).zip(spots) {
+                let origin = run.origin(at);
+                match self.awaited(array, &origin) {
+                    Some(awaited) => self.orphans.add(awaited, spot, origin),
+                    None => self.link_position(spot, origin, journal),
+                }
+            }
+            return live;
+        }
+        let shown: Vec<bool> = spots
+            .iter()
+            .map(|spot| self.elements[*spot].born().is_some() || self.written(*spot).is_some())
+            .collect();
+        let parent = run.parent.and_then(|parent| self.spot(parent));
+        let parent = parent.unwrap_or(NOWHERE);
+        self.with_sequence(array, |sequence, elements| {
+            let shown = |at: usize| shown[at];
+            sequence.place_run(elements, &spots, parent, run.side, run.chain, shown);
+        });
+        if journal.observed || self.containers.have_moves() {
+            for spot in spots {
+                self.note_step(spot, true, journal);
+                let dot = self.dot_at(spot);
+                self.unsettle_place(array, dot);
+            }
+        }
+        live
+    }
+
     /// What a position has to wait for: the parent to have its place in the same array, and the
     /// element to be known there.
     fn awaited(&self, array: u32, origin: &Origin) -> Option<Dot> {
@@ -418,6 +482,9 @@ impl Document {
 
     /// Has it found out where an element stands, if anything in its array has moved.
     fn unsettle_place(&mut self, array: u32, id: Dot) {
+        if !self.containers.have_moves() {
+            return;
+        }
         let known = self.containers.get(array);
         if let Some(moves) = self.containers.find(known.parent, &known.key, Form::Moves) {
             self.unsettled.moves.push((moves, id));

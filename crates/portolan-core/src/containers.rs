@@ -119,6 +119,8 @@ pub(crate) struct Containers {
     emptied: Vec<u32>,
     /// Levels beneath the root, for each.
     depths: Vec<u8>,
+    /// How many hold the moves of an array.
+    moves: usize,
 }
 
 impl Default for Containers {
@@ -141,6 +143,7 @@ impl Default for Containers {
             index: HashTable::new(),
             emptied: Vec::new(),
             depths: vec![0],
+            moves: 0,
         }
     }
 }
@@ -225,8 +228,15 @@ impl Containers {
                 .map_or(0, |known| known.print as u64)
         });
         self.get_mut(parent).records += 1;
+        self.moves += usize::from(form == Form::Moves);
         self.emptied.push(number);
         number
+    }
+
+    /// Whether an element of any array has moved.
+    #[inline]
+    pub(crate) fn have_moves(&self) -> bool {
+        self.moves > 0
     }
 
     /// One more thing needs the record.
@@ -262,6 +272,7 @@ impl Containers {
                 continue;
             }
             let (hash, parent) = (known.print as u64, known.parent);
+            self.moves -= usize::from(known.form == Form::Moves);
             if let Ok(place) = self.index.find_entry(hash, |other| *other == number) {
                 place.remove();
             }

@@ -2,7 +2,6 @@
 
 use smallvec::{SmallVec, smallvec};
 
-use crate::arrays;
 use crate::change::Origin;
 use crate::clock::Timestamp;
 use crate::codec::{put_key, put_value};
@@ -15,7 +14,7 @@ use crate::key::Key;
 use crate::nested::Nested;
 use crate::replica::{Dot, ReplicaId};
 use crate::replicas::groups;
-use crate::sequence::{Side, Spot};
+use crate::sequence::Spot;
 use crate::slab::{BIRTH, Entry, NONE, Slot};
 
 impl Document {
@@ -212,15 +211,22 @@ impl Document {
         journal: &mut Journal,
     ) -> u64 {
         let mut placed = 0;
-        let mut born = nested.births.iter().zip(&nested.times);
+        let (mut births, mut times) = (nested.births.as_slice(), nested.times.as_slice());
         for run in &nested.runs {
             let array = containers[run.container as usize];
             let replica = self.replicas.intern(run.replica);
-            for at in 0..run.length {
-                // proof: there are as many births as positions in all runs.
-                let Some((value, timestamp)) = born.next() else {
-                    return placed;
-                };
+            // proof: there are as many births and times as positions in all runs.
+            let (values, later) = births.split_at(run.length as usize);
+            let (stamps, after) = times.split_at(run.length as usize);
+            (births, times) = (later, after);
+            let known = self.replicas.get(replica);
+            let dots = DotSet::from_range(run.replica, run.first, run.last());
+            if run.length > 1 && !known.applied.intersects(&dots) && !known.early.intersects(&dots)
+            {
+                placed += self.place_run(array, run, replica, (values, stamps), journal);
+                continue;
+            }
+            for (at, (value, timestamp)) in (0..run.length).zip(values.iter().zip(stamps)) {
                 let dot = run.dot(at);
                 let known = self.replicas.get(replica);
                 if known.applied.contains(dot) {
@@ -228,16 +234,7 @@ impl Document {
                 }
                 let value = value.as_ref().filter(|_| !known.early.contains(dot));
                 placed += u64::from(value.is_some());
-                let (parent, side) = match at {
-                    0 => (run.parent, run.side),
-                    _ if run.chain => (Some(run.dot(at - 1)), Side::Right),
-                    _ => (None, Side::Right),
-                };
-                let origin = arrays::Origin {
-                    parent,
-                    side,
-                    of: run.of,
-                };
+                let origin = run.origin(at);
                 let dot = (replica, dot.seq);
                 let value = value.cloned();
                 self.place_position(array, dot, *timestamp, origin, value, journal);
@@ -364,16 +361,7 @@ impl Document {
                         self.revive_birth(spot);
                     }
                     None => {
-                        let (parent, side) = match at {
-                            0 => (run.parent, run.side),
-                            _ if run.chain => (Some(run.dot(at - 1)), Side::Right),
-                            _ => (None, Side::Right),
-                        };
-                        let origin = arrays::Origin {
-                            parent,
-                            side,
-                            of: run.of,
-                        };
+                        let origin = run.origin(at);
                         let array = containers[run.container as usize];
                         let dot = (number, dot.seq);
                         let value = Some(value.clone());

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use smol_str::SmolStr;
 
+use crate::arrays::Origin;
 use crate::clock::Timestamp;
 use crate::codec::{
     Reader, STR, put_key, put_value_body, put_varint, put_zigzag, read_key, value_tag,
@@ -63,6 +64,17 @@ impl Run {
 
     pub(crate) fn dot(&self, at: u32) -> Dot {
         Dot::new(self.replica, self.first + u64::from(at))
+    }
+
+    /// Where the position at a place in the run belongs.
+    pub(crate) fn origin(&self, at: u32) -> Origin {
+        let (parent, side) = match at {
+            0 => (self.parent, self.side),
+            _ if self.chain => (Some(self.dot(at - 1)), Side::Right),
+            _ => (None, Side::Right),
+        };
+        let of = self.of;
+        Origin { parent, side, of }
     }
 
     /// Takes in the next run, if that is its continuation; else gives it back.

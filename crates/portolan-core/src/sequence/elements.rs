@@ -384,6 +384,20 @@ impl Elements {
         self[element].link = place;
     }
 
+    /// Notes that the element of a position is shown there.
+    #[inline]
+    pub(super) fn reveal(&mut self, spot: Spot) {
+        let position = &mut self[spot];
+        if position.moved() {
+            let element = position.link;
+            self.set_place(element, spot);
+            self[element].set_shown(true);
+        } else {
+            position.link = spot;
+            position.set_shown(true);
+        }
+    }
+
     /// Makes a position that of a move of an element.
     pub(crate) fn assign(&mut self, spot: Spot, element: Spot) {
         let position = &mut self[spot];
