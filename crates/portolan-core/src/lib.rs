@@ -55,6 +55,8 @@ mod log;
 mod order;
 mod replica;
 mod replicas;
+#[allow(dead_code, unused_imports)] // until documents hold arrays
+mod sequence;
 mod slab;
 mod transaction;
 mod value;

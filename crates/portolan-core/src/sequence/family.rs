@@ -1,0 +1,126 @@
+//! The children of one parent on one side, where there are several, in the order they stand in.
+
+use smallvec::{SmallVec, smallvec};
+
+use super::elements::{Elements, Key, Side, Spot};
+
+/// A chunk that grows beyond this is cut in two.
+const CHUNK: usize = 256;
+
+/// Siblings. They stand in chunks, so that very many may come in any order.
+#[derive(Debug)]
+pub(super) struct Family {
+    chunks: SmallVec<[Vec<Spot>; 1]>,
+}
+
+impl Family {
+    /// Of these, which stand in this order.
+    pub(super) fn of(siblings: &[Spot]) -> Self {
+        match siblings.len() {
+            0..=CHUNK => Self {
+                chunks: smallvec![siblings.to_vec()],
+            },
+            _ => Self {
+                chunks: siblings.chunks(CHUNK / 2).map(<[Spot]>::to_vec).collect(),
+            },
+        }
+    }
+
+    pub(super) fn first(&self) -> Option<Spot> {
+        self.chunks.first()?.first().copied()
+    }
+
+    pub(super) fn last(&self) -> Option<Spot> {
+        self.chunks.last()?.last().copied()
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = Spot> {
+        self.chunks.iter().flatten().copied()
+    }
+
+    /// The only one, if it is.
+    pub(super) fn only(&self) -> Option<Spot> {
+        self.first().filter(|first| self.last() == Some(*first))
+    }
+
+    /// Puts a new sibling in its place; gives those before and after it.
+    pub(super) fn insert(
+        &mut self,
+        elements: &Elements,
+        spot: Spot,
+        key: &Key,
+        side: Side,
+    ) -> (Option<Spot>, Option<Spot>) {
+        let (chunk, offset) = self.partition(|sibling| !key.precedes(&elements.key(sibling), side));
+        let before = match offset.checked_sub(1) {
+            Some(offset) => Some(self.chunks[chunk][offset]),
+            None => chunk
+                .checked_sub(1)
+                .and_then(|chunk| self.chunks[chunk].last().copied()),
+        };
+        let after = match self.chunks[chunk].get(offset) {
+            Some(after) => Some(*after),
+            None => self
+                .chunks
+                .get(chunk + 1)
+                .and_then(|chunk| chunk.first().copied()),
+        };
+        self.chunks[chunk].insert(offset, spot);
+        self.cut(chunk);
+        (before, after)
+    }
+
+    /// Adds one that stands behind all others.
+    pub(super) fn push(&mut self, spot: Spot) {
+        let last = self.chunks.len() - 1;
+        if self.chunks[last].len() == CHUNK {
+            self.chunks.push(vec![spot]);
+        } else {
+            self.chunks[last].push(spot);
+        }
+    }
+
+    /// Puts `heirs` in the place of `spot`. `before` tells whether a sibling stands before it.
+    pub(super) fn replace(&mut self, spot: Spot, before: impl Fn(Spot) -> bool, heirs: &[Spot]) {
+        let (chunk, offset) = self.partition(before);
+        debug_assert_eq!(self.chunks[chunk].get(offset), Some(&spot));
+        self.chunks[chunk].splice(offset..=offset, heirs.iter().copied());
+        self.cut(chunk);
+        if self.chunks[chunk].is_empty() && self.chunks.len() > 1 {
+            self.chunks.remove(chunk);
+        }
+    }
+
+    /// How many siblings stand between the first that is not `before`, and `spot`, which is
+    /// found by `ahead`: those that stand before it.
+    pub(super) fn distance(
+        &self,
+        before: impl Fn(Spot) -> bool,
+        ahead: impl Fn(Spot) -> bool,
+    ) -> usize {
+        let (first, start) = self.partition(before);
+        let (last, end) = self.partition(ahead);
+        let between = self.chunks[first..last].iter();
+        between.map(Vec::len).sum::<usize>() + end - start
+    }
+
+    /// Where the first stands that is not `before`; behind the last one if there is none.
+    fn partition(&self, before: impl Fn(Spot) -> bool) -> (usize, usize) {
+        let chunk = self
+            .chunks
+            .partition_point(|chunk| chunk.last().is_some_and(|last| before(*last)))
+            .min(self.chunks.len() - 1);
+        let offset = self.chunks[chunk].partition_point(|sibling| before(*sibling));
+        (chunk, offset)
+    }
+
+    /// Cuts a chunk that has grown too large.
+    fn cut(&mut self, chunk: usize) {
+        if self.chunks[chunk].len() > CHUNK {
+            let all = std::mem::take(&mut self.chunks[chunk]);
+            let pieces: Vec<Vec<Spot>> = all.chunks(CHUNK / 2 + 1).map(<[Spot]>::to_vec).collect();
+            self.chunks.remove(chunk);
+            self.chunks.insert_many(chunk, pieces);
+        }
+    }
+}

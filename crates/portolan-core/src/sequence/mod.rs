@@ -1,0 +1,699 @@
+//! Sequences: the order of the elements of replicated arrays.
+//!
+//! An array is a list of positions in a total order. A position has a dot, and an *origin*: a
+//! parent, or the root of the array, and a side. The order is that of the tree: left children,
+//! the position itself, right children; so replicas that hold the same positions have them in the
+//! same order. Runs that were inserted at one place at the same time do not interleave, because
+//! all but the first of a run are right children of the one before (Weidner and Kleppmann, *The
+//! Art of the Fugue*).
+//!
+//! Left children and those of the root stand by rising rank, right children by falling rank: what
+//! is inserted now has the highest rank, and stands next to its parent. The rank is the timestamp,
+//! then the replica id, then the sequence number.
+//!
+//! An *element* is born at a position, whose spot names it. A move makes another position for it;
+//! it stands at its current one only. A position where no element is shown is a tombstone.
+//!
+//! Children are found from the order itself: where a position has one child on a side, as nearly
+//! all have, nothing else is kept. A [`Family`] is kept of several.
+
+mod elements;
+mod family;
+mod hash;
+mod order;
+#[cfg(test)]
+mod tests;
+mod tree;
+
+use hashbrown::HashMap;
+use smallvec::SmallVec;
+
+pub(crate) use elements::{Birth, Elements, NOWHERE, Position, Rank, Side, Spot};
+
+use crate::value::Value;
+
+use elements::{Children, Key};
+use family::Family;
+use hash::SpotHash;
+use order::{Order, behind};
+use tree::At;
+
+/// What must be known of a position to place it elsewhere.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Origin {
+    /// The parent, or [`NOWHERE`]: the root.
+    pub(crate) parent: Spot,
+    pub(crate) side: Side,
+    /// By what it is compared with its siblings: its own rank, or that of a parent whose place it
+    /// has taken.
+    pub(crate) rank: Rank,
+    /// Which it is among its siblings of one rank, from 0.
+    pub(crate) ordinal: u32,
+}
+
+/// The order of one array.
+#[derive(Debug, Default)]
+pub(crate) struct Sequence {
+    order: Order,
+    /// The last child of the root; said only while there is any.
+    last: Spot,
+    families: Option<Box<Families>>,
+}
+
+/// Siblings, where they cannot be found from the order in a short time.
+#[derive(Debug, Default)]
+struct Families {
+    /// By parent and side, where there are several.
+    of: HashMap<(Spot, Side), Family, SpotHash>,
+    /// Children of the root, from the moment that one came out of order.
+    roots: Option<Family>,
+}
+
+impl Sequence {
+    /// How many elements are shown.
+    pub(crate) fn len(&self) -> usize {
+        self.order.visible()
+    }
+
+    /// How many positions there are, tombstones included.
+    pub(crate) fn positions(&self) -> usize {
+        self.order.positions()
+    }
+
+    /// Inserts new elements before the visible index `index`, at most `len()`: a run, the first
+    /// of which has this birth, the next the following sequence number, and so on. `each` is told
+    /// the spots and the sequence numbers.
+    pub(crate) fn insert(
+        &mut self,
+        elements: &mut Elements,
+        array: u32,
+        index: usize,
+        birth: Birth,
+        values: impl Iterator<Item = Value>,
+        mut each: impl FnMut(Spot, u64),
+    ) {
+        let mut births = births(elements, array, birth, values, &mut each);
+        let Some(first) = births.next() else {
+            return;
+        };
+        let rest: SmallVec<[Spot; 8]> = births.collect();
+        elements[first].set_shown(true);
+        self.place_at(elements, first, index, true);
+        if !rest.is_empty() {
+            self.chain(elements, first, &rest, |_| true);
+        }
+    }
+
+    /// Inserts new elements at the end: each stands by its rank among all that were appended,
+    /// here or elsewhere.
+    pub(crate) fn append(
+        &mut self,
+        elements: &mut Elements,
+        array: u32,
+        birth: Birth,
+        values: impl Iterator<Item = Value>,
+        mut each: impl FnMut(Spot, u64),
+    ) {
+        let spots: SmallVec<[Spot; 8]> =
+            births(elements, array, birth, values, &mut each).collect();
+        match spots[..] {
+            [spot] => self.place(elements, spot, NOWHERE, Side::Left, true),
+            _ => self.place_run(elements, &spots, NOWHERE, Side::Left, false, |_| true),
+        }
+    }
+
+    /// Places a position under its origin, which is placed already. `shown` tells whether its
+    /// element is to be visible there.
+    pub(crate) fn place(
+        &mut self,
+        elements: &mut Elements,
+        spot: Spot,
+        parent: Spot,
+        side: Side,
+        shown: bool,
+    ) {
+        if shown {
+            let element = elements.of(spot);
+            elements[element].set_shown(true);
+            elements.set_place(element, spot);
+        }
+        self.attach(elements, spot, parent, side, shown);
+    }
+
+    /// As `place`, of a position that has taken the place of a removed parent: with the rank and
+    /// the ordinal that its origin tells.
+    pub(crate) fn place_ranked(
+        &mut self,
+        elements: &mut Elements,
+        spot: Spot,
+        origin: Origin,
+        shown: bool,
+    ) {
+        let Origin { rank, ordinal, .. } = origin;
+        let key = Key { rank, ordinal };
+        if key != elements.key(spot) {
+            elements.adopt(spot, key);
+            // Several may have one rank, and only an index tells which of them it is.
+            if origin.parent == NOWHERE && self.positions() > 0 {
+                self.index_roots(elements);
+            }
+        }
+        self.place(elements, spot, origin.parent, origin.side, shown);
+    }
+
+    /// As `place` of each in turn: the first under this origin, each further one as the right
+    /// child of the one before (`chain`); or all as children of the root.
+    pub(crate) fn place_run(
+        &mut self,
+        elements: &mut Elements,
+        spots: &[Spot],
+        parent: Spot,
+        side: Side,
+        chain: bool,
+        shown: impl Fn(usize) -> bool,
+    ) {
+        if !chain {
+            return self.place_roots(elements, spots, shown);
+        }
+        let Some((first, rest)) = spots.split_first() else {
+            return;
+        };
+        self.place(elements, *first, parent, side, shown(0));
+        if !rest.is_empty() {
+            self.chain(elements, *first, rest, |number| shown(number + 1));
+        }
+    }
+
+    /// Shows or hides an element where it stands.
+    pub(crate) fn show(&mut self, elements: &mut Elements, element: Spot, shown: bool) {
+        if elements[element].shown() != shown {
+            elements[element].set_shown(shown);
+            let at = self.order.find(elements, elements.place(element));
+            self.order.show(at, shown);
+        }
+    }
+
+    /// Moves an element, by a new position with this birth, to the visible index `to`, counted
+    /// without the element; gives the position.
+    pub(crate) fn shift(
+        &mut self,
+        elements: &mut Elements,
+        array: u32,
+        element: Spot,
+        to: usize,
+        birth: Birth,
+    ) -> Spot {
+        let shown = elements[element].shown();
+        self.show(elements, element, false);
+        let position = elements.add(array, birth, None, Some(element));
+        self.place_at(elements, position, to, false);
+        elements.set_place(element, position);
+        self.show(elements, element, shown);
+        position
+    }
+
+    /// Makes `position`, which is placed and belongs to `element`, the one where it stands.
+    pub(crate) fn relocate(&mut self, elements: &mut Elements, element: Spot, position: Spot) {
+        debug_assert_eq!(elements.of(position), element, "a position of its own");
+        let shown = elements[element].shown();
+        self.show(elements, element, false);
+        elements.set_place(element, position);
+        self.show(elements, element, shown);
+    }
+
+    /// The element that is shown at a visible index.
+    pub(crate) fn at(&self, elements: &Elements, index: usize) -> Option<Spot> {
+        let at = self.order.select(index)?;
+        Some(elements.of(self.order.spot(at)))
+    }
+
+    /// The visible index of an element, if it is shown.
+    pub(crate) fn index_of(&self, elements: &Elements, element: Spot) -> Option<usize> {
+        let shown = elements[element].shown();
+        shown.then(|| self.rank_of(elements, element))
+    }
+
+    /// How many visible elements stand before an element: the index where it is or would be.
+    pub(crate) fn rank_of(&self, elements: &Elements, element: Spot) -> usize {
+        let at = self.order.find(elements, elements.place(element));
+        self.order.rank(at)
+    }
+
+    /// The visible elements from a visible index on.
+    pub(crate) fn iter(&self, elements: &Elements, from: usize) -> impl Iterator<Item = Spot> {
+        let at = self.order.select(from);
+        let walk = at.map(|at| self.order.walk(at, true));
+        walk.into_iter()
+            .flatten()
+            .map(|at| elements.of(self.order.spot(at)))
+    }
+
+    /// All positions in order, tombstones included.
+    pub(crate) fn all(&self, _elements: &Elements) -> impl Iterator<Item = Spot> {
+        let walk = self.order.walk(self.order.start(), false);
+        walk.map(|at| self.order.spot(at))
+    }
+
+    /// What must be known of a placed position to place it elsewhere.
+    pub(crate) fn origin(&self, elements: &Elements, spot: Spot) -> Origin {
+        let (parent, side) = (elements[spot].parent(), elements[spot].side());
+        let key = elements.key(spot);
+        let ordinal = match self.family(parent, side) {
+            Some(family) if elements[spot].adopted() => {
+                let at = self.order.find(elements, spot);
+                family.distance(
+                    |sibling| {
+                        let other = elements.key(sibling);
+                        other.rank != key.rank && other.precedes(&key, side)
+                    },
+                    |sibling| self.stands_before(elements, sibling, &key, side, at),
+                ) as u32
+            }
+            _ => 0,
+        };
+        Origin {
+            parent,
+            side,
+            rank: key.rank,
+            ordinal,
+        }
+    }
+
+    /// Takes a position out at which no element is shown. Its children take its place among its
+    /// siblings, in the order they stand in, and are compared as if they were it.
+    ///
+    /// Costs the number of its children: where many are removed, parents first is the cheaper
+    /// order.
+    pub(crate) fn remove(&mut self, elements: &mut Elements, spot: Spot) {
+        let (parent, side) = (elements[spot].parent(), elements[spot].side());
+        let at = self.order.find(elements, spot);
+        debug_assert!(!self.order.is_visible(at), "only tombstones are removed");
+        let mut heirs: SmallVec<[Spot; 4]> = SmallVec::new();
+        for of in [Side::Left, Side::Right] {
+            match elements[spot].children(of) {
+                Children::None => {}
+                Children::One => heirs.push(self.only_child(elements, spot, of)),
+                Children::Several => {
+                    let family = self
+                        .families
+                        .as_mut()
+                        .and_then(|all| all.of.remove(&(spot, of)));
+                    heirs.extend(family.iter().flat_map(Family::iter));
+                }
+            }
+        }
+        if parent == NOWHERE && heirs.len() > 1 {
+            self.index_roots(elements);
+        }
+        self.bequeath(elements, spot, &heirs);
+        let key = elements.key(spot);
+        for heir in &heirs {
+            elements.adopt(*heir, key);
+            elements[*heir].set_origin(parent, side);
+        }
+        self.order.remove(elements, spot);
+        elements[spot].set_children(Side::Left, Children::None);
+        elements[spot].set_children(Side::Right, Children::None);
+        if self.positions() == 0 {
+            *self = Self::default();
+        } else if parent == NOWHERE && self.last == spot {
+            self.last = match (heirs.last(), self.family(NOWHERE, Side::Left)) {
+                (Some(heir), _) => *heir,
+                (None, Some(roots)) => roots.last().unwrap_or(NOWHERE),
+                (None, None) => self.root_of_last(elements),
+            };
+        }
+    }
+
+    /// Puts `heirs` in the place of `spot` among the children of its parent.
+    fn bequeath(&mut self, elements: &mut Elements, spot: Spot, heirs: &[Spot]) {
+        let (parent, side) = (elements[spot].parent(), elements[spot].side());
+        let (key, at) = (elements.key(spot), self.order.find(elements, spot));
+        let mut families = self.families.take();
+        let family = families
+            .as_mut()
+            .and_then(|all| all.family_mut(parent, side));
+        let children = match family {
+            Some(family) => {
+                let before = |sibling| self.stands_before(elements, sibling, &key, side, at);
+                family.replace(spot, before, heirs);
+                if family.first().is_none() {
+                    Children::None
+                } else if family.only().is_some() {
+                    Children::One
+                } else {
+                    Children::Several
+                }
+            }
+            None => match heirs.len() {
+                0 => Children::None,
+                1 => Children::One,
+                _ => {
+                    let all = families.get_or_insert_default();
+                    all.of.insert((parent, side), Family::of(heirs));
+                    Children::Several
+                }
+            },
+        };
+        if parent != NOWHERE {
+            elements[parent].set_children(side, children);
+            if children != Children::Several
+                && let Some(all) = &mut families
+            {
+                all.of.remove(&(parent, side));
+            }
+        }
+        self.families = families.filter(|all| all.roots.is_some() || !all.of.is_empty());
+    }
+
+    /// Places a position before the visible index `index`.
+    fn place_at(&mut self, elements: &mut Elements, spot: Spot, index: usize, shown: bool) {
+        debug_assert!(index <= self.len(), "an index within the sequence");
+        let Some(before) = index
+            .checked_sub(1)
+            .and_then(|index| self.order.seek(index))
+        else {
+            let (parent, side) = match self.order.select(0) {
+                Some(at) => (self.order.spot(at), Side::Left),
+                None => (NOWHERE, Side::Left),
+            };
+            return self.attach(elements, spot, parent, side, shown);
+        };
+        let left = self.order.spot(before);
+        if elements[left].children(Side::Right) == Children::None {
+            elements[left].set_children(Side::Right, Children::One);
+            elements[spot].set_origin(left, Side::Right);
+            self.order
+                .insert(elements, behind(before), spot, shown, true);
+            return;
+        }
+        match self.order.after(before) {
+            Some(next) if self.order.is_visible(next) => {
+                // It stands next to one that has a right child, so it has no left one: that
+                // would stand between.
+                let right = self.order.spot(next);
+                elements[right].set_children(Side::Left, Children::One);
+                elements[spot].set_origin(right, Side::Left);
+                self.order
+                    .insert(elements, behind(before), spot, shown, false);
+            }
+            _ => self.attach(elements, spot, left, Side::Right, shown),
+        }
+    }
+
+    /// Places a position under its origin.
+    fn attach(
+        &mut self,
+        elements: &mut Elements,
+        spot: Spot,
+        parent: Spot,
+        side: Side,
+        shown: bool,
+    ) {
+        if parent == NOWHERE {
+            return self.attach_root(elements, spot, shown);
+        }
+        elements[spot].set_origin(parent, side);
+        let (at, chained) = match (elements[parent].children(side), side) {
+            (Children::None, _) => {
+                elements[parent].set_children(side, Children::One);
+                let at = self.order.find(elements, parent);
+                match side {
+                    Side::Left => (at, false),
+                    Side::Right => (behind(at), true),
+                }
+            }
+            (children, _) => {
+                if children == Children::One {
+                    self.found_family(elements, parent, side);
+                }
+                let key = elements.key(spot);
+                let family = self
+                    .families
+                    .as_mut()
+                    .and_then(|all| all.of.get_mut(&(parent, side)));
+                // proof: a parent of several has a family, and that of one was just founded.
+                let family = family.expect("several children are a family");
+                let neighbours = family.insert(elements, spot, &key, side);
+                (self.gap(elements, parent, side, neighbours), false)
+            }
+        };
+        self.order.insert(elements, at, spot, shown, chained);
+    }
+
+    /// Places a child of the root.
+    fn attach_root(&mut self, elements: &mut Elements, spot: Spot, shown: bool) {
+        elements[spot].set_origin(NOWHERE, Side::Left);
+        let key = elements.key(spot);
+        if self.positions() == 0 || !key.precedes(&elements.key(self.last), Side::Left) {
+            self.last = spot;
+            if let Some(roots) = self.families.as_mut().and_then(|all| all.roots.as_mut()) {
+                roots.push(spot);
+            }
+            let end = self.order.end();
+            return self.order.insert(elements, end, spot, shown, false);
+        }
+        let neighbours = self
+            .index_roots(elements)
+            .insert(elements, spot, &key, Side::Left);
+        let at = self.gap(elements, NOWHERE, Side::Left, neighbours);
+        self.order.insert(elements, at, spot, shown, false);
+    }
+
+    /// Where a child goes that stands between these siblings.
+    fn gap(
+        &self,
+        elements: &Elements,
+        parent: Spot,
+        side: Side,
+        (before, after): (Option<Spot>, Option<Spot>),
+    ) -> At {
+        let leaf = |sibling: Spot, side| elements[sibling].children(side) == Children::None;
+        match (before, after, side) {
+            (None, _, Side::Right) => behind(self.order.find(elements, parent)),
+            (_, None, Side::Left) if parent != NOWHERE => self.order.find(elements, parent),
+            (_, Some(after), _) if leaf(after, Side::Left) => self.order.find(elements, after),
+            (Some(before), _, _) => {
+                let end = self.outermost(elements, before, Side::Right);
+                behind(self.order.find(elements, end))
+            }
+            (None, Some(after), _) => {
+                let start = self.outermost(elements, after, Side::Left);
+                self.order.find(elements, start)
+            }
+            (None, None, _) => self.order.end(),
+        }
+    }
+
+    /// The first (left) or last (right) position of those below `spot`, itself included.
+    fn outermost(&self, elements: &Elements, mut spot: Spot, side: Side) -> Spot {
+        loop {
+            match elements[spot].children(side) {
+                Children::None => return spot,
+                Children::Several => {
+                    let family = self.family(spot, side);
+                    let child = family.and_then(|family| match side {
+                        Side::Left => family.first(),
+                        Side::Right => family.last(),
+                    });
+                    // proof: a parent of several has a family, which is not empty.
+                    spot = child.expect("several children are a family");
+                }
+                Children::One => {
+                    let at = self.order.find(elements, spot);
+                    let end = match side {
+                        Side::Left => at,
+                        Side::Right => self.order.chain_end(at),
+                    };
+                    spot = if end == at {
+                        self.only_child(elements, spot, side)
+                    } else {
+                        self.order.spot(end)
+                    };
+                }
+            }
+        }
+    }
+
+    /// The child of a parent that has one on this side.
+    fn only_child(&self, elements: &Elements, parent: Spot, side: Side) -> Spot {
+        let at = self.order.find(elements, parent);
+        let neighbour = match side {
+            Side::Left => self.order.before(at),
+            Side::Right => self.order.after(at),
+        };
+        // proof: what is below a position stands next to it.
+        let mut spot = self
+            .order
+            .spot(neighbour.expect("a child stands next to its parent"));
+        while elements[spot].parent() != parent {
+            spot = self.above(elements, spot);
+        }
+        spot
+    }
+
+    /// The parent of a position, or one further up if a chain leads there.
+    fn above(&self, elements: &Elements, spot: Spot) -> Spot {
+        let start = self.order.chain_start(self.order.find(elements, spot));
+        match self.order.spot(start) {
+            start if start == spot => elements[spot].parent(),
+            start => start,
+        }
+    }
+
+    /// The last child of the root, found from the last position of all.
+    fn root_of_last(&self, elements: &Elements) -> Spot {
+        let last = self.order.before(self.order.end());
+        let mut spot = last.map_or(NOWHERE, |at| self.order.spot(at));
+        while spot != NOWHERE && elements[spot].parent() != NOWHERE {
+            spot = self.above(elements, spot);
+        }
+        spot
+    }
+
+    /// Makes a family of an only child, before another one comes.
+    fn found_family(&mut self, elements: &mut Elements, parent: Spot, side: Side) {
+        let child = self.only_child(elements, parent, side);
+        let at = self.order.find(elements, child);
+        self.order.unchain(at);
+        elements[parent].set_children(side, Children::Several);
+        let families = self.families.get_or_insert_default();
+        families.of.insert((parent, side), Family::of(&[child]));
+    }
+
+    /// The family of all children of the root.
+    fn index_roots(&mut self, elements: &Elements) -> &mut Family {
+        let order = &self.order;
+        let families = self.families.get_or_insert_default();
+        families.roots.get_or_insert_with(|| {
+            let all = order.walk(order.start(), false).map(|at| order.spot(at));
+            let roots: Vec<Spot> = all
+                .filter(|spot| elements[*spot].parent() == NOWHERE)
+                .collect();
+            Family::of(&roots)
+        })
+    }
+
+    fn family(&self, parent: Spot, side: Side) -> Option<&Family> {
+        let families = self.families.as_ref()?;
+        match parent {
+            NOWHERE => families.roots.as_ref(),
+            _ => families.of.get(&(parent, side)),
+        }
+    }
+
+    /// Whether a sibling stands before the one with this key, at this place.
+    fn stands_before(
+        &self,
+        elements: &Elements,
+        sibling: Spot,
+        key: &Key,
+        side: Side,
+        at: At,
+    ) -> bool {
+        let other = elements.key(sibling);
+        other.precedes(key, side)
+            || other == *key && self.order.precedes(self.order.find(elements, sibling), at)
+    }
+
+    /// Places positions as right children, the first of `first`, which has none so far, each
+    /// further one of the one before.
+    fn chain(
+        &mut self,
+        elements: &mut Elements,
+        first: Spot,
+        spots: &[Spot],
+        shown: impl Fn(usize) -> bool,
+    ) {
+        let mut parent = first;
+        for (number, spot) in spots.iter().enumerate() {
+            elements[parent].set_children(Side::Right, Children::One);
+            elements[*spot].set_origin(parent, Side::Right);
+            settle(elements, *spot, shown(number));
+            parent = *spot;
+        }
+        let at = behind(self.order.find(elements, first));
+        self.order.insert_run(elements, at, spots.len(), |number| {
+            (spots[number], shown(number), true)
+        });
+    }
+
+    /// Places children of the root, as far as possible many at a time: those between the same
+    /// two that are there already.
+    fn place_roots(
+        &mut self,
+        elements: &mut Elements,
+        spots: &[Spot],
+        shown: impl Fn(usize) -> bool,
+    ) {
+        let mut done = 0;
+        while let Some(first) = spots.get(done) {
+            let at_end = self.positions() == 0
+                || elements
+                    .key(self.last)
+                    .precedes(&elements.key(*first), Side::Left);
+            if !at_end {
+                self.place(elements, *first, NOWHERE, Side::Left, shown(done));
+                done += 1;
+                continue;
+            }
+            let rising = |pair: &[Spot]| {
+                elements
+                    .key(pair[0])
+                    .precedes(&elements.key(pair[1]), Side::Left)
+            };
+            let rest = &spots[done..];
+            let count = 1 + rest.windows(2).take_while(|pair| rising(pair)).count();
+            let run = &rest[..count];
+            for (number, spot) in run.iter().enumerate() {
+                elements[*spot].set_origin(NOWHERE, Side::Left);
+                settle(elements, *spot, shown(done + number));
+            }
+            if let Some(roots) = self.families.as_mut().and_then(|all| all.roots.as_mut()) {
+                for spot in run {
+                    roots.push(*spot);
+                }
+            }
+            self.last = run[count - 1];
+            let end = self.order.end();
+            self.order.insert_run(elements, end, count, |number| {
+                (run[number], shown(done + number), false)
+            });
+            done += count;
+        }
+    }
+}
+
+impl Families {
+    fn family_mut(&mut self, parent: Spot, side: Side) -> Option<&mut Family> {
+        match parent {
+            NOWHERE => self.roots.as_mut(),
+            _ => self.of.get_mut(&(parent, side)),
+        }
+    }
+}
+
+/// Notes that the element of a position is shown there.
+fn settle(elements: &mut Elements, spot: Spot, shown: bool) {
+    if shown {
+        let element = elements.of(spot);
+        elements[element].set_shown(true);
+        elements.set_place(element, spot);
+    }
+}
+
+/// New elements, born one after the other.
+fn births<'a>(
+    elements: &'a mut Elements,
+    array: u32,
+    first: Birth,
+    values: impl Iterator<Item = Value> + 'a,
+    each: &'a mut impl FnMut(Spot, u64),
+) -> impl Iterator<Item = Spot> + 'a {
+    values.zip(first.seq..).map(move |(value, seq)| {
+        let birth = Birth { seq, ..first };
+        let spot = elements.add(array, birth, Some(value), None);
+        each(spot, seq);
+        spot
+    })
+}

@@ -1,0 +1,669 @@
+//! Sequences against a plain tree, and cases by name.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::clock::Timestamp;
+use crate::replica::ReplicaId;
+
+/// A position's name: its replica's number, and its sequence number there.
+type Name = (u32, u64);
+
+/// Ids that do not ascend as the numbers do.
+const IDS: [u64; 3] = [5, 1, 9];
+
+fn birth((replica, seq): Name, timestamp: u64) -> Birth {
+    Birth {
+        replica,
+        id: ReplicaId::new(IDS.get(replica as usize).copied().unwrap_or(replica.into())),
+        seq,
+        timestamp: Timestamp::from_bits(timestamp),
+    }
+}
+
+fn integers(count: usize) -> impl Iterator<Item = Value> {
+    (0..count as i64).map(Value::from)
+}
+
+#[derive(Clone, Debug)]
+enum Op {
+    /// A run: each further one is the right child of the one before, or all are appended.
+    Insert {
+        first: Name,
+        timestamp: u64,
+        parent: Option<Name>,
+        side: Side,
+        count: u64,
+        append: bool,
+    },
+    Show {
+        element: Name,
+        shown: bool,
+        stamp: (u64, u32),
+    },
+    Move {
+        position: Name,
+        timestamp: u64,
+        element: Name,
+        parent: Option<Name>,
+        side: Side,
+        stamp: (u64, u32),
+    },
+}
+
+impl Op {
+    fn needs(&self) -> impl Iterator<Item = Name> {
+        let (a, b) = match self {
+            Op::Insert { parent, .. } => (*parent, None),
+            Op::Show { element, .. } => (Some(*element), None),
+            Op::Move {
+                parent, element, ..
+            } => (*parent, Some(*element)),
+        };
+        a.into_iter().chain(b)
+    }
+}
+
+/// The naive order: all positions ever made, as a tree that is walked.
+#[derive(Default)]
+struct Model {
+    origins: BTreeMap<Name, (Option<Name>, Side, Rank)>,
+}
+
+impl Model {
+    fn order(&self) -> Vec<Name> {
+        let mut children: BTreeMap<(Option<Name>, bool), Vec<Name>> = BTreeMap::new();
+        for (name, (parent, side, _)) in &self.origins {
+            let left = *side == Side::Left || parent.is_none();
+            children.entry((*parent, left)).or_default().push(*name);
+        }
+        for ((_, left), siblings) in &mut children {
+            siblings.sort_by_key(|name| self.origins[name].2);
+            if !left {
+                siblings.reverse();
+            }
+        }
+        let mut order = Vec::new();
+        let mut stack = vec![(None, false)];
+        while let Some((name, visited)) = stack.pop() {
+            if visited {
+                order.extend(name);
+                continue;
+            }
+            let of = |left| children.get(&(name, left)).into_iter().flatten().rev();
+            stack.extend(of(false).map(|child| (Some(*child), false)));
+            stack.push((name, true));
+            stack.extend(of(true).map(|child| (Some(*child), false)));
+        }
+        order
+    }
+}
+
+#[derive(Default)]
+struct Replica {
+    elements: Elements,
+    sequence: Sequence,
+    spots: BTreeMap<Name, Spot>,
+    clock: u64,
+    seq: u64,
+    /// Operations that have not arrived.
+    inbox: Vec<Op>,
+    removed: BTreeSet<Name>,
+    shown_at: BTreeMap<Name, (u64, u32)>,
+    moved_at: BTreeMap<Name, (u64, u32)>,
+}
+
+impl Replica {
+    fn name(&self, spot: Spot) -> Name {
+        (self.elements[spot].replica(), self.elements[spot].seq())
+    }
+
+    fn origin(&self, spot: Spot) -> (Option<Name>, Side) {
+        let parent = self.elements[spot].parent();
+        let named = (parent != NOWHERE).then(|| self.name(parent));
+        (named, self.elements[spot].side())
+    }
+
+    fn names(&self) -> Vec<Name> {
+        let all = self.sequence.all(&self.elements);
+        all.map(|spot| self.name(spot)).collect()
+    }
+
+    fn shown(&self) -> Vec<Name> {
+        let shown = self.sequence.iter(&self.elements, 0);
+        shown.map(|spot| self.name(spot)).collect()
+    }
+
+    fn insert(&mut self, me: u32, index: usize, count: usize, append: bool) -> Op {
+        self.clock += 1;
+        let first = (me, self.seq + 1);
+        let birth = birth(first, self.clock);
+        let mut made = Vec::new();
+        let each = |spot, seq| made.push((seq, spot));
+        let (elements, sequence) = (&mut self.elements, &mut self.sequence);
+        if append {
+            sequence.append(elements, 0, birth, integers(count), each);
+        } else {
+            let index = index % (sequence.len() + 1);
+            sequence.insert(elements, 0, index, birth, integers(count), each);
+            let at: Vec<Spot> = sequence.iter(elements, index).take(count).collect();
+            assert_eq!(at, made.iter().map(|(_, spot)| *spot).collect::<Vec<_>>());
+        }
+        self.seq += count as u64;
+        let (parent, side) = self.origin(made[0].1);
+        let stamps = made.iter().map(|(seq, spot)| ((me, *seq), *spot));
+        self.spots.extend(stamps);
+        Op::Insert {
+            first,
+            timestamp: self.clock,
+            parent,
+            side,
+            count: count as u64,
+            append,
+        }
+    }
+
+    fn show(&mut self, me: u32, element: Name, shown: bool) -> Op {
+        self.clock += 1;
+        let stamp = (self.clock, me);
+        self.shown_at.insert(element, stamp);
+        let spot = self.spots[&element];
+        self.sequence.show(&mut self.elements, spot, shown);
+        Op::Show {
+            element,
+            shown,
+            stamp,
+        }
+    }
+
+    fn shift(&mut self, me: u32, element: Name, to: usize) -> Op {
+        self.clock += 1;
+        self.seq += 1;
+        let spot = self.spots[&element];
+        let to = to % self.sequence.len();
+        let position = (me, self.seq);
+        let birth = birth(position, self.clock);
+        let (elements, sequence) = (&mut self.elements, &mut self.sequence);
+        let placed = sequence.shift(elements, 0, spot, to, birth);
+        assert_eq!(sequence.index_of(elements, spot), Some(to));
+        self.spots.insert(position, placed);
+        let stamp = (self.clock, me);
+        self.moved_at.insert(element, stamp);
+        let (parent, side) = self.origin(placed);
+        Op::Move {
+            position,
+            timestamp: self.clock,
+            element,
+            parent,
+            side,
+            stamp,
+        }
+    }
+
+    fn receive(&mut self, op: &Op, at_once: bool) {
+        let (elements, sequence) = (&mut self.elements, &mut self.sequence);
+        let spot_of = |name: &Option<Name>| name.map_or(NOWHERE, |name| self.spots[&name]);
+        match op {
+            Op::Insert {
+                first,
+                timestamp,
+                parent,
+                side,
+                count,
+                append,
+            } => {
+                self.clock = self.clock.max(*timestamp);
+                let mut parent = spot_of(parent);
+                let names = (0..*count).map(|number| (first.0, first.1 + number));
+                let spots: Vec<Spot> = names
+                    .clone()
+                    .map(|name| elements.add(0, birth(name, *timestamp), Some(Value::Null), None))
+                    .collect();
+                if at_once {
+                    sequence.place_run(elements, &spots, parent, *side, !append, |_| true);
+                } else {
+                    let mut side = *side;
+                    for spot in &spots {
+                        sequence.place(elements, *spot, parent, side, true);
+                        if !append {
+                            (parent, side) = (*spot, Side::Right);
+                        }
+                    }
+                }
+                self.spots.extend(names.zip(spots));
+            }
+            Op::Show {
+                element,
+                shown,
+                stamp,
+            } => {
+                self.clock = self.clock.max(stamp.0);
+                if self.shown_at.get(element) < Some(stamp) {
+                    self.shown_at.insert(*element, *stamp);
+                    sequence.show(elements, self.spots[element], *shown);
+                }
+            }
+            Op::Move {
+                position,
+                timestamp,
+                element,
+                parent,
+                side,
+                stamp,
+            } => {
+                self.clock = self.clock.max(*timestamp);
+                let (spot, parent) = (self.spots[element], spot_of(parent));
+                let birth = birth(*position, *timestamp);
+                let placed = elements.add(0, birth, None, Some(spot));
+                sequence.place(elements, placed, parent, *side, false);
+                self.spots.insert(*position, placed);
+                if self.moved_at.get(element) < Some(stamp) {
+                    self.moved_at.insert(*element, *stamp);
+                    sequence.relocate(elements, spot, placed);
+                }
+            }
+        }
+    }
+
+    /// One operation from the inbox that can be understood, if `pick` hits one.
+    fn deliver(&mut self, pick: usize) {
+        if self.inbox.is_empty() {
+            return;
+        }
+        let number = pick % self.inbox.len();
+        let ready = (number..self.inbox.len()).chain(0..number).find(|number| {
+            let mut needs = self.inbox[*number].needs();
+            needs.all(|name| self.spots.contains_key(&name))
+        });
+        let op = self
+            .inbox
+            .swap_remove(ready.expect("the oldest needs nothing that is missing"));
+        self.receive(&op, pick.is_multiple_of(2));
+    }
+
+    /// Takes out a tombstone that nobody refers to any more.
+    fn forget(&mut self, name: Name) {
+        if self.removed.insert(name) {
+            self.sequence.remove(&mut self.elements, self.spots[&name]);
+        }
+    }
+
+    fn check(&self) {
+        let (elements, sequence) = (&self.elements, &self.sequence);
+        let shown = sequence.all(elements).filter(|spot| {
+            let element = elements.of(*spot);
+            elements[element].shown() && elements.place(element) == *spot
+        });
+        let shown: Vec<Spot> = shown.map(|spot| elements.of(spot)).collect();
+        assert_eq!(sequence.len(), shown.len());
+        assert_eq!(sequence.positions(), sequence.all(elements).count());
+        assert_eq!(sequence.iter(elements, 0).collect::<Vec<_>>(), shown);
+        for (index, element) in shown.iter().enumerate() {
+            assert_eq!(sequence.at(elements, index), Some(*element));
+            assert_eq!(sequence.index_of(elements, *element), Some(index));
+        }
+        assert_eq!(sequence.at(elements, shown.len()), None);
+        let middle = shown.len() / 2;
+        assert!(
+            sequence
+                .iter(elements, middle)
+                .eq(shown[middle..].iter().copied())
+        );
+        let mut before = 0;
+        for spot in sequence.all(elements) {
+            let element = elements.of(spot);
+            if elements.place(element) == spot {
+                assert_eq!(sequence.rank_of(elements, element), before);
+                before += usize::from(elements[element].shown());
+            }
+        }
+    }
+
+    /// What is here, placed anew from what its origins tell, in a random order.
+    fn reloaded(&self, mut seed: u64) -> Vec<Name> {
+        let mut elements = Elements::default();
+        let mut sequence = Sequence::default();
+        let mut spots: BTreeMap<Name, Spot> = BTreeMap::new();
+        let mut waiting: Vec<Spot> = self.sequence.all(&self.elements).collect();
+        while !waiting.is_empty() {
+            seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            let number = (seed >> 33) as usize % waiting.len();
+            let origin = self.sequence.origin(&self.elements, waiting[number]);
+            let parent = match origin.parent {
+                NOWHERE => Some(NOWHERE),
+                parent => spots.get(&self.name(parent)).copied(),
+            };
+            if let Some(parent) = parent {
+                let name = self.name(waiting.swap_remove(number));
+                let timestamp = self.elements[self.spots[&name]].timestamp().bits();
+                let spot = elements.add(0, birth(name, timestamp), None, None);
+                let origin = Origin { parent, ..origin };
+                sequence.place_ranked(&mut elements, spot, origin, true);
+                spots.insert(name, spot);
+            }
+        }
+        let all = sequence.all(&elements);
+        all.map(|spot| (elements[spot].replica(), elements[spot].seq()))
+            .collect()
+    }
+}
+
+/// Replicas, and the model of all that they did.
+#[derive(Default)]
+struct World {
+    replicas: [Replica; 3],
+    model: Model,
+    /// Tombstones at every replica: nothing to come refers to them.
+    stable: Vec<Name>,
+    dead: BTreeSet<Name>,
+}
+
+impl World {
+    fn publish(&mut self, from: usize, op: &Op) {
+        let rank = |name: Name, timestamp| {
+            let birth = birth(name, timestamp);
+            (birth.timestamp, birth.id, birth.seq)
+        };
+        match op {
+            Op::Insert {
+                first,
+                timestamp,
+                parent,
+                side,
+                count,
+                append,
+            } => {
+                for number in 0..*count {
+                    let name = (first.0, first.1 + number);
+                    let (parent, side) = match number {
+                        0 => (*parent, *side),
+                        _ if *append => (None, Side::Left),
+                        _ => (Some((name.0, name.1 - 1)), Side::Right),
+                    };
+                    let origin = (parent, side, rank(name, *timestamp));
+                    self.model.origins.insert(name, origin);
+                }
+            }
+            Op::Move {
+                position,
+                timestamp,
+                parent,
+                side,
+                ..
+            } => {
+                let origin = (*parent, *side, rank(*position, *timestamp));
+                self.model.origins.insert(*position, origin);
+            }
+            Op::Show { .. } => {}
+        }
+        for (number, replica) in self.replicas.iter_mut().enumerate() {
+            if number != from {
+                replica.inbox.push(op.clone());
+            }
+        }
+    }
+
+    fn step(&mut self, (who, kind, a, b): (usize, u8, usize, usize)) {
+        let me = who as u32;
+        let replica = &mut self.replicas[who];
+        let any = |replica: &Replica| {
+            let shown = replica.shown();
+            (!shown.is_empty()).then(|| shown[a % shown.len()])
+        };
+        let op = match kind {
+            0..=6 => Some(replica.insert(me, a, 1 + b % 4, false)),
+            7 => Some(replica.insert(me, 0, 1 + b % 50, b % 3 == 0)),
+            8 => Some(replica.insert(me, a, 1 + b % 3, true)),
+            9..=12 => any(replica).map(|element| replica.show(me, element, false)),
+            13..=14 => any(replica).map(|element| replica.shift(me, element, b)),
+            15 => {
+                let hidden: Vec<Name> = replica
+                    .spots
+                    .iter()
+                    .filter(|(name, spot)| {
+                        let position = &replica.elements[**spot];
+                        !position.moved() && !position.shown() && !self.dead.contains(name)
+                    })
+                    .map(|(name, _)| *name)
+                    .collect();
+                (!hidden.is_empty()).then(|| replica.show(me, hidden[a % hidden.len()], true))
+            }
+            16..=24 => {
+                (0..=b % 4).for_each(|_| replica.deliver(a));
+                None
+            }
+            25..=27 => {
+                for number in 0..b % 8 {
+                    if !self.stable.is_empty() {
+                        replica.forget(self.stable[(a + number * 7) % self.stable.len()]);
+                    }
+                }
+                None
+            }
+            _ => {
+                self.meet(a);
+                None
+            }
+        };
+        if let Some(op) = op {
+            self.publish(who, &op);
+        }
+    }
+
+    /// Everything arrives everywhere.
+    fn meet(&mut self, pick: usize) {
+        let order = self.model.order();
+        for replica in &mut self.replicas {
+            while !replica.inbox.is_empty() {
+                replica.deliver(pick);
+            }
+            replica.check();
+            let held = order.iter().filter(|name| !replica.removed.contains(name));
+            assert_eq!(replica.names(), held.copied().collect::<Vec<_>>());
+        }
+        let [a, b, c] = &self.replicas;
+        assert_eq!(a.shown(), b.shown());
+        assert_eq!(a.shown(), c.shown());
+        self.stable.clear();
+        for (name, spot) in &a.spots {
+            let element = a.elements.of(*spot);
+            let stands_here = a.elements.place(element) == *spot;
+            if !(stands_here && a.elements[element].shown()) {
+                self.stable.push(*name);
+                if stands_here {
+                    self.dead.insert(a.name(element));
+                }
+            }
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(96))]
+
+    #[test]
+    fn replicas_agree_with_a_plain_tree_whatever_arrives_when(
+        steps in prop::collection::vec((0..3usize, 0..29u8, 0..10_000usize, 0..10_000usize), 1..250),
+        seed in any::<u64>(),
+    ) {
+        let mut world = World::default();
+        for step in steps {
+            world.step(step);
+        }
+        world.meet(seed as usize % 1000);
+        for replica in &mut world.replicas {
+            prop_assert_eq!(replica.reloaded(seed), replica.names());
+            for name in world.stable.clone() {
+                replica.forget(name);
+            }
+            replica.check();
+        }
+        let held: Vec<_> = world.replicas.iter().map(Replica::names).collect();
+        prop_assert_eq!(&held[0], &held[1]);
+        prop_assert_eq!(&held[0], &held[2]);
+        let origins = |replica: &Replica| -> Vec<_> {
+            let all = replica.sequence.all(&replica.elements);
+            all.map(|spot| {
+                let origin = replica.sequence.origin(&replica.elements, spot);
+                let parent = (origin.parent != NOWHERE).then(|| replica.name(origin.parent));
+                (parent, origin.side, origin.rank, origin.ordinal)
+            })
+            .collect()
+        };
+        prop_assert_eq!(origins(&world.replicas[0]), origins(&world.replicas[1]));
+    }
+}
+
+/// Two replicas that hold `start` appended elements, each with what it then typed.
+fn typed_concurrently(start: usize, mut type_one: impl FnMut(&mut Replica, u32, usize) -> Op) {
+    let mut world = World::default();
+    if start > 0 {
+        let op = world.replicas[2].insert(2, 0, start, true);
+        world.publish(2, &op);
+        world.meet(0);
+    }
+    for number in 0..50 {
+        for who in 0..2 {
+            let op = type_one(&mut world.replicas[who], who as u32, number);
+            world.publish(who, &op);
+        }
+    }
+    world.meet(1);
+    let shown = world.replicas[0].shown();
+    let writers: Vec<u32> = shown.iter().map(|(replica, _)| *replica).collect();
+    let changes = writers.windows(2).filter(|pair| pair[0] != pair[1]).count();
+    let runs = if start > 0 { 3 } else { 1 };
+    assert_eq!(changes, runs, "runs interleave: {writers:?}");
+}
+
+#[test]
+fn runs_typed_forwards_do_not_interleave() {
+    typed_concurrently(2, |replica, me, number| {
+        replica.insert(me, 1 + number, 1, false)
+    });
+    typed_concurrently(0, |replica, me, number| {
+        replica.insert(me, number, 1, false)
+    });
+}
+
+#[test]
+fn runs_typed_backwards_do_not_interleave() {
+    typed_concurrently(2, |replica, me, _| replica.insert(me, 1, 1, false));
+    typed_concurrently(0, |replica, me, _| replica.insert(me, 0, 1, false));
+}
+
+#[test]
+fn many_inserts_between_the_same_two_neighbours_stay_there() {
+    for behind_the_first in [true, false] {
+        let mut replica = Replica::default();
+        replica.insert(0, 0, 2, true);
+        let mut wanted: Vec<Name> = vec![(0, 1), (0, 2)];
+        for number in 0..150 {
+            let index = if behind_the_first { 1 } else { 1 + number };
+            replica.insert(0, index, 1, false);
+            wanted.insert(index, (0, 3 + number as u64));
+        }
+        assert_eq!(replica.shown(), wanted);
+        replica.check();
+    }
+}
+
+#[test]
+fn a_chain_of_a_hundred_thousand_and_what_comes_beside_it() {
+    let count = 100_000;
+    let mut replica = Replica::default();
+    let (elements, sequence) = (&mut replica.elements, &mut replica.sequence);
+    let mut parent = NOWHERE;
+    let mut chain = Vec::new();
+    for seq in 1..=count {
+        let spot = elements.add(0, birth((0, seq), seq), None, None);
+        sequence.place(elements, spot, parent, Side::Right, true);
+        chain.push(spot);
+        parent = spot;
+    }
+    // Each of a lower rank than the chain, so that it stands behind what is below its parent.
+    for (seq, parent) in (1..).zip(chain.iter().step_by(50)) {
+        let spot = elements.add(0, birth((1, seq), 0), None, None);
+        sequence.place(elements, spot, *parent, Side::Right, true);
+    }
+    assert_eq!(sequence.len(), 102_000);
+    assert!(
+        sequence
+            .iter(elements, 0)
+            .take(chain.len())
+            .eq(chain.iter().copied())
+    );
+    assert_eq!(sequence.rank_of(elements, chain[77_777]), 77_777);
+    for spot in &chain {
+        sequence.show(elements, *spot, false);
+    }
+    for spot in chain {
+        sequence.remove(elements, spot);
+        elements.remove(spot);
+    }
+    let beside: Vec<u64> = sequence
+        .all(elements)
+        .map(|spot| elements[spot].seq())
+        .collect();
+    assert_eq!(beside, (1..=2_000).rev().collect::<Vec<_>>());
+}
+
+#[test]
+fn inserts_at_the_front_and_a_stranger_among_them() {
+    let mut replica = Replica::default();
+    for _ in 0..20_000 {
+        replica.insert(0, 0, 1, false);
+    }
+    let first = replica.spots[&(0, 1)];
+    let (elements, sequence) = (&mut replica.elements, &mut replica.sequence);
+    let spot = elements.add(0, birth((1, 1), 0), None, None);
+    sequence.place(elements, spot, first, Side::Left, true);
+    assert_eq!(sequence.index_of(elements, spot), Some(0));
+    assert_eq!(sequence.index_of(elements, first), Some(20_000));
+}
+
+#[test]
+fn siblings_and_appends_in_any_order_stand_by_rank() {
+    for parent_is_root in [true, false] {
+        let mut elements = Elements::default();
+        let mut sequence = Sequence::default();
+        let mut parent = NOWHERE;
+        if !parent_is_root {
+            parent = elements.add(0, birth((0, 1), 1), None, None);
+            sequence.place(&mut elements, parent, NOWHERE, Side::Left, false);
+        }
+        let count = 10_007u64;
+        for number in 0..count {
+            let rank = number * 7_919 % count;
+            let birth = birth((10 + rank as u32, 1), 5);
+            let spot = elements.add(0, birth, None, None);
+            sequence.place(&mut elements, spot, parent, Side::Left, true);
+        }
+        let shown = sequence.iter(&elements, 0);
+        let order: Vec<u32> = shown.map(|spot| elements[spot].replica()).collect();
+        assert_eq!(order, (10..10 + count as u32).collect::<Vec<_>>());
+    }
+}
+
+#[test]
+fn a_short_sequence_is_small_and_an_emptied_one_too() {
+    assert!(size_of::<Sequence>() <= 56);
+    let mut replica = Replica::default();
+    replica.insert(0, 0, 1_000, true);
+    replica.insert(0, 500, 1_000, false);
+    let spots: Vec<Spot> = replica.sequence.all(&replica.elements).collect();
+    for spot in &spots {
+        let (elements, sequence) = (&mut replica.elements, &mut replica.sequence);
+        sequence.show(elements, *spot, false);
+        sequence.remove(elements, *spot);
+        elements.remove(*spot);
+    }
+    assert_eq!(
+        (replica.sequence.positions(), replica.elements.len()),
+        (0, 0)
+    );
+    assert!(matches!(replica.sequence.order, Order::Short { .. }));
+    assert!(replica.sequence.families.is_none());
+}
