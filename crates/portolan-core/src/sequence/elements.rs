@@ -205,26 +205,77 @@ impl Elements {
         value: Option<Value>,
         of: Option<Spot>,
     ) -> Spot {
-        let number = birth.replica as usize;
-        if self.ids.get(number) != Some(&birth.id) {
-            self.learn(number, birth.id);
+        let (link, marks) = match of {
+            Some(element) => (element, MOVED),
+            None => (NOWHERE, 0),
+        };
+        self.insert(array, birth, value, (NOWHERE, Side::Right), link, marks)
+    }
+
+    /// Adds the birth of an element that is about to be placed, and shown, under this origin.
+    #[inline]
+    pub(super) fn add_shown(
+        &mut self,
+        array: u32,
+        birth: Birth,
+        value: Value,
+        origin: (Spot, Side),
+    ) -> Spot {
+        self.insert(array, birth, Some(value), origin, NOWHERE, SHOWN)
+    }
+
+    /// Adds a position; without a link, it is linked to itself.
+    #[inline]
+    fn insert(
+        &mut self,
+        array: u32,
+        birth: Birth,
+        value: Option<Value>,
+        (parent, side): (Spot, Side),
+        link: Spot,
+        marks: u8,
+    ) -> Spot {
+        if self.ids.get(birth.replica as usize) != Some(&birth.id) {
+            self.learn(birth.replica as usize, birth.id);
         }
+        let number = match self.open.last() {
+            Some(number) => *number,
+            None => self.add_chunk(),
+        };
+        self.len += 1;
+        let chunk = &mut self.chunks[number as usize];
+        chunk.used += 1;
+        let spot = match chunk.vacant {
+            NOWHERE => number << CHUNK_BITS | chunk.positions.len() as u32,
+            vacant => vacant,
+        };
         let position = Position {
             value,
             timestamp: birth.timestamp,
             seq: birth.seq,
             replica: birth.replica,
             array,
-            parent: NOWHERE,
-            link: of.unwrap_or(NOWHERE),
+            parent,
+            link: if link == NOWHERE { spot } else { link },
             leaf: NOWHERE,
             children: [Children::None; 2],
-            side: Side::Right,
-            marks: if of.is_some() { MOVED } else { 0 },
+            side,
+            marks,
         };
-        let spot = self.insert(position);
-        if of.is_none() {
-            self[spot].link = spot;
+        if chunk.vacant == NOWHERE {
+            // A small document grows its first chunk by and by; later ones will fill.
+            if chunk.positions.capacity() == 0 && number > 0 {
+                chunk.positions.reserve_exact(CHUNK);
+            }
+            chunk.positions.push(position);
+        } else {
+            let place = &mut chunk.positions[spot as usize % CHUNK];
+            chunk.vacant = place.parent;
+            *place = position;
+        }
+        if chunk.used == CHUNK {
+            chunk.open = false;
+            self.open.pop();
         }
         spot
     }
@@ -235,36 +286,6 @@ impl Elements {
             self.ids.resize(number + 1, ReplicaId::new(0));
         }
         self.ids[number] = id;
-    }
-
-    #[inline]
-    fn insert(&mut self, position: Position) -> Spot {
-        let number = match self.open.last() {
-            Some(number) => *number,
-            None => self.add_chunk(),
-        };
-        self.len += 1;
-        let chunk = &mut self.chunks[number as usize];
-        chunk.used += 1;
-        let spot = if chunk.vacant == NOWHERE {
-            // A small document grows its first chunk by and by; later ones will fill.
-            if chunk.positions.capacity() == 0 && number > 0 {
-                chunk.positions.reserve_exact(CHUNK);
-            }
-            chunk.positions.push(position);
-            (number << CHUNK_BITS) | (chunk.positions.len() - 1) as u32
-        } else {
-            let spot = chunk.vacant;
-            let place = &mut chunk.positions[spot as usize % CHUNK];
-            chunk.vacant = place.parent;
-            *place = position;
-            spot
-        };
-        if chunk.used == CHUNK {
-            chunk.open = false;
-            self.open.pop();
-        }
-        spot
     }
 
     #[cold]
@@ -364,6 +385,16 @@ impl Elements {
             ),
             ordinal: 0,
         }
+    }
+
+    /// Whether `spot` stands behind `other` among children of the root.
+    #[inline]
+    pub(super) fn is_later(&self, spot: Spot, other: Spot) -> bool {
+        let (a, b) = (&self[spot], &self[other]);
+        if (a.marks | b.marks) & ADOPTED == 0 && a.timestamp != b.timestamp {
+            return a.timestamp > b.timestamp;
+        }
+        !self.key(spot).precedes(&self.key(other), Side::Left)
     }
 
     pub(super) fn adopt(&mut self, spot: Spot, key: Key) {

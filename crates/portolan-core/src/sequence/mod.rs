@@ -25,6 +25,8 @@ mod order;
 mod tests;
 mod tree;
 
+use std::iter;
+
 use hashbrown::HashMap;
 use smallvec::SmallVec;
 
@@ -92,14 +94,17 @@ impl Sequence {
         values: impl Iterator<Item = Value>,
         mut each: impl FnMut(Spot, u64),
     ) {
-        let mut births = births(elements, array, birth, values, &mut each);
-        let Some(first) = births.next() else {
+        let mut values = values.fuse();
+        let Some(value) = values.next() else {
             return;
         };
-        let rest: SmallVec<[Spot; 8]> = births.collect();
-        elements[first].set_shown(true);
-        self.place_at(elements, first, index, true);
-        if !rest.is_empty() {
+        let room = self.room(elements, index);
+        let first = elements.add_shown(array, birth, value, (room.parent, room.side));
+        self.settle(elements, first, room, true);
+        each(first, birth.seq);
+        if let Some(second) = values.next() {
+            let values = iter::once(second).chain(values);
+            let rest = births(elements, array, birth, values, each);
             self.chain(elements, first, &rest, |_| true);
         }
     }
@@ -114,11 +119,17 @@ impl Sequence {
         values: impl Iterator<Item = Value>,
         mut each: impl FnMut(Spot, u64),
     ) {
-        let spots: SmallVec<[Spot; 8]> =
-            births(elements, array, birth, values, &mut each).collect();
-        match spots[..] {
-            [spot] => self.place(elements, spot, NOWHERE, Side::Left, true),
-            _ => self.place_run(elements, &spots, NOWHERE, Side::Left, false, |_| true),
+        let mut values = values.fuse();
+        let Some(value) = values.next() else {
+            return;
+        };
+        let first = elements.add_shown(array, birth, value, (NOWHERE, Side::Left));
+        self.attach_root(elements, first, true);
+        each(first, birth.seq);
+        if let Some(second) = values.next() {
+            let values = iter::once(second).chain(values);
+            let rest = births(elements, array, birth, values, each);
+            self.place_roots(elements, &rest, |_| true);
         }
     }
 
@@ -132,11 +143,10 @@ impl Sequence {
         side: Side,
         shown: bool,
     ) {
-        if shown {
-            let element = elements.of(spot);
-            elements[element].set_shown(true);
-            elements.set_place(element, spot);
-        }
+        reveal(elements, spot, shown);
+        // The children of the root are on one side.
+        let side = if parent == NOWHERE { Side::Left } else { side };
+        elements[spot].set_origin(parent, side);
         self.attach(elements, spot, parent, side, shown);
     }
 
@@ -206,7 +216,9 @@ impl Sequence {
         let shown = elements[element].shown();
         self.show(elements, element, false);
         let position = elements.add(array, birth, None, Some(element));
-        self.place_at(elements, position, to, false);
+        let room = self.room(elements, to);
+        elements[position].set_origin(room.parent, room.side);
+        self.settle(elements, position, room, false);
         elements.set_place(element, position);
         self.show(elements, element, shown);
         position
@@ -366,42 +378,49 @@ impl Sequence {
         self.families = families.filter(|all| all.roots.is_some() || !all.of.is_empty());
     }
 
-    /// Places a position before the visible index `index`.
-    fn place_at(&mut self, elements: &mut Elements, spot: Spot, index: usize, shown: bool) {
+    /// Where a new position goes to stand before the visible index `index`.
+    #[inline]
+    fn room(&mut self, elements: &Elements, index: usize) -> Room {
         debug_assert!(index <= self.len(), "an index within the sequence");
-        let Some(before) = index
-            .checked_sub(1)
-            .and_then(|index| self.order.seek(index))
-        else {
-            let (parent, side) = match self.order.select(0) {
-                Some(at) => (self.order.spot(at), Side::Left),
-                None => (NOWHERE, Side::Left),
-            };
-            return self.attach(elements, spot, parent, side, shown);
+        let room = |parent, side, at| Room { parent, side, at };
+        let before = match index.checked_sub(1) {
+            Some(index) => self.order.seek(index),
+            None => None,
+        };
+        let Some(before) = before else {
+            let first = self.order.select(0);
+            let parent = first.map_or(NOWHERE, |at| self.order.spot(at));
+            return room(parent, Side::Left, None);
         };
         let left = self.order.spot(before);
         if elements[left].children(Side::Right) == Children::None {
-            elements[left].set_children(Side::Right, Children::One);
-            elements[spot].set_origin(left, Side::Right);
-            self.order
-                .insert(elements, behind(before), spot, shown, true);
-            return;
+            return room(left, Side::Right, Some(behind(before)));
         }
         match self.order.after(before) {
+            // It stands next to one that has a right child, so it has no left one: that would
+            // stand between.
             Some(next) if self.order.is_visible(next) => {
-                // It stands next to one that has a right child, so it has no left one: that
-                // would stand between.
-                let right = self.order.spot(next);
-                elements[right].set_children(Side::Left, Children::One);
-                elements[spot].set_origin(right, Side::Left);
-                self.order
-                    .insert(elements, behind(before), spot, shown, false);
+                room(self.order.spot(next), Side::Left, Some(behind(before)))
             }
-            _ => self.attach(elements, spot, left, Side::Right, shown),
+            _ => room(left, Side::Right, None),
         }
     }
 
-    /// Places a position under its origin.
+    /// Places a position where there is room for it.
+    #[inline]
+    fn settle(&mut self, elements: &mut Elements, spot: Spot, room: Room, shown: bool) {
+        let Room { parent, side, at } = room;
+        match at {
+            Some(at) => {
+                elements[parent].set_children(side, Children::One);
+                let chained = side == Side::Right;
+                self.order.insert(elements, at, spot, shown, chained);
+            }
+            None => self.attach(elements, spot, parent, side, shown),
+        }
+    }
+
+    /// Puts a position, which names its origin, in its place.
     fn attach(
         &mut self,
         elements: &mut Elements,
@@ -413,7 +432,6 @@ impl Sequence {
         if parent == NOWHERE {
             return self.attach_root(elements, spot, shown);
         }
-        elements[spot].set_origin(parent, side);
         let (at, chained) = match (elements[parent].children(side), side) {
             (Children::None, _) => {
                 elements[parent].set_children(side, Children::One);
@@ -441,11 +459,10 @@ impl Sequence {
         self.order.insert(elements, at, spot, shown, chained);
     }
 
-    /// Places a child of the root.
+    /// Puts a child of the root in its place.
+    #[inline]
     fn attach_root(&mut self, elements: &mut Elements, spot: Spot, shown: bool) {
-        elements[spot].set_origin(NOWHERE, Side::Left);
-        let key = elements.key(spot);
-        if self.positions() == 0 || !key.precedes(&elements.key(self.last), Side::Left) {
+        if self.positions() == 0 || elements.is_later(spot, self.last) {
             self.last = spot;
             if let Some(roots) = self.families.as_mut().and_then(|all| all.roots.as_mut()) {
                 roots.push(spot);
@@ -453,6 +470,7 @@ impl Sequence {
             let end = self.order.end();
             return self.order.insert(elements, end, spot, shown, false);
         }
+        let key = elements.key(spot);
         let neighbours = self
             .index_roots(elements)
             .insert(elements, spot, &key, Side::Left);
@@ -609,7 +627,7 @@ impl Sequence {
         for (number, spot) in spots.iter().enumerate() {
             elements[parent].set_children(Side::Right, Children::One);
             elements[*spot].set_origin(parent, Side::Right);
-            settle(elements, *spot, shown(number));
+            reveal(elements, *spot, shown(number));
             parent = *spot;
         }
         let at = behind(self.order.find(elements, first));
@@ -628,26 +646,19 @@ impl Sequence {
     ) {
         let mut done = 0;
         while let Some(first) = spots.get(done) {
-            let at_end = self.positions() == 0
-                || elements
-                    .key(self.last)
-                    .precedes(&elements.key(*first), Side::Left);
+            let at_end = self.positions() == 0 || elements.is_later(*first, self.last);
             if !at_end {
                 self.place(elements, *first, NOWHERE, Side::Left, shown(done));
                 done += 1;
                 continue;
             }
-            let rising = |pair: &[Spot]| {
-                elements
-                    .key(pair[0])
-                    .precedes(&elements.key(pair[1]), Side::Left)
-            };
+            let rising = |pair: &[Spot]| elements.is_later(pair[1], pair[0]);
             let rest = &spots[done..];
             let count = 1 + rest.windows(2).take_while(|pair| rising(pair)).count();
             let run = &rest[..count];
             for (number, spot) in run.iter().enumerate() {
                 elements[*spot].set_origin(NOWHERE, Side::Left);
-                settle(elements, *spot, shown(done + number));
+                reveal(elements, *spot, shown(done + number));
             }
             if let Some(roots) = self.families.as_mut().and_then(|all| all.roots.as_mut()) {
                 for spot in run {
@@ -664,6 +675,15 @@ impl Sequence {
     }
 }
 
+/// Where a new position goes: the origin, and the place if that follows from it without looking
+/// at siblings.
+#[derive(Clone, Copy)]
+struct Room {
+    parent: Spot,
+    side: Side,
+    at: Option<At>,
+}
+
 impl Families {
     fn family_mut(&mut self, parent: Spot, side: Side) -> Option<&mut Family> {
         match parent {
@@ -674,7 +694,7 @@ impl Families {
 }
 
 /// Notes that the element of a position is shown there.
-fn settle(elements: &mut Elements, spot: Spot, shown: bool) {
+fn reveal(elements: &mut Elements, spot: Spot, shown: bool) {
     if shown {
         let element = elements.of(spot);
         elements[element].set_shown(true);
@@ -682,18 +702,20 @@ fn settle(elements: &mut Elements, spot: Spot, shown: bool) {
     }
 }
 
-/// New elements, born one after the other.
-fn births<'a>(
-    elements: &'a mut Elements,
+/// The elements of a run behind the first, which has this birth.
+fn births(
+    elements: &mut Elements,
     array: u32,
     first: Birth,
-    values: impl Iterator<Item = Value> + 'a,
-    each: &'a mut impl FnMut(Spot, u64),
-) -> impl Iterator<Item = Spot> + 'a {
-    values.zip(first.seq..).map(move |(value, seq)| {
-        let birth = Birth { seq, ..first };
-        let spot = elements.add(array, birth, Some(value), None);
-        each(spot, seq);
-        spot
-    })
+    values: impl Iterator<Item = Value>,
+    mut each: impl FnMut(Spot, u64),
+) -> Vec<Spot> {
+    values
+        .zip(first.seq + 1..)
+        .map(|(value, seq)| {
+            let spot = elements.add(array, Birth { seq, ..first }, Some(value), None);
+            each(spot, seq);
+            spot
+        })
+        .collect()
 }

@@ -415,15 +415,16 @@ impl Tree {
         }
         let leaf = &mut self.leaves[at.leaf as usize];
         let len = leaf.len();
-        leaf.spots.copy_within(at.offset..len, at.offset + 1);
-        leaf.spots[at.offset] = spot;
         let bit = 1 << at.offset;
-        leaf.visible = spread(leaf.visible, at.offset, 1) | if visible { bit } else { 0 };
-        // What follows does not follow its parent any more.
-        leaf.chained = spread(leaf.chained, at.offset, 1) & !(bit << 1);
-        if chained {
-            leaf.chained |= bit;
+        if at.offset < len {
+            leaf.spots.copy_within(at.offset..len, at.offset + 1);
+            leaf.visible = spread(leaf.visible, at.offset, 1);
+            // What follows does not follow its parent any more.
+            leaf.chained = spread(leaf.chained, at.offset, 1) & !(bit << 1);
         }
+        leaf.spots[at.offset] = spot;
+        leaf.visible |= if visible { bit } else { 0 };
+        leaf.chained |= if chained { bit } else { 0 };
         leaf.len += 1;
         let after = leaf.after;
         if at.offset == len && after != NOWHERE {
