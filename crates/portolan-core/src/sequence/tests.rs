@@ -292,6 +292,9 @@ impl Replica {
 
     fn check(&self) {
         let (elements, sequence) = (&self.elements, &self.sequence);
+        if let Order::Long(tree) = &sequence.order {
+            tree.check(elements);
+        }
         let shown = sequence.all(elements).filter(|spot| {
             let element = elements.of(*spot);
             elements[element].shown() && elements.place(element) == *spot
@@ -447,6 +450,11 @@ impl World {
                 None
             }
         };
+        if let Order::Long(tree) = &self.replicas[who].sequence.order
+            && b.is_multiple_of(8)
+        {
+            tree.check(&self.replicas[who].elements);
+        }
         if let Some(op) = op {
             self.publish(who, &op);
         }
@@ -645,6 +653,50 @@ fn siblings_and_appends_in_any_order_stand_by_rank() {
         let order: Vec<u32> = shown.map(|spot| elements[spot].replica()).collect();
         assert_eq!(order, (10..10 + count as u32).collect::<Vec<_>>());
     }
+}
+
+#[test]
+fn a_long_sequence_agrees_with_a_vector() {
+    let mut replica = Replica::default();
+    let mut wanted: Vec<Name> = Vec::new();
+    let mut random = 1u64;
+    let mut below = |bound: usize| {
+        random = random
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1);
+        (random >> 33) as usize % bound
+    };
+    let hide = |replica: &mut Replica, name| {
+        let spot = replica.spots[&name];
+        replica.show(0, name, false);
+        spot
+    };
+    for number in 0..60_000 {
+        if number % 8 == 7 {
+            let name = wanted.remove(below(wanted.len()));
+            hide(&mut replica, name);
+        } else {
+            let (index, count) = (below(wanted.len() + 1), 1 + below(3) / 2);
+            let next = replica.seq + 1;
+            replica.insert(0, index, count, false);
+            let names = (next..).take(count).map(|seq| (0, seq));
+            wanted.splice(index..index, names);
+        }
+    }
+    assert_eq!(replica.shown(), wanted);
+    replica.check();
+    while wanted.len() > 100 {
+        let from = below(wanted.len() - 90);
+        for name in wanted.splice(from..from + 90, []).collect::<Vec<_>>() {
+            let spot = hide(&mut replica, name);
+            replica.sequence.remove(&mut replica.elements, spot);
+        }
+        if wanted.len().is_multiple_of(7) {
+            assert_eq!(replica.sequence.len(), wanted.len());
+        }
+    }
+    assert_eq!(replica.shown(), wanted);
+    replica.check();
 }
 
 #[test]

@@ -335,20 +335,24 @@ impl Tree {
 
     /// How many visible positions stand before a place.
     pub(super) fn rank(&self, at: At) -> usize {
-        let leaf = &self.leaves[at.leaf as usize];
-        let mut rank = (leaf.visible & low(at.offset)).count_ones();
-        if let Some((cursor, base)) = self.cursor
-            && cursor == at.leaf
-        {
-            return base + rank as usize;
-        }
+        let visible = self.leaves[at.leaf as usize].visible & low(at.offset);
+        let base = match self.cursor {
+            Some((leaf, base)) if leaf == at.leaf => base,
+            _ => self.before_leaf(at.leaf),
+        };
+        base + visible.count_ones() as usize
+    }
+
+    fn before_leaf(&self, leaf: u32) -> usize {
+        let mut before = 0;
+        let leaf = &self.leaves[leaf as usize];
         let (mut node, mut slot) = (leaf.parent, leaf.slot);
         while node != NOWHERE {
             let inner = &self.inners[node as usize];
-            rank += inner.counts[..slot as usize].iter().sum::<u32>();
+            before += inner.counts[..slot as usize].iter().sum::<u32>();
             (node, slot) = (inner.parent, inner.slot);
         }
-        rank as usize
+        before as usize
     }
 
     /// Whether one place is before another.
@@ -752,5 +756,76 @@ impl Tree {
         } else {
             self.number(node, slot);
         }
+    }
+}
+
+#[cfg(test)]
+impl Tree {
+    /// Panics where a link, a number or a count is not as it should be.
+    pub(super) fn check(&self, elements: &Elements) {
+        let below = if self.height == 0 {
+            self.check_leaf(elements, self.root, (NOWHERE, 0))
+        } else {
+            self.check_inner(elements, self.root, (NOWHERE, 0), self.height)
+        };
+        assert_eq!(below, (self.positions, self.visible));
+        let mut leaf = self.first;
+        let (mut before, mut walked) = (NOWHERE, 0);
+        while leaf != NOWHERE {
+            assert_eq!(self.leaves[leaf as usize].before, before);
+            walked += self.leaves[leaf as usize].len();
+            (before, leaf) = (leaf, self.leaves[leaf as usize].after);
+        }
+        assert_eq!((walked, before), (self.positions, self.last));
+        if let Some((leaf, base)) = self.cursor {
+            assert_eq!(self.before_leaf(leaf), base);
+        }
+    }
+
+    fn check_inner(
+        &self,
+        elements: &Elements,
+        node: u32,
+        link: (u32, usize),
+        level: u32,
+    ) -> (usize, usize) {
+        let inner = &self.inners[node as usize];
+        assert_eq!((inner.parent, inner.slot as usize), link);
+        assert_eq!(inner.lowest, level == 1);
+        assert!(inner.len > 0);
+        let mut all = (0, 0);
+        for slot in 0..inner.len() {
+            let child = inner.children[slot];
+            let (positions, visible) = if level == 1 {
+                self.check_leaf(elements, child, (node, slot))
+            } else {
+                self.check_inner(elements, child, (node, slot), level - 1)
+            };
+            assert_eq!(inner.counts[slot] as usize, visible);
+            all = (all.0 + positions, all.1 + visible);
+        }
+        all
+    }
+
+    fn check_leaf(&self, elements: &Elements, number: u32, link: (u32, usize)) -> (usize, usize) {
+        let leaf = &self.leaves[number as usize];
+        assert_eq!((leaf.parent, leaf.slot as usize), link);
+        assert!(leaf.len > 0 || self.height == 0);
+        assert_eq!((leaf.visible | leaf.chained) & !low(leaf.len()), 0);
+        for (offset, spot) in leaf.held().iter().enumerate() {
+            assert_eq!(elements[*spot].leaf, number);
+            let at = At {
+                leaf: number,
+                offset,
+            };
+            if self.is_chained(at) {
+                let before = self.before(at).map(|at| self.spot(at));
+                assert_eq!(before, Some(elements[*spot].parent()));
+                assert_eq!(elements[*spot].side(), super::Side::Right);
+                let parent = &elements[elements[*spot].parent()];
+                assert_eq!(parent.children(super::Side::Right), super::Children::One);
+            }
+        }
+        (leaf.len(), leaf.visible.count_ones() as usize)
     }
 }
