@@ -2,7 +2,7 @@
 
 use smallvec::{SmallVec, smallvec};
 
-use super::elements::{Elements, Key, Side, Spot};
+use super::elements::{Elements, Side, Spot};
 
 /// A chunk that grows beyond this is cut in two.
 const CHUNK: usize = 256;
@@ -43,14 +43,18 @@ impl Family {
         self.first().filter(|first| self.last() == Some(*first))
     }
 
-    /// Puts a new sibling in its place; gives those before and after it.
+    /// Puts new siblings in their place: the first of `run`, and as many behind it as stand
+    /// between the same two. Gives how many that are, and those two.
     pub(super) fn insert(
         &mut self,
         elements: &Elements,
-        spot: Spot,
-        key: &Key,
+        run: &[Spot],
         side: Side,
-    ) -> (Option<Spot>, Option<Spot>) {
+    ) -> (usize, Option<Spot>, Option<Spot>) {
+        let Some(first) = run.first() else {
+            return (0, None, None);
+        };
+        let key = elements.key(*first);
         let (chunk, offset) = self.partition(|sibling| !key.precedes(&elements.key(sibling), side));
         let before = match offset.checked_sub(1) {
             Some(offset) => Some(self.chunks[chunk][offset]),
@@ -65,9 +69,17 @@ impl Family {
                 .get(chunk + 1)
                 .and_then(|chunk| chunk.first().copied()),
         };
-        self.chunks[chunk].insert(offset, spot);
+        let precedes = |a: Spot, b: Spot| elements.key(a).precedes(&elements.key(b), side);
+        let fits = |pair: &&[Spot]| {
+            precedes(pair[0], pair[1]) && after.is_none_or(|after| precedes(pair[1], after))
+        };
+        let count = 1 + run.windows(2).take_while(fits).count();
+        match run {
+            [spot] => self.chunks[chunk].insert(offset, *spot),
+            _ => drop(self.chunks[chunk].splice(offset..offset, run[..count].iter().copied())),
+        }
         self.cut(chunk);
-        (before, after)
+        (count, before, after)
     }
 
     /// Adds one that stands behind all others.

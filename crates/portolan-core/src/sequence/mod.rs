@@ -445,15 +445,14 @@ impl Sequence {
                 if children == Children::One {
                     self.found_family(elements, parent, side);
                 }
-                let key = elements.key(spot);
                 let family = self
                     .families
                     .as_mut()
                     .and_then(|all| all.of.get_mut(&(parent, side)));
                 // proof: a parent of several has a family, and that of one was just founded.
                 let family = family.expect("several children are a family");
-                let neighbours = family.insert(elements, spot, &key, side);
-                (self.gap(elements, parent, side, neighbours), false)
+                let (_, before, after) = family.insert(elements, &[spot], side);
+                (self.gap(elements, parent, side, (before, after)), false)
             }
         };
         self.order.insert(elements, at, spot, shown, chained);
@@ -470,11 +469,9 @@ impl Sequence {
             let end = self.order.end();
             return self.order.insert(elements, end, spot, shown, false);
         }
-        let key = elements.key(spot);
-        let neighbours = self
-            .index_roots(elements)
-            .insert(elements, spot, &key, Side::Left);
-        let at = self.gap(elements, NOWHERE, Side::Left, neighbours);
+        let roots = self.index_roots(elements);
+        let (_, before, after) = roots.insert(elements, &[spot], Side::Left);
+        let at = self.gap(elements, NOWHERE, Side::Left, (before, after));
         self.order.insert(elements, at, spot, shown, false);
     }
 
@@ -646,28 +643,29 @@ impl Sequence {
     ) {
         let mut done = 0;
         while let Some(first) = spots.get(done) {
-            let at_end = self.positions() == 0 || elements.is_later(*first, self.last);
-            if !at_end {
-                self.place(elements, *first, NOWHERE, Side::Left, shown(done));
-                done += 1;
-                continue;
-            }
-            let rising = |pair: &[Spot]| elements.is_later(pair[1], pair[0]);
             let rest = &spots[done..];
-            let count = 1 + rest.windows(2).take_while(|pair| rising(pair)).count();
+            let (count, at) = if self.positions() == 0 || elements.is_later(*first, self.last) {
+                let rising = |pair: &&[Spot]| elements.is_later(pair[1], pair[0]);
+                let count = 1 + rest.windows(2).take_while(rising).count();
+                if let Some(roots) = self.families.as_mut().and_then(|all| all.roots.as_mut()) {
+                    for spot in &rest[..count] {
+                        roots.push(*spot);
+                    }
+                }
+                self.last = rest[count - 1];
+                (count, self.order.end())
+            } else {
+                let roots = self.index_roots(elements);
+                let (count, before, after) = roots.insert(elements, rest, Side::Left);
+                let at = self.gap(elements, NOWHERE, Side::Left, (before, after));
+                (count, at)
+            };
             let run = &rest[..count];
             for (number, spot) in run.iter().enumerate() {
                 elements[*spot].set_origin(NOWHERE, Side::Left);
                 reveal(elements, *spot, shown(done + number));
             }
-            if let Some(roots) = self.families.as_mut().and_then(|all| all.roots.as_mut()) {
-                for spot in run {
-                    roots.push(*spot);
-                }
-            }
-            self.last = run[count - 1];
-            let end = self.order.end();
-            self.order.insert_run(elements, end, count, |number| {
+            self.order.insert_run(elements, at, count, |number| {
                 (run[number], shown(done + number), false)
             });
             done += count;

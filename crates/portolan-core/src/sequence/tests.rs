@@ -671,7 +671,7 @@ fn a_long_sequence_agrees_with_a_vector() {
         replica.show(0, name, false);
         spot
     };
-    for number in 0..60_000 {
+    for number in 0..40_000 {
         if number % 8 == 7 {
             let name = wanted.remove(below(wanted.len()));
             hide(&mut replica, name);
