@@ -2,8 +2,9 @@
 
 use smallvec::SmallVec;
 
+use super::bits::{close, low, select, spread};
 use super::elements::{Elements, NOWHERE, Spot};
-use super::tree::{At, Tree, close, low, select, spread};
+use super::tree::{At, Tree};
 
 /// What a short list holds at the most, for its bits are one word each.
 const SHORT: usize = 32;

@@ -6,6 +6,10 @@
 //! and each position its leaf, so that positions are found from indices and indices from
 //! positions.
 
+#[cfg(test)]
+mod check;
+
+use super::bits::{close, low, select, spread};
 use super::elements::{Elements, NOWHERE, Spot};
 
 const LEAF: usize = 64;
@@ -93,48 +97,6 @@ pub(super) struct Tree {
     visible: usize,
     /// The leaf of the last local edit, and how many visible positions stand before it.
     cursor: Option<(u32, usize)>,
-}
-
-/// The `count` lowest bits.
-#[inline]
-pub(super) fn low(count: usize) -> u64 {
-    if count >= 64 { !0 } else { (1 << count) - 1 }
-}
-
-/// Makes room for `count` bits at `offset`.
-#[inline]
-pub(super) fn spread(bits: u64, offset: usize, count: usize) -> u64 {
-    let (below, above) = (bits & low(offset), bits & !low(offset));
-    below | above.checked_shl(count as u32).unwrap_or(0)
-}
-
-/// Takes the bit at `offset` out.
-#[inline]
-pub(super) fn close(bits: u64, offset: usize) -> u64 {
-    let above = (bits >> offset) >> 1;
-    bits & low(offset) | above << offset
-}
-
-/// Where the `n`-th bit (from 0) is that is set; there are more than `n`.
-#[inline]
-pub(super) fn select(bits: u64, n: usize) -> usize {
-    let run = bits.trailing_ones() as usize;
-    if n < run {
-        return n;
-    }
-    let (mut rest, mut n, mut offset) = (bits, n, 0);
-    for width in [32, 16, 8] {
-        let count = (rest & low(width)).count_ones() as usize;
-        if n >= count {
-            n -= count;
-            rest >>= width;
-            offset += width;
-        }
-    }
-    for _ in 0..n {
-        rest &= rest.wrapping_sub(1);
-    }
-    offset + rest.trailing_zeros() as usize
 }
 
 impl Tree {
@@ -756,76 +718,5 @@ impl Tree {
         } else {
             self.number(node, slot);
         }
-    }
-}
-
-#[cfg(test)]
-impl Tree {
-    /// Panics where a link, a number or a count is not as it should be.
-    pub(super) fn check(&self, elements: &Elements) {
-        let below = if self.height == 0 {
-            self.check_leaf(elements, self.root, (NOWHERE, 0))
-        } else {
-            self.check_inner(elements, self.root, (NOWHERE, 0), self.height)
-        };
-        assert_eq!(below, (self.positions, self.visible));
-        let mut leaf = self.first;
-        let (mut before, mut walked) = (NOWHERE, 0);
-        while leaf != NOWHERE {
-            assert_eq!(self.leaves[leaf as usize].before, before);
-            walked += self.leaves[leaf as usize].len();
-            (before, leaf) = (leaf, self.leaves[leaf as usize].after);
-        }
-        assert_eq!((walked, before), (self.positions, self.last));
-        if let Some((leaf, base)) = self.cursor {
-            assert_eq!(self.before_leaf(leaf), base);
-        }
-    }
-
-    fn check_inner(
-        &self,
-        elements: &Elements,
-        node: u32,
-        link: (u32, usize),
-        level: u32,
-    ) -> (usize, usize) {
-        let inner = &self.inners[node as usize];
-        assert_eq!((inner.parent, inner.slot as usize), link);
-        assert_eq!(inner.lowest, level == 1);
-        assert!(inner.len > 0);
-        let mut all = (0, 0);
-        for slot in 0..inner.len() {
-            let child = inner.children[slot];
-            let (positions, visible) = if level == 1 {
-                self.check_leaf(elements, child, (node, slot))
-            } else {
-                self.check_inner(elements, child, (node, slot), level - 1)
-            };
-            assert_eq!(inner.counts[slot] as usize, visible);
-            all = (all.0 + positions, all.1 + visible);
-        }
-        all
-    }
-
-    fn check_leaf(&self, elements: &Elements, number: u32, link: (u32, usize)) -> (usize, usize) {
-        let leaf = &self.leaves[number as usize];
-        assert_eq!((leaf.parent, leaf.slot as usize), link);
-        assert!(leaf.len > 0 || self.height == 0);
-        assert_eq!((leaf.visible | leaf.chained) & !low(leaf.len()), 0);
-        for (offset, spot) in leaf.held().iter().enumerate() {
-            assert_eq!(elements[*spot].leaf, number);
-            let at = At {
-                leaf: number,
-                offset,
-            };
-            if self.is_chained(at) {
-                let before = self.before(at).map(|at| self.spot(at));
-                assert_eq!(before, Some(elements[*spot].parent()));
-                assert_eq!(elements[*spot].side(), super::Side::Right);
-                let parent = &elements[elements[*spot].parent()];
-                assert_eq!(parent.children(super::Side::Right), super::Children::One);
-            }
-        }
-        (leaf.len(), leaf.visible.count_ones() as usize)
     }
 }
