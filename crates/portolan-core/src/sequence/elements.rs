@@ -358,6 +358,20 @@ impl Elements {
         self[element].link = place;
     }
 
+    /// Notes that the element of a position is shown there.
+    #[inline]
+    pub(super) fn reveal(&mut self, spot: Spot) {
+        let position = &mut self[spot];
+        if position.moved() {
+            let element = position.link;
+            self.set_place(element, spot);
+            self[element].set_shown(true);
+        } else {
+            position.link = spot;
+            position.set_shown(true);
+        }
+    }
+
     /// The value that an element was born with, while it is live.
     pub(crate) fn value_mut(&mut self, element: Spot) -> &mut Option<Value> {
         &mut self[element].value

@@ -137,7 +137,9 @@ impl Sequence {
         side: Side,
         shown: bool,
     ) {
-        reveal(elements, spot, shown);
+        if shown {
+            elements.reveal(spot);
+        }
         // The children of the root are on one side.
         let side = if parent == NOWHERE { Side::Left } else { side };
         elements[spot].set_origin(parent, side);
@@ -386,7 +388,9 @@ impl Sequence {
         for (number, spot) in spots.iter().enumerate() {
             elements[parent].set_children(Side::Right, Children::One);
             elements[*spot].set_origin(parent, Side::Right);
-            reveal(elements, *spot, shown(number));
+            if shown(number) {
+                elements.reveal(*spot);
+            }
             parent = *spot;
         }
         let at = behind(self.order.find(elements, first));
@@ -425,7 +429,9 @@ impl Sequence {
             let run = &rest[..count];
             for (number, spot) in run.iter().enumerate() {
                 elements[*spot].set_origin(NOWHERE, Side::Left);
-                reveal(elements, *spot, shown(done + number));
+                if shown(done + number) {
+                    elements.reveal(*spot);
+                }
             }
             self.order.insert_run(elements, at, count, |number| {
                 (run[number], shown(done + number), false)
@@ -442,15 +448,6 @@ struct Room {
     parent: Spot,
     side: Side,
     at: Option<At>,
-}
-
-/// Notes that the element of a position is shown there.
-fn reveal(elements: &mut Elements, spot: Spot, shown: bool) {
-    if shown {
-        let element = elements.of(spot);
-        elements[element].set_shown(true);
-        elements.set_place(element, spot);
-    }
 }
 
 /// The elements of a run behind the first, which has this birth.
