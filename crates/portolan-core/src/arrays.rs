@@ -289,6 +289,18 @@ impl Document {
         }
     }
 
+    /// The index, among the others, of a position at which an element has stood.
+    pub(crate) fn rank_at(&mut self, element: Spot, place: Spot) -> Option<usize> {
+        let array = self.elements[element].array();
+        let now = self.elements.place(element);
+        self.with_sequence(array, |sequence, elements| {
+            sequence.relocate(elements, element, place);
+            let rank = sequence.rank_of(elements, element);
+            sequence.relocate(elements, element, now);
+            rank
+        })
+    }
+
     /// Moves an element with the dot `own:seq`, to an index among the others.
     pub(crate) fn move_element(
         &mut self,

@@ -13,7 +13,7 @@ use crate::error::Error;
 use crate::journal::Journal;
 use crate::key::{Key, KeyRef};
 use crate::replica::Dot;
-use crate::slab::{Entry, NONE, Slot};
+use crate::slab::Slot;
 use crate::value::Value;
 
 /// Whether a value is a sum, or the note of a reset: the number of the operation that was seen,
@@ -103,18 +103,7 @@ impl Document {
         let sum = sum.checked_add(n).ok_or(Error::CounterOverflow)?;
         self.count_before(counter, journal);
         let key = Key::Element(epoch);
-        let hash = self.hash(counter, key.borrowed());
-        let fresh = Entry {
-            key,
-            value: Value::Int(sum),
-            timestamp,
-            seq,
-            replica: self.own,
-            container: counter,
-            hash,
-            next: NONE,
-        };
-        self.restore(fresh, NONE);
+        self.put_beside(counter, key, Value::Int(sum), seq, timestamp);
         // A new epoch: whatever resets noted of the own ones before it has had its effect.
         let spent: Vec<Slot> = match live {
             Some((.., slot)) => vec![slot],

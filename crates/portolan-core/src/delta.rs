@@ -80,8 +80,24 @@ impl Delta {
         }
     }
 
+    /// Sorts the values by container and key, siblings in their order.
+    pub(crate) fn sort(&mut self) {
+        self.entries.sort_unstable_by(|a, b| {
+            let newest_first = || {
+                (b.timestamp, b.dot.replica, b.dot.seq).cmp(&(
+                    a.timestamp,
+                    a.dot.replica,
+                    a.dot.seq,
+                ))
+            };
+            (a.container, &a.key)
+                .cmp(&(b.container, &b.key))
+                .then_with(newest_first)
+        });
+    }
+
     /// Has the operations of `old` numbered above `after` done by `new` instead, numbered above
-    /// `base`. Its order is not kept.
+    /// `base`.
     pub(crate) fn rename(&mut self, old: ReplicaId, after: u64, new: ReplicaId, base: u64) {
         let renamed = |dot: Dot| {
             if dot.replica == old && dot.seq > after {
@@ -112,6 +128,7 @@ impl Delta {
             run.parent = run.parent.map(renamed);
             run.of = run.of.map(renamed);
         }
+        self.sort();
     }
 
     /// The containers in it beside the root.

@@ -17,6 +17,7 @@ use crate::error::Error;
 use crate::key::{Key, KeyRef};
 use crate::log::RemovalLog;
 use crate::order::Order;
+use crate::past::Past;
 use crate::replica::{Dot, ReplicaId};
 use crate::replicas::Replicas;
 use crate::sequence::Elements;
@@ -65,6 +66,7 @@ pub struct Document {
     pub(crate) orphans: Orphans,
     pub(crate) unsettled: Unsettled,
     pub(crate) log: RemovalLog,
+    pub(crate) past: Past,
     /// Live operations, siblings counted each.
     pub(crate) live: usize,
     pub(crate) digest: u128,
@@ -98,6 +100,7 @@ impl Document {
             orphans: Orphans::default(),
             unsettled: Unsettled::default(),
             log: RemovalLog::default(),
+            past: Past::default(),
             live: 0,
             digest: 0,
             scratch: Vec::new(),

@@ -33,6 +33,9 @@ pub enum Error {
     /// The array does not know the element, or not any more.
     #[error("the array knows no such element, or has forgotten what it held: insert it anew")]
     NoSuchElement,
+    /// What was replaced or removed is not known any more.
+    #[error("what the operations replaced is not known any more: keep more of the past")]
+    PastForgotten,
     /// What one replica has added to a counter does not fit 64 bits.
     #[error("the counter would exceed 64 bits: reset it first")]
     CounterOverflow,

@@ -88,24 +88,14 @@ impl Document {
                 nested = Some(Box::new(self.compose_nested(&mut entries, &spots)));
             }
         }
-        entries.sort_unstable_by(|a, b| {
-            let newest_first = || {
-                (b.timestamp, b.dot.replica, b.dot.seq).cmp(&(
-                    a.timestamp,
-                    a.dot.replica,
-                    a.dot.seq,
-                ))
-            };
-            (a.container, &a.key)
-                .cmp(&(b.container, &b.key))
-                .then_with(newest_first)
-        });
-        Delta {
+        let mut delta = Delta {
             applied,
             dead,
             entries,
             nested,
-        }
+        };
+        delta.sort();
+        delta
     }
 
     /// The positions that operations among `applied` made, by dot.

@@ -54,6 +54,7 @@ impl Document {
         }
         self.log.note_all(&new, dead, self.live());
         self.settle(&mut journal);
+        self.note_past(&new, delta.latest(), &journal);
         if journal.observed {
             self.record_batch(Origin::Remote, &new, journal);
         }

@@ -59,6 +59,7 @@ mod live;
 mod log;
 mod nested;
 mod order;
+mod past;
 mod registers;
 mod replica;
 mod replicas;
@@ -66,6 +67,7 @@ mod sequence;
 mod sets;
 mod slab;
 mod transaction;
+mod undo;
 mod value;
 mod view;
 

@@ -98,6 +98,29 @@ impl Document {
         self.entry_gained(slot);
     }
 
+    /// Writes a value with the dot `own:seq`, beside every sibling.
+    pub(crate) fn put_beside(
+        &mut self,
+        container: u32,
+        key: Key,
+        value: Value,
+        seq: u64,
+        timestamp: Timestamp,
+    ) {
+        let hash = self.hash(container, key.borrowed());
+        let fresh = Entry {
+            key,
+            value,
+            timestamp,
+            seq,
+            replica: self.own,
+            container,
+            hash,
+            next: NONE,
+        };
+        self.restore(fresh, NONE);
+    }
+
     /// Adds a live operation to the digest.
     #[inline]
     fn print_in(&mut self, entry: &Entry) {

@@ -224,6 +224,9 @@ impl<'a> Transaction<'a> {
             let removed = removed.chain(journal.births.iter().map(born));
             let removed: SmallVec<[(Dot, Dot); 2]> = removed.collect();
             document.log.note(&removed, live);
+            let killers = DotSet::from_range(replica, base + 1, seq);
+            let timestamp = self.timestamp.unwrap_or_default();
+            document.note_past(&killers, timestamp, &self.journal);
         }
         if document.batches.is_some() {
             let new = DotSet::from_range(replica, base + 1, seq);

@@ -47,6 +47,20 @@ impl Value {
         }
     }
 
+    /// About how many bytes it takes on the heap.
+    pub(crate) fn weight(&self) -> usize {
+        match self {
+            Value::Str(s) if s.is_heap_allocated() => s.len(),
+            Value::Bytes(b) => b.len(),
+            Value::List(list) => list.iter().map(|item| 24 + item.weight()).sum(),
+            Value::Map(map) => map
+                .iter()
+                .map(|(key, item)| 48 + key.len() + item.weight())
+                .sum(),
+            _ => 0,
+        }
+    }
+
     /// What kind of value it is, in one word, for messages.
     pub fn kind(&self) -> &'static str {
         match self {
