@@ -23,23 +23,36 @@ impl Document {
     /// Joins commute, associate and are idempotent. Costs the size of the delta and of what it
     /// removes here.
     pub fn apply(&mut self, delta: &Delta) -> DotSet {
+        let mut journal = Journal::new(self);
+        let new = self.join(delta, &mut journal);
+        if new.is_empty() {
+            return new;
+        }
+        self.note_past(&new, delta.latest(), &journal);
+        if journal.observed {
+            self.record_batch(Origin::Remote, &new, journal);
+        }
+        self.containers.sweep();
+        new
+    }
+
+    fn join(&mut self, delta: &Delta, journal: &mut Journal) -> DotSet {
         let new = self.replicas.split(&delta.applied, false);
         if new.is_empty() {
             return new; // what these operations removed is dead here already
         }
         self.clock.observe(delta.latest());
-        let mut journal = Journal::new(self);
         let containers = self.intern_containers(delta);
         let mut dead = DotSet::new();
         if new != delta.applied {
-            dead = self.kill_superseded(delta, &mut journal);
+            dead = self.kill_superseded(delta, journal);
         }
         if !delta.dead.is_empty() {
-            dead.union_with(&self.kill_named(delta, &mut journal));
+            dead.union_with(&self.kill_named(delta, journal));
         }
-        let mut placed = self.place_entries(delta, &containers, &mut journal);
+        let mut placed = self.place_entries(delta, &containers, journal);
         if let Some(nested) = &delta.nested {
-            placed += self.place_positions(nested, &containers, &mut journal);
+            placed += self.place_positions(nested, &containers, journal);
         }
         for (id, dots) in groups(&new) {
             let number = self.replicas.intern(id);
@@ -53,12 +66,7 @@ impl Document {
             dead.union_with(&self.dead_among(&new));
         }
         self.log.note_all(&new, dead, self.live());
-        self.settle(&mut journal);
-        self.note_past(&new, delta.latest(), &journal);
-        if journal.observed {
-            self.record_batch(Origin::Remote, &new, journal);
-        }
-        self.containers.sweep();
+        self.settle(journal);
         new
     }
 
@@ -395,26 +403,42 @@ impl Document {
         let dead = dead.difference(&again);
         let live = self.live_among(&again);
         let mut delta = self.compose(again.clone(), dead.clone(), live);
-        self.forget(old, after + 1, last);
+        // Among siblings of one timestamp the new id may stand elsewhere than the old.
+        let mut journal = Journal::new(self);
+        self.forget(old, after + 1, last, &mut journal);
         let known = self.replicas.get_mut(old);
         known.applied = known.applied.difference(&again);
         self.log.revoke(&again);
         delta.rename(old_id, after, id, self.own_seq());
         // What they removed is dead here already, and stays so by other dots.
         delta.dead = DotSet::new();
-        let batches = self.batches.take();
-        let new = self.apply(&delta);
-        self.batches = batches;
+        let new = self.join(&delta, &mut journal);
         self.log.note_all(&new, dead, self.live());
+        self.record_batch(Origin::Local, &new, journal);
+        self.containers.sweep();
     }
 
     /// Takes operations out as if they had never been.
-    pub(crate) fn forget(&mut self, replica: u32, first: u64, last: u64) {
-        let mut journal = Journal::default();
+    pub(crate) fn forget(&mut self, replica: u32, first: u64, last: u64, journal: &mut Journal) {
         let known = self.replicas.get(replica);
         let live: Vec<Slot> = known.live.range(first, last).map(|(_, s)| s).collect();
-        self.kill_live(live.into_iter(), &mut journal);
-        self.settle(&mut journal);
+        self.kill_live(live.into_iter(), journal);
+        self.settle(journal);
+        for (killer, spot) in journal.births.drain(..) {
+            let (element, dot) = (&self.elements[spot], self.dot_at(spot));
+            let value = element.last().cloned();
+            let entry = value.map(|value| Entry {
+                key: Key::Element(dot),
+                value,
+                timestamp: element.timestamp(),
+                seq: element.seq(),
+                replica: element.replica(),
+                container: element.array(),
+                hash: 0,
+                next: NONE,
+            });
+            journal.removed.extend(entry.map(|entry| (killer, entry)));
+        }
         let known = self.replicas.get(replica);
         let placed: Vec<Spot> = known.placed.range(first, last).map(|(_, s)| s).collect();
         // Backwards: a position goes before the one that it is a child of.

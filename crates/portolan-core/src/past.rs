@@ -56,6 +56,8 @@ pub(crate) struct Past {
     limit: usize,
     /// States without all of this are gone: what it removed is not known any more.
     since: Version,
+    /// Of what undoing wrote again, the operation that wrote it first.
+    again: BTreeMap<Dot, Dot>,
 }
 
 impl Default for Past {
@@ -66,6 +68,7 @@ impl Default for Past {
             bytes: 0,
             limit: MAX_PAST_VALUES,
             since: Version::new(),
+            again: BTreeMap::new(),
         }
     }
 }
@@ -84,6 +87,27 @@ impl Past {
         self.is_kept() && !self.since.intersects(operations)
     }
 
+    /// Notes that `dot` wrote again what `first` had written.
+    pub(crate) fn note_again(&mut self, dot: Dot, first: Dot) {
+        let first = self.first_of(first);
+        self.again.insert(dot, first);
+        if self.again.len() > self.limit {
+            self.again.pop_first();
+        }
+    }
+
+    /// The operation that wrote first what this one did.
+    pub(crate) fn first_of(&self, dot: Dot) -> Dot {
+        self.again.get(&dot).copied().unwrap_or(dot)
+    }
+
+    /// What was written again of these operations.
+    pub(crate) fn written_again(&self, first: &DotSet) -> impl Iterator<Item = Dot> {
+        let again = self.again.iter();
+        again.filter_map(|(dot, origin)| first.contains(*origin).then_some(*dot))
+    }
+
+    /// Notes a removal.
     fn note(&mut self, removal: Removal) {
         self.values += removal.values.len();
         self.bytes += removal.values.iter().map(PastValue::weight).sum::<usize>();
@@ -104,6 +128,7 @@ impl Past {
     /// Forgets everything before this moment.
     fn clear(&mut self, now: Version) {
         self.removals = VecDeque::new();
+        self.again = BTreeMap::new();
         (self.values, self.bytes, self.since) = (0, 0, now);
     }
 
@@ -265,11 +290,7 @@ impl Document {
     /// also the answer where the state at one of the versions is not known any more.
     ///
     /// Costs the whole state.
-    pub fn history(
-        &self,
-        since: Option<&Version>,
-        until: Option<&Version>,
-    ) -> Option<Vec<Change>> {
+    pub fn history(&self, since: Option<&Version>, until: Option<&Version>) -> Option<Vec<Change>> {
         let mut then = match since {
             Some(version) => self.as_of(version)?,
             None => Document::new(self.replica()),
@@ -308,10 +329,7 @@ impl Numbers {
         let mut at = ROOT;
         for (key, form) in path {
             let next = self.containers.len() as u32 + 1;
-            let number = *self
-                .numbers
-                .entry((at, key.clone(), *form))
-                .or_insert(next);
+            let number = *self.numbers.entry((at, key.clone(), *form)).or_insert(next);
             if number == next {
                 self.containers.push(DeltaContainer {
                     parent: at,

@@ -271,7 +271,7 @@ impl Drop for Transaction<'_> {
         }
         document.settle(&mut unheard);
         let (first, last) = (self.base + 1, self.seq);
-        document.forget(own, first, last);
+        document.forget(own, first, last, &mut unheard);
         document.containers.sweep();
     }
 }

@@ -8,7 +8,7 @@ use crate::document::Document;
 use crate::dots::DotSet;
 use crate::error::Error;
 use crate::key::Key;
-use crate::past::{Path, PastValue};
+use crate::past::{PastValue, Path};
 use crate::replica::Dot;
 use crate::slab::{BIRTH, Slot};
 use crate::transaction::Transaction;
@@ -19,8 +19,10 @@ use crate::value::Value;
 struct Done {
     /// What they wrote that still stands.
     wrote: Vec<Slot>,
-    /// What they removed, by dot.
+    /// What others had written that they removed.
     removed: Vec<PastValue>,
+    /// What they wrote and something has replaced since.
+    replaced: Vec<PastValue>,
 }
 
 impl Document {
@@ -42,23 +44,35 @@ impl Document {
         }
         let mut done: BTreeMap<(Path, Key), Done> = BTreeMap::new();
         let mut born: BTreeSet<Dot> = BTreeSet::new();
-        let known = self.replicas.get(self.own);
-        for (seq, slot) in known.live.range(first, last) {
-            if slot & BIRTH != 0 {
-                born.insert(Dot::new(self.replica(), seq));
+        let mut written = undone.clone();
+        written.union_with(&self.past.written_again(&undone).collect());
+        for range in written.ranges() {
+            let Some(known) = self.replicas.by_id(range.replica) else {
                 continue;
+            };
+            for (seq, slot) in known.live.range(range.first, range.last) {
+                if slot & BIRTH != 0 {
+                    born.insert(Dot::new(range.replica, seq));
+                    continue;
+                }
+                let entry = &self.slab[slot];
+                let key = (self.path_of(entry.container), entry.key.clone());
+                done.entry(key).or_default().wrote.push(slot);
             }
-            let entry = &self.slab[slot];
-            let key = (self.path_of(entry.container), entry.key.clone());
-            done.entry(key).or_default().wrote.push(slot);
         }
         for removal in self.past.removals() {
-            if !removal.killers.intersects(&undone) {
-                continue;
-            }
-            for value in removal.values.iter().filter(|v| !undone.contains(v.dot)) {
+            for value in &removal.values {
+                let own = undone.contains(self.past.first_of(value.dot));
+                if !own && !removal.killers.intersects(&undone) {
+                    continue;
+                }
                 let key = (value.path.clone(), value.key.clone());
-                done.entry(key).or_default().removed.push(value.clone());
+                let key = done.entry(key).or_default();
+                if own {
+                    key.replaced.push(value.clone());
+                } else {
+                    key.removed.push(value.clone());
+                }
             }
         }
         self.transact(now, |tx| {
@@ -115,20 +129,20 @@ impl Transaction<'_> {
 
     /// Puts back what was under a key, in place of what was written.
     fn undo_write(&mut self, container: u32, key: Key, done: Done) -> Result<(), Error> {
+        if done.wrote.is_empty() && (done.removed.is_empty() || self.holds_values(container, &key))
+        {
+            return Ok(()); // somebody has written or removed since
+        }
         let (seq, _) = self.next();
-        let overtaken = done.wrote.is_empty() && self.holds_values(container, &key);
         let killed = self.document.kill(done.wrote);
         for entry in killed {
             self.journal.added(container, &entry.key);
             self.journal.removed(seq, entry);
         }
-        if overtaken {
-            return Ok(()); // somebody has written since
-        }
         let mut removed = done.removed;
         removed.sort_by_key(|value| (value.timestamp, value.dot));
         for value in removed {
-            self.place_again(container, key.clone(), value.value);
+            self.place_again(container, key.clone(), value);
         }
         Ok(())
     }
@@ -147,32 +161,36 @@ impl Transaction<'_> {
     }
 
     /// Writes a value beside what is there.
-    fn place_again(&mut self, container: u32, key: Key, value: Value) {
+    fn place_again(&mut self, container: u32, key: Key, value: PastValue) {
         let (seq, timestamp) = self.next();
         self.journal.added(container, &key);
-        self.document
-            .put_beside(container, key, value, seq, timestamp);
+        let document = &mut *self.document;
+        let dot = Dot::new(document.replica(), seq);
+        document.past.note_again(dot, value.dot);
+        document.put_beside(container, key, value.value, seq, timestamp);
     }
 
     /// Adds what a counter showed more before, or takes away what it did not.
     fn undo_count(&mut self, counter: u32, done: Done) -> Result<(), Error> {
         let sum = |value: &Value| match value {
-            Value::Int(sum) => *sum,
-            _ => 0,
+            Value::Int(sum) => Some(*sum),
+            _ => None,
         };
-        let wrote = done.wrote.iter();
-        let wrote: i64 = wrote
-            .map(|slot| sum(&self.document.slab[*slot].value))
-            .sum();
-        let removed: i64 = done.removed.iter().map(|value| sum(&value.value)).sum();
+        // Each sum holds the ones before it: the last one counts.
+        let live = done.wrote.iter().map(|slot| &self.document.slab[*slot]);
+        let live = live.filter_map(|entry| Some((entry.seq, sum(&entry.value)?)));
+        let replaced = done.replaced.iter();
+        let replaced = replaced.filter_map(|value| Some((value.dot.seq, sum(&value.value)?)));
+        let wrote = live.chain(replaced).max().map_or(0, |(_, sum)| sum);
+        let removed = done.removed.iter().filter_map(|value| sum(&value.value));
+        let removed = removed.fold(0, i64::saturating_add);
         let back = removed.checked_sub(wrote).ok_or(Error::CounterOverflow)?;
         if back == 0 {
             return Ok(());
         }
         let (seq, timestamp) = self.next();
         let journal = &mut self.journal;
-        self.document
-            .add_to(counter, back, seq, timestamp, journal)
+        self.document.add_to(counter, back, seq, timestamp, journal)
     }
 
     /// Moves an element back to where it stood before own moves.

@@ -79,8 +79,13 @@ fn history_leads_from_one_version_to_another() {
     let told = |since, until| {
         let changes = map.history(since, until).expect("it is kept");
         let told = changes.into_iter();
-        told.map(|c| (c.old.and_then(|v| v.as_int()), c.new.and_then(|v| v.as_int())))
-            .collect::<Vec<_>>()
+        told.map(|c| {
+            (
+                c.old.and_then(|v| v.as_int()),
+                c.new.and_then(|v| v.as_int()),
+            )
+        })
+        .collect::<Vec<_>>()
     };
     assert_eq!(told(Some(&first), Some(&second)), [(Some(1), Some(3))]);
     assert_eq!(told(None, Some(&first)), [(None, Some(1))]);
@@ -97,7 +102,9 @@ fn history_is_told_by_time_too() {
     let at = |millis: u64| map.version_at(Timestamp::from_bits((millis << 16) | 0xffff));
     let then = map.as_of(&at(NOW + 5)).unwrap();
     assert_eq!((then.get("a").unwrap().as_int(), then.len()), (Some(1), 1));
-    let changes = map.history(Some(&at(NOW + 5)), Some(&at(NOW + 15))).unwrap();
+    let changes = map
+        .history(Some(&at(NOW + 5)), Some(&at(NOW + 15)))
+        .unwrap();
     assert_eq!(changes.len(), 1);
     assert_eq!(changes[0].new, Some(Value::from(2)));
 }
@@ -121,7 +128,10 @@ fn what_is_forgotten_is_not_made_up() {
     assert_eq!(map.get("a"), Some(&Value::from(3)));
     map.keep_past(0);
     assert!(map.as_of(&versions[3]).is_none());
-    assert!(map.as_of(&Version::from_range(ReplicaId::new(2), 1, 1)).is_none());
+    assert!(
+        map.as_of(&Version::from_range(ReplicaId::new(2), 1, 1))
+            .is_none()
+    );
 }
 
 #[test]

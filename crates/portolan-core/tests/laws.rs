@@ -644,3 +644,20 @@ fn damage_is_repaired_to_the_same_state_on_both_sides() {
     assert_eq!(a.digest(), b.digest());
     assert_eq!(a.encode(), b.encode());
 }
+
+#[test]
+fn a_winner_that_changes_with_the_id_is_told() {
+    let [mut ada, mut ben] = [1, 2].map(|id| Document::new(ReplicaId::new(id)));
+    ben.set(NOW, "k", "ben").expect("within limits");
+    ada.set(NOW, "k", "ada").expect("within limits");
+    ada.apply(&ben.snapshot());
+    assert_eq!(ada.get("k"), Some(&Value::from("ben")));
+    ada.observe(true);
+    ada.change_replica(ReplicaId::new(3), 0);
+    assert_eq!(ada.get("k"), Some(&Value::from("ada")));
+    let [batch] = &ada.take_changes()[..] else {
+        panic!("one batch tells of it");
+    };
+    assert_eq!(batch.changes[0].old, Some(Value::from("ben")));
+    assert_eq!(batch.changes[0].new, Some(Value::from("ada")));
+}
