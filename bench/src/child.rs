@@ -13,7 +13,7 @@ use crate::growth::{Growth, KEEP_HEAP};
 use crate::options::{Job, Kind};
 use crate::report::Measure;
 use crate::stopwatch::Stopwatch;
-use crate::task::{figures, heap};
+use crate::task::{Task, map};
 
 /// The share of the full size that warms the code up first.
 const WARM_UP: usize = 10;
@@ -66,16 +66,30 @@ impl EngineUse for Measurement<'_> {
     type Output = Answer;
 
     fn run<E: Engine>(self) -> anyhow::Result<Answer> {
-        let task = self.job.task;
+        let Task::Map(task) = self.job.task;
+        self.answer(
+            |n, watch| map::figures::<E>(task, n, watch),
+            |probe| map::heap::<E>(task, probe),
+        )
+    }
+}
+
+impl Measurement<'_> {
+    fn answer(
+        self,
+        mut figures: impl FnMut(usize, &mut Stopwatch) -> anyhow::Result<Vec<Measure>>,
+        heap: impl FnOnce(HeapProbe) -> anyhow::Result<Vec<Measure>>,
+    ) -> anyhow::Result<Answer> {
+        let size = self.job.task.size();
         let mut answer = Answer::default();
         match (self.job.kind, self.probe) {
             (Kind::Figures, _) => {
                 let mut watch = Stopwatch::warm();
-                figures::<E>(task, task.size() / WARM_UP, &mut watch)?;
-                answer.measures = figures::<E>(task, task.size(), &mut watch)?;
+                figures(size / WARM_UP, &mut watch)?;
+                answer.measures = figures(size, &mut watch)?;
             }
-            (Kind::Growth, _) => answer.growth = Growth::of::<E>(task)?,
-            (Kind::Heap, Some(probe)) => answer.measures = heap::<E>(task, probe)?,
+            (Kind::Growth, _) => answer.growth = Growth::of(figures)?,
+            (Kind::Heap, Some(probe)) => answer.measures = heap(probe)?,
             (Kind::Heap, None) => bail!("this build does not count the heap"),
         }
         Ok(answer)

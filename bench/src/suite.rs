@@ -27,8 +27,7 @@ struct Entrant {
 /// Measures what the options want. Each run goes through all tasks and all engines, so that a
 /// machine that is busy for a while is busy for all of them.
 pub(crate) fn run(options: &Options, report: &mut Report) -> anyhow::Result<()> {
-    let tasks: Vec<Task> = Task::ALL
-        .into_iter()
+    let tasks: Vec<Task> = Task::all()
         .filter(|task| options.wants(task.name()))
         .collect();
     let program = std::env::current_exe()?;
