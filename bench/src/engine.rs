@@ -46,6 +46,17 @@ pub(crate) trait Engine: Sized {
     /// The replica that the bytes of [`snapshot`](Self::snapshot) describe.
     fn open(replica: u64, bytes: &[u8]) -> anyhow::Result<Self>;
 
+    /// As [`snapshot`](Self::snapshot), in the fewest bytes that the engine's documentation has
+    /// a way to; for many that is the same.
+    fn small_snapshot(&mut self) -> anyhow::Result<Vec<u8>> {
+        self.snapshot()
+    }
+
+    /// The replica that the bytes of [`small_snapshot`](Self::small_snapshot) describe.
+    fn open_small(replica: u64, bytes: &[u8]) -> anyhow::Result<Self> {
+        Self::open(replica, bytes)
+    }
+
     /// Sets all entries, each in a transaction of its own; returns the bytes to send for each.
     fn updates(&mut self, entries: &[Entry]) -> anyhow::Result<Vec<Vec<u8>>>;
 

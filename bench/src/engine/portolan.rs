@@ -98,6 +98,11 @@ impl Engine for Map {
         Ok(map)
     }
 
+    /// The default encoding, until the engine has one that is compressed.
+    fn small_snapshot(&mut self) -> anyhow::Result<Vec<u8>> {
+        self.snapshot()
+    }
+
     fn updates(&mut self, entries: &[Entry]) -> anyhow::Result<Vec<Vec<u8>>> {
         let mut updates = Vec::with_capacity(entries.len());
         for entry in entries {

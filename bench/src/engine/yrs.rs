@@ -83,6 +83,19 @@ impl Engine for Map {
         Ok(map)
     }
 
+    /// The second version of the encoding goes by column.
+    fn small_snapshot(&mut self) -> anyhow::Result<Vec<u8>> {
+        let transaction = self.doc.transact();
+        Ok(transaction.encode_state_as_update_v2(&StateVector::default()))
+    }
+
+    fn open_small(replica: u64, bytes: &[u8]) -> anyhow::Result<Self> {
+        let map = Self::new(replica)?;
+        let update = Update::decode_v2(bytes)?;
+        map.doc.transact_mut().apply_update(update)?;
+        Ok(map)
+    }
+
     fn updates(&mut self, entries: &[Entry]) -> anyhow::Result<Vec<Vec<u8>>> {
         let mut updates = Vec::with_capacity(entries.len());
         for entry in entries {

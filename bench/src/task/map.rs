@@ -21,8 +21,12 @@ pub(crate) enum MapTask {
     SetEach,
     /// Reads of single keys.
     Get,
+    /// The same in the order of writing.
+    GetOrdered,
     /// The whole map to bytes and back.
     Snapshot,
+    /// The same, where the bytes are to be few.
+    SnapshotSmall,
     /// Updates of one set each, applied one by one to another replica.
     Update,
     /// Sets to the same few keys, each a transaction, key by key.
@@ -38,11 +42,13 @@ pub(crate) enum MapTask {
 }
 
 impl MapTask {
-    pub(crate) const ALL: [Self; 10] = [
+    pub(crate) const ALL: [Self; 12] = [
         Self::SetBatch,
         Self::SetEach,
         Self::Get,
+        Self::GetOrdered,
         Self::Snapshot,
+        Self::SnapshotSmall,
         Self::Update,
         Self::Overwrite,
         Self::OverwriteMixed,
@@ -56,7 +62,9 @@ impl MapTask {
             Self::SetBatch => "map/set-batch",
             Self::SetEach => "map/set-each",
             Self::Get => "map/get",
+            Self::GetOrdered => "map/get-ordered",
             Self::Snapshot => "map/snapshot",
+            Self::SnapshotSmall => "map/snapshot-small",
             Self::Update => "map/update",
             Self::Overwrite => "map/overwrite",
             Self::OverwriteMixed => "map/overwrite-mixed",
@@ -99,8 +107,10 @@ pub(crate) fn figures<E: Engine>(
     match task {
         MapTask::SetBatch => set::<E>(n, watch, E::set_batch),
         MapTask::SetEach => set::<E>(n, watch, E::set_each),
-        MapTask::Get => get::<E>(n, watch),
-        MapTask::Snapshot => snapshot::<E>(n, watch),
+        MapTask::Get => get::<E>(&entries_with(n, 2), watch),
+        MapTask::GetOrdered => get::<E>(&entries(n), watch),
+        MapTask::Snapshot => snapshot::<E>(n, watch, E::snapshot, E::open),
+        MapTask::SnapshotSmall => snapshot::<E>(n, watch, E::small_snapshot, E::open_small),
         MapTask::Update => update::<E>(n, watch),
         MapTask::Overwrite => overwrite::<E>(n, watch, overwrites),
         MapTask::OverwriteMixed => overwrite::<E>(n, watch, mixed_overwrites),
@@ -152,30 +162,35 @@ fn set<E: Engine>(
     Ok(vec![ms("time_ms", time)])
 }
 
-fn get<E: Engine>(n: usize, watch: &mut Stopwatch) -> anyhow::Result<Vec<Measure>> {
-    let entries = entries(n);
+fn get<E: Engine>(asked: &[Entry], watch: &mut Stopwatch) -> anyhow::Result<Vec<Measure>> {
+    let entries = entries(asked.len());
     let mut map = E::new(1)?;
     map.set_batch(&entries)?;
-    let asked = keys(&entries_with(n, 2));
+    let asked = keys(asked);
     let (time, sum) = watch.time(|| map.sum(&asked))?;
     same(&sum, &Contents::of(&entries).sum)?;
     Ok(vec![ms("time_ms", time)])
 }
 
-fn snapshot<E: Engine>(n: usize, watch: &mut Stopwatch) -> anyhow::Result<Vec<Measure>> {
+fn snapshot<E: Engine>(
+    n: usize,
+    watch: &mut Stopwatch,
+    encode: fn(&mut E) -> anyhow::Result<Vec<u8>>,
+    decode: fn(u64, &[u8]) -> anyhow::Result<E>,
+) -> anyhow::Result<Vec<Measure>> {
     let entries = entries(n);
     let mut map = E::new(1)?;
     map.set_batch(&entries)?;
-    let (encode, bytes) = watch.time(|| map.snapshot())?;
-    let (decode, (_copy, contents)) = watch.time(|| {
-        let copy = E::open(2, &bytes)?;
+    let (encode_ms, bytes) = watch.time(|| encode(&mut map))?;
+    let (decode_ms, (_copy, contents)) = watch.time(|| {
+        let copy = decode(2, &bytes)?;
         let contents = copy.contents()?;
         Ok((copy, contents))
     })?;
     same(&contents, &Contents::of(&entries))?;
     Ok(vec![
-        ms("encode_ms", encode),
-        ms("decode_ms", decode),
+        ms("encode_ms", encode_ms),
+        ms("decode_ms", decode_ms),
         size(bytes.len()),
     ])
 }
