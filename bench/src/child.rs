@@ -3,20 +3,29 @@
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail, ensure};
 use serde::{Deserialize, Serialize};
 
 use crate::HeapProbe;
-use crate::engine::{Engine, EngineUse, with_engine};
+use crate::engine::{
+    ArrayEngine, ArrayEngineUse, Engine, EngineUse, with_array_engine, with_engine,
+};
 use crate::growth::{Growth, KEEP_HEAP};
 use crate::options::{Job, Kind};
 use crate::report::Measure;
 use crate::stopwatch::Stopwatch;
-use crate::task::{Task, map};
+use crate::task::Task;
+use crate::task::array::{self, ArrayTask, Input};
+use crate::task::map::{self, MapTask};
 
-/// The share of the full size that warms the code up first.
-const WARM_UP: usize = 10;
+/// The shares of the full size that are done before it. They warm the code up, and how their
+/// times differ tells how long the next would take.
+const SHARES: [usize; 4] = [1000, 100, 10, 1];
+
+/// An engine that would need longer than this does a tenth, or a hundredth, of the full size.
+const PATIENCE: Duration = Duration::from_secs(20);
 
 /// What a child tells its parent.
 #[derive(Debug, Default, Serialize, Deserialize)]
@@ -52,48 +61,89 @@ pub(crate) fn ask(program: &Path, job: &Job) -> anyhow::Result<Answer> {
 
 /// The other side of [`ask`].
 pub(crate) fn answer(job: &Job, probe: Option<HeapProbe>) -> anyhow::Result<()> {
-    let answer = with_engine(&job.engine, Measurement { job, probe })?;
+    let answer = match job.task {
+        Task::Map(task) => with_engine(&job.engine, Measurement { job, probe, task })?,
+        Task::Array(task) => with_array_engine(&job.engine, Measurement { job, probe, task })?,
+    };
     println!("{}", serde_json::to_string(&answer)?);
     Ok(())
 }
 
-struct Measurement<'a> {
+struct Measurement<'a, T> {
     job: &'a Job,
     probe: Option<HeapProbe>,
+    task: T,
 }
 
-impl EngineUse for Measurement<'_> {
+impl EngineUse for Measurement<'_, MapTask> {
     type Output = Answer;
 
     fn run<E: Engine>(self) -> anyhow::Result<Answer> {
-        let Task::Map(task) = self.job.task;
-        self.answer(
-            |n, watch| map::figures::<E>(task, n, watch),
-            |probe| map::heap::<E>(task, probe),
-        )
+        let task = self.task;
+        let figures = |n, watch: &mut _| map::figures::<E>(task, n, watch);
+        match (self.job.kind, self.probe) {
+            (Kind::Heap, Some(probe)) => Ok(Answer {
+                measures: map::heap::<E>(task, probe)?,
+                ..Answer::default()
+            }),
+            _ => answer_times(self.job, figures),
+        }
     }
 }
 
-impl Measurement<'_> {
-    fn answer(
-        self,
-        mut figures: impl FnMut(usize, &mut Stopwatch) -> anyhow::Result<Vec<Measure>>,
-        heap: impl FnOnce(HeapProbe) -> anyhow::Result<Vec<Measure>>,
-    ) -> anyhow::Result<Answer> {
-        let size = self.job.task.size();
-        let mut answer = Answer::default();
-        match (self.job.kind, self.probe) {
-            (Kind::Figures, _) => {
-                let mut watch = Stopwatch::warm();
-                figures(size / WARM_UP, &mut watch)?;
-                answer.measures = figures(size, &mut watch)?;
-            }
-            (Kind::Growth, _) => answer.growth = Growth::of(figures)?,
-            (Kind::Heap, Some(probe)) => answer.measures = heap(probe)?,
-            (Kind::Heap, None) => bail!("this build does not count the heap"),
-        }
-        Ok(answer)
+impl ArrayEngineUse for Measurement<'_, ArrayTask> {
+    type Output = Answer;
+
+    fn run<E: ArrayEngine>(self) -> anyhow::Result<Answer> {
+        let input = Input::of(self.task)?;
+        let figures = |n, watch: &mut _| array::figures::<E>(self.task, &input, n, watch);
+        answer_times(self.job, figures)
     }
+}
+
+/// Measures all but the heap.
+fn answer_times(
+    job: &Job,
+    figures: impl FnMut(usize, &mut Stopwatch) -> anyhow::Result<Vec<Measure>>,
+) -> anyhow::Result<Answer> {
+    let mut answer = Answer::default();
+    match job.kind {
+        Kind::Figures => answer.measures = full_figures(job.task.size(), figures)?,
+        Kind::Growth => answer.growth = Growth::of(job.task.most(), figures)?,
+        Kind::Heap => bail!("this build does not count the heap, or the task has none"),
+    }
+    Ok(answer)
+}
+
+/// The figures at the full size; at the largest share of it, which they then name, where that
+/// would take too long.
+fn full_figures(
+    size: usize,
+    mut figures: impl FnMut(usize, &mut Stopwatch) -> anyhow::Result<Vec<Measure>>,
+) -> anyhow::Result<Vec<Measure>> {
+    let mut watch = Stopwatch::warm();
+    let mut measures = Vec::new();
+    let mut last: Option<Duration> = None;
+    let mut growth: f64 = 10.0;
+    for share in SHARES {
+        let n = size / share;
+        if last.is_some_and(|last| last.mul_f64(growth) > PATIENCE) {
+            break;
+        }
+        let start = Instant::now();
+        measures = figures(n, &mut watch)?;
+        if share > 1 {
+            for measure in &mut measures {
+                measure.metric = format!("{}@{n}", measure.metric);
+            }
+        }
+        let time = start.elapsed();
+        if let Some(last) = last.replace(time) {
+            // At least linear, at most the square.
+            growth = (time.as_secs_f64() / last.as_secs_f64()).clamp(10.0, 100.0);
+        }
+    }
+    Ok(measures)
 }
 
 /// Builds another program of the workspace, quickly where it is up to date; tells its path.

@@ -43,15 +43,16 @@ pub(crate) struct Growth {
 }
 
 impl Growth {
-    /// Measures at all sizes what `figures` does.
+    /// Measures what `figures` does, at all sizes up to `most`.
     pub(crate) fn of(
+        most: usize,
         mut figures: impl FnMut(usize, &mut Stopwatch) -> anyhow::Result<Vec<Measure>>,
     ) -> anyhow::Result<Self> {
         touch_heap();
         let mut watch = Stopwatch::cold();
         figures(SIZES[0], &mut watch)?;
         let mut growth = Self::default();
-        for (i, n) in SIZES.into_iter().enumerate() {
+        for (i, n) in SIZES.into_iter().filter(|n| *n <= most).enumerate() {
             let start = Instant::now();
             for _ in 0..(OPERATIONS / n).max(1) {
                 for measure in figures(n, &mut watch)? {

@@ -2,6 +2,7 @@
 //!
 //! Every task checks the result, so that no engine looks fast by doing less.
 
+pub(crate) mod array;
 pub(crate) mod map;
 
 use std::fmt::Debug;
@@ -9,7 +10,10 @@ use std::str::FromStr;
 
 use anyhow::{anyhow, ensure};
 
+use crate::engine::{ARRAY_ENGINES, DUET_ENGINES, ENGINES, TEXT_ENGINES};
 use crate::report::Measure;
+use crate::trace::Trace;
+use array::ArrayTask;
 use map::MapTask;
 
 /// A task of the engine suite.
@@ -17,17 +21,21 @@ use map::MapTask;
 pub(crate) enum Task {
     /// One on a map.
     Map(MapTask),
+    /// One on an array.
+    Array(ArrayTask),
 }
 
 impl Task {
     /// All of them, in the order in which they are told.
     pub(crate) fn all() -> impl Iterator<Item = Self> {
-        MapTask::ALL.into_iter().map(Self::Map)
+        let maps = MapTask::ALL.into_iter().map(Self::Map);
+        maps.chain(ArrayTask::ALL.into_iter().map(Self::Array))
     }
 
     pub(crate) const fn name(self) -> &'static str {
         match self {
             Self::Map(task) => task.name(),
+            Self::Array(task) => task.name(),
         }
     }
 
@@ -35,6 +43,7 @@ impl Task {
     pub(crate) const fn size(self) -> usize {
         match self {
             Self::Map(task) => task.size(),
+            Self::Array(task) => task.size(),
         }
     }
 
@@ -42,6 +51,33 @@ impl Task {
     pub(crate) fn has_heap(self) -> bool {
         match self {
             Self::Map(task) => task.has_heap(),
+            Self::Array(_) => false,
+        }
+    }
+
+    /// The trace that it replays; where that is missing, the task cannot be done.
+    pub(crate) const fn trace(self) -> Option<Trace> {
+        match self {
+            Self::Map(_) => None,
+            Self::Array(task) => task.trace(),
+        }
+    }
+
+    /// The most operations that there are for it.
+    pub(crate) const fn most(self) -> usize {
+        match self.trace() {
+            Some(_) => self.size(),
+            None => usize::MAX,
+        }
+    }
+
+    /// The engines that can do it.
+    pub(crate) const fn engines(self) -> &'static [&'static str] {
+        match (self, self.trace()) {
+            (Self::Map(_), _) => ENGINES,
+            (Self::Array(_), None) => ARRAY_ENGINES,
+            (Self::Array(_), Some(Trace::Paper)) => TEXT_ENGINES,
+            (Self::Array(_), Some(Trace::Friends)) => DUET_ENGINES,
         }
     }
 }
