@@ -3,7 +3,6 @@
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail, ensure};
 use serde::{Deserialize, Serialize};
@@ -20,12 +19,8 @@ use crate::task::Task;
 use crate::task::array::{self, ArrayTask, Input};
 use crate::task::map::{self, MapTask};
 
-/// The shares of the full size that are done before it. They warm the code up, and how their
-/// times differ tells how long the next would take.
-const SHARES: [usize; 4] = [1000, 100, 10, 1];
-
-/// An engine that would need longer than this does a tenth, or a hundredth, of the full size.
-const PATIENCE: Duration = Duration::from_secs(20);
+/// The share of the full size that warms the code up first.
+const WARM_UP: usize = 10;
 
 /// What a child tells its parent.
 #[derive(Debug, Default, Serialize, Deserialize)]
@@ -86,7 +81,7 @@ impl EngineUse for Measurement<'_, MapTask> {
                 measures: map::heap::<E>(task, probe)?,
                 ..Answer::default()
             }),
-            _ => answer_times(self.job, figures),
+            _ => answer_times(self.job, task.size(), figures),
         }
     }
 }
@@ -95,55 +90,38 @@ impl ArrayEngineUse for Measurement<'_, ArrayTask> {
     type Output = Answer;
 
     fn run<E: ArrayEngine>(self) -> anyhow::Result<Answer> {
-        let input = Input::of(self.task)?;
-        let figures = |n, watch: &mut _| array::figures::<E>(self.task, &input, n, watch);
-        answer_times(self.job, figures)
+        let task = self.task;
+        let input = Input::of(task)?;
+        let figures = |n, watch: &mut _| array::figures::<E>(task, &input, n, watch);
+        let size = task.size().min(E::reach(task));
+        let mut answer = answer_times(self.job, size, figures)?;
+        if size < task.size() {
+            // Under names of their own they are not compared with those of the full size.
+            for measure in &mut answer.measures {
+                measure.metric = format!("{}@{size}", measure.metric);
+            }
+        }
+        Ok(answer)
     }
 }
 
 /// Measures all but the heap.
 fn answer_times(
     job: &Job,
-    figures: impl FnMut(usize, &mut Stopwatch) -> anyhow::Result<Vec<Measure>>,
+    size: usize,
+    mut figures: impl FnMut(usize, &mut Stopwatch) -> anyhow::Result<Vec<Measure>>,
 ) -> anyhow::Result<Answer> {
     let mut answer = Answer::default();
     match job.kind {
-        Kind::Figures => answer.measures = full_figures(job.task.size(), figures)?,
+        Kind::Figures => {
+            let mut watch = Stopwatch::warm();
+            figures(size / WARM_UP, &mut watch)?;
+            answer.measures = figures(size, &mut watch)?;
+        }
         Kind::Growth => answer.growth = Growth::of(job.task.most(), figures)?,
         Kind::Heap => bail!("this build does not count the heap, or the task has none"),
     }
     Ok(answer)
-}
-
-/// The figures at the full size; at the largest share of it, which they then name, where that
-/// would take too long.
-fn full_figures(
-    size: usize,
-    mut figures: impl FnMut(usize, &mut Stopwatch) -> anyhow::Result<Vec<Measure>>,
-) -> anyhow::Result<Vec<Measure>> {
-    let mut watch = Stopwatch::warm();
-    let mut measures = Vec::new();
-    let mut last: Option<Duration> = None;
-    let mut growth: f64 = 10.0;
-    for share in SHARES {
-        let n = size / share;
-        if last.is_some_and(|last| last.mul_f64(growth) > PATIENCE) {
-            break;
-        }
-        let start = Instant::now();
-        measures = figures(n, &mut watch)?;
-        if share > 1 {
-            for measure in &mut measures {
-                measure.metric = format!("{}@{n}", measure.metric);
-            }
-        }
-        let time = start.elapsed();
-        if let Some(last) = last.replace(time) {
-            // At least linear, at most the square.
-            growth = (time.as_secs_f64() / last.as_secs_f64()).clamp(10.0, 100.0);
-        }
-    }
-    Ok(measures)
 }
 
 /// Builds another program of the workspace, quickly where it is up to date; tells its path.

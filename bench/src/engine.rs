@@ -18,6 +18,7 @@ mod yrs;
 use anyhow::bail;
 
 use crate::edits::{Edit, Element};
+use crate::task::array::ArrayTask;
 use crate::workload::{Contents, Entry};
 
 /// The name that the others are compared with.
@@ -77,6 +78,12 @@ pub(crate) trait Engine: Sized {
 pub(crate) trait ArrayEngine: Sized {
     /// An empty replica; `replica` is its number, from which it makes its id.
     fn new(replica: u64) -> anyhow::Result<Self>;
+
+    /// The most operations of the task that it does in reasonable time, where these are fewer
+    /// than the task has.
+    fn reach(_task: ArrayTask) -> usize {
+        usize::MAX
+    }
 
     /// Makes all edits in one transaction.
     fn edit_batch(&mut self, edits: &[Edit]) -> anyhow::Result<()>;

@@ -7,6 +7,7 @@ use crdts::{CmRDT, CvRDT, List, MVReg, list, map};
 
 use super::{ArrayEngine, Engine};
 use crate::edits::{Edit, Element};
+use crate::task::array::ArrayTask;
 use crate::workload::{Contents, Entry, replica_id};
 
 type Actor = u64;
@@ -156,6 +157,15 @@ impl ArrayEngine for Array {
             actor: replica_id(replica),
             unsent: Vec::new(),
         })
+    }
+
+    /// It walks the list for each edit, and ids between two neighbours grow with every one.
+    fn reach(task: ArrayTask) -> usize {
+        match task {
+            ArrayTask::PushBatch | ArrayTask::PushEach | ArrayTask::Random => 10_000,
+            ArrayTask::PaperBatch | ArrayTask::PaperEach => 2_500,
+            ArrayTask::Friends => usize::MAX,
+        }
     }
 
     fn edit_batch(&mut self, edits: &[Edit]) -> anyhow::Result<()> {

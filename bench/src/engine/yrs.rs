@@ -9,6 +9,7 @@ use yrs::{
 
 use super::{ArrayEngine, Engine};
 use crate::edits::{Edit, Element};
+use crate::task::array::ArrayTask;
 use crate::workload::{Contents, Entry, replica_id};
 
 pub(crate) struct Map {
@@ -177,6 +178,15 @@ impl ArrayEngine for Array {
             list,
             unsent: Vec::new(),
         })
+    }
+
+    /// It walks the list for each edit; within a transaction its blocks do not melt together.
+    fn reach(task: ArrayTask) -> usize {
+        match task {
+            ArrayTask::PushBatch | ArrayTask::Random => 10_000,
+            ArrayTask::PaperBatch | ArrayTask::PaperEach => 25_000,
+            ArrayTask::PushEach | ArrayTask::Friends => usize::MAX,
+        }
     }
 
     fn edit_batch(&mut self, edits: &[Edit]) -> anyhow::Result<()> {
