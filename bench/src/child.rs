@@ -8,12 +8,16 @@ use anyhow::{Context, bail, ensure};
 use serde::{Deserialize, Serialize};
 
 use crate::HeapProbe;
-use crate::engine::{Engine, EngineUse, with_engine};
+use crate::engine::{
+    ArrayEngine, ArrayEngineUse, Engine, EngineUse, with_array_engine, with_engine,
+};
 use crate::growth::{Growth, KEEP_HEAP};
 use crate::options::{Job, Kind};
 use crate::report::Measure;
 use crate::stopwatch::Stopwatch;
-use crate::task::{figures, heap};
+use crate::task::Task;
+use crate::task::array::{self, ArrayTask, Input};
+use crate::task::map::{self, MapTask};
 
 /// The share of the full size that warms the code up first.
 const WARM_UP: usize = 10;
@@ -52,34 +56,72 @@ pub(crate) fn ask(program: &Path, job: &Job) -> anyhow::Result<Answer> {
 
 /// The other side of [`ask`].
 pub(crate) fn answer(job: &Job, probe: Option<HeapProbe>) -> anyhow::Result<()> {
-    let answer = with_engine(&job.engine, Measurement { job, probe })?;
+    let answer = match job.task {
+        Task::Map(task) => with_engine(&job.engine, Measurement { job, probe, task })?,
+        Task::Array(task) => with_array_engine(&job.engine, Measurement { job, probe, task })?,
+    };
     println!("{}", serde_json::to_string(&answer)?);
     Ok(())
 }
 
-struct Measurement<'a> {
+struct Measurement<'a, T> {
     job: &'a Job,
     probe: Option<HeapProbe>,
+    task: T,
 }
 
-impl EngineUse for Measurement<'_> {
+impl EngineUse for Measurement<'_, MapTask> {
     type Output = Answer;
 
     fn run<E: Engine>(self) -> anyhow::Result<Answer> {
-        let task = self.job.task;
-        let mut answer = Answer::default();
+        let task = self.task;
+        let figures = |n, watch: &mut _| map::figures::<E>(task, n, watch);
         match (self.job.kind, self.probe) {
-            (Kind::Figures, _) => {
-                let mut watch = Stopwatch::warm();
-                figures::<E>(task, task.size() / WARM_UP, &mut watch)?;
-                answer.measures = figures::<E>(task, task.size(), &mut watch)?;
+            (Kind::Heap, Some(probe)) => Ok(Answer {
+                measures: map::heap::<E>(task, probe)?,
+                ..Answer::default()
+            }),
+            _ => answer_times(self.job, task.size(), figures),
+        }
+    }
+}
+
+impl ArrayEngineUse for Measurement<'_, ArrayTask> {
+    type Output = Answer;
+
+    fn run<E: ArrayEngine>(self) -> anyhow::Result<Answer> {
+        let task = self.task;
+        let input = Input::of(task)?;
+        let figures = |n, watch: &mut _| array::figures::<E>(task, &input, n, watch);
+        let size = task.size().min(E::reach(task));
+        let mut answer = answer_times(self.job, size, figures)?;
+        if size < task.size() {
+            // Under names of their own they are not compared with those of the full size.
+            for measure in &mut answer.measures {
+                measure.metric = format!("{}@{size}", measure.metric);
             }
-            (Kind::Growth, _) => answer.growth = Growth::of::<E>(task)?,
-            (Kind::Heap, Some(probe)) => answer.measures = heap::<E>(task, probe)?,
-            (Kind::Heap, None) => bail!("this build does not count the heap"),
         }
         Ok(answer)
     }
+}
+
+/// Measures all but the heap.
+fn answer_times(
+    job: &Job,
+    size: usize,
+    mut figures: impl FnMut(usize, &mut Stopwatch) -> anyhow::Result<Vec<Measure>>,
+) -> anyhow::Result<Answer> {
+    let mut answer = Answer::default();
+    match job.kind {
+        Kind::Figures => {
+            let mut watch = Stopwatch::warm();
+            figures(size / WARM_UP, &mut watch)?;
+            answer.measures = figures(size, &mut watch)?;
+        }
+        Kind::Growth => answer.growth = Growth::of(job.task.most(), figures)?,
+        Kind::Heap => bail!("this build does not count the heap, or the task has none"),
+    }
+    Ok(answer)
 }
 
 /// Builds another program of the workspace, quickly where it is up to date; tells its path.

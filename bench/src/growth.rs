@@ -5,9 +5,8 @@ use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
-use crate::engine::Engine;
+use crate::report::Measure;
 use crate::stopwatch::Stopwatch;
-use crate::task::{Task, figures};
 
 const SIZES: [usize; 5] = [2_500, 5_000, 10_000, 20_000, 40_000];
 
@@ -44,16 +43,19 @@ pub(crate) struct Growth {
 }
 
 impl Growth {
-    /// Measures the task at all sizes.
-    pub(crate) fn of<E: Engine>(task: Task) -> anyhow::Result<Self> {
+    /// Measures what `figures` does, at all sizes up to `most`.
+    pub(crate) fn of(
+        most: usize,
+        mut figures: impl FnMut(usize, &mut Stopwatch) -> anyhow::Result<Vec<Measure>>,
+    ) -> anyhow::Result<Self> {
         touch_heap();
         let mut watch = Stopwatch::cold();
-        figures::<E>(task, SIZES[0], &mut watch)?;
+        figures(SIZES[0], &mut watch)?;
         let mut growth = Self::default();
-        for (i, n) in SIZES.into_iter().enumerate() {
+        for (i, n) in SIZES.into_iter().filter(|n| *n <= most).enumerate() {
             let start = Instant::now();
             for _ in 0..(OPERATIONS / n).max(1) {
-                for measure in figures::<E>(task, n, &mut watch)? {
+                for measure in figures(n, &mut watch)? {
                     if measure.unit == "ms" {
                         growth.add(Point {
                             metric: measure.metric,

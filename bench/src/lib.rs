@@ -4,7 +4,18 @@
 //! `sync` compares servers, with real client processes over loopback. Nothing depends on this
 //! crate, so the rivals never slow the build.
 
+#![cfg_attr(
+    not(feature = "rivals"),
+    allow(
+        dead_code,
+        unused_variables,
+        clippy::needless_pass_by_value,
+        reason = "only rivals have arrays yet"
+    )
+)]
+
 mod child;
+mod edits;
 mod engine;
 mod growth;
 mod options;
@@ -13,6 +24,7 @@ mod stopwatch;
 mod suite;
 mod sync;
 mod task;
+mod trace;
 mod workload;
 
 use std::process::ExitCode;

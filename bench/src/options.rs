@@ -96,5 +96,5 @@ impl Options {
 }
 
 fn engine_tasks() -> Vec<&'static str> {
-    Task::ALL.iter().map(|task| task.name()).collect()
+    Task::all().map(Task::name).collect()
 }

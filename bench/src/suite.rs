@@ -4,14 +4,14 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use crate::child::{ask, build};
-use crate::engine::ENGINES;
 use crate::growth::Growth;
 use crate::options::{Job, Kind, Options};
 use crate::report::{Measure, Report};
 use crate::task::Task;
+use crate::trace::Trace;
 
-/// Growth that took longer to find than this is a slow rival's; it is found in a few runs only.
-const GROWTH_PATIENCE: Duration = Duration::from_secs(5);
+/// What took longer to find than this is a slow rival's; it is found in a few runs only.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// These are the runs.
 const SLOW_RUNS: u32 = 3;
@@ -21,15 +21,15 @@ struct Entrant {
     task: Task,
     engine: &'static str,
     growth: Growth,
-    slow: bool,
+    /// Whether its figures, and its growth, take long to find.
+    slow: [bool; 2],
 }
 
 /// Measures what the options want. Each run goes through all tasks and all engines, so that a
 /// machine that is busy for a while is busy for all of them.
 pub(crate) fn run(options: &Options, report: &mut Report) -> anyhow::Result<()> {
-    let tasks: Vec<Task> = Task::ALL
-        .into_iter()
-        .filter(|task| options.wants(task.name()))
+    let tasks: Vec<Task> = Task::all()
+        .filter(|task| options.wants(task.name()) && is_possible(*task))
         .collect();
     let program = std::env::current_exe()?;
     let counting = counting_program(&tasks)?;
@@ -46,14 +46,15 @@ pub(crate) fn run(options: &Options, report: &mut Report) -> anyhow::Result<()> 
                 task,
                 kind,
             };
-            let figures = ask(&program, &job(Kind::Figures))?;
-            report.add(task.name(), engine, figures.measures);
-            if !entrant.slow || run <= SLOW_RUNS {
+            for (kind, slow) in [Kind::Figures, Kind::Growth].into_iter().zip(0..) {
+                if entrant.slow[slow] && run > SLOW_RUNS {
+                    continue;
+                }
                 let start = Instant::now();
-                entrant
-                    .growth
-                    .merge(ask(&program, &job(Kind::Growth))?.growth);
-                entrant.slow = start.elapsed() > GROWTH_PATIENCE;
+                let answer = ask(&program, &job(kind))?;
+                report.add(task.name(), engine, answer.measures);
+                entrant.growth.merge(answer.growth);
+                entrant.slow[slow] = start.elapsed() > PATIENCE;
             }
             // Bytes do not vary as times do: once is enough.
             if let (1, true, Some(counting)) = (run, task.has_heap(), &counting) {
@@ -72,12 +73,21 @@ pub(crate) fn run(options: &Options, report: &mut Report) -> anyhow::Result<()> 
 }
 
 fn entrants(task: Task) -> impl Iterator<Item = Entrant> {
-    ENGINES.iter().map(move |engine| Entrant {
+    task.engines().iter().map(move |engine| Entrant {
         task,
         engine,
         growth: Growth::default(),
-        slow: false,
+        slow: [false; 2],
     })
+}
+
+/// Says so where it is not.
+fn is_possible(task: Task) -> bool {
+    let obstacle = task.trace().and_then(Trace::obstacle);
+    if let Some(obstacle) = &obstacle {
+        eprintln!("{} is left out: {obstacle}", task.name());
+    }
+    obstacle.is_none()
 }
 
 /// The build of this program that counts the heap, where a task asks for it.

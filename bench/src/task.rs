@@ -2,95 +2,82 @@
 //!
 //! Every task checks the result, so that no engine looks fast by doing less.
 
-use std::collections::HashMap;
+pub(crate) mod array;
+pub(crate) mod map;
+
 use std::fmt::Debug;
 use std::str::FromStr;
 
 use anyhow::{anyhow, ensure};
 
-use crate::HeapProbe;
-use crate::engine::Engine;
+use crate::engine::{ARRAY_ENGINES, DUET_ENGINES, ENGINES, TEXT_ENGINES};
 use crate::report::Measure;
-use crate::stopwatch::Stopwatch;
-use crate::workload::{Contents, Entry, entries, entries_with, mixed_overwrites, overwrites};
-
-/// Keys that [`Task::Overwrite`] writes to in turn.
-const OVERWRITTEN_KEYS: usize = 100;
+use crate::trace::Trace;
+use array::ArrayTask;
+use map::MapTask;
 
 /// A task of the engine suite.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Task {
-    /// Sets in one transaction.
-    SetBatch,
-    /// Sets, each a transaction.
-    SetEach,
-    /// Reads of single keys.
-    Get,
-    /// The whole map to bytes and back.
-    Snapshot,
-    /// Updates of one set each, applied one by one to another replica.
-    Update,
-    /// Sets to the same few keys, each a transaction, key by key.
-    Overwrite,
-    /// The same in random order.
-    OverwriteMixed,
-    /// Removal of every key, in one transaction.
-    Delete,
-    /// Two replicas that wrote the same keys exchange what they have.
-    Conflict,
-    /// One update each from many replicas, applied one by one to one document.
-    Clients,
+    /// One on a map.
+    Map(MapTask),
+    /// One on an array.
+    Array(ArrayTask),
 }
 
 impl Task {
-    pub(crate) const ALL: [Self; 10] = [
-        Self::SetBatch,
-        Self::SetEach,
-        Self::Get,
-        Self::Snapshot,
-        Self::Update,
-        Self::Overwrite,
-        Self::OverwriteMixed,
-        Self::Delete,
-        Self::Conflict,
-        Self::Clients,
-    ];
+    /// All of them, in the order in which they are told.
+    pub(crate) fn all() -> impl Iterator<Item = Self> {
+        let maps = MapTask::ALL.into_iter().map(Self::Map);
+        maps.chain(ArrayTask::ALL.into_iter().map(Self::Array))
+    }
 
     pub(crate) const fn name(self) -> &'static str {
         match self {
-            Self::SetBatch => "map/set-batch",
-            Self::SetEach => "map/set-each",
-            Self::Get => "map/get",
-            Self::Snapshot => "map/snapshot",
-            Self::Update => "map/update",
-            Self::Overwrite => "map/overwrite",
-            Self::OverwriteMixed => "map/overwrite-mixed",
-            Self::Delete => "map/delete",
-            Self::Conflict => "map/conflict",
-            Self::Clients => "map/clients",
+            Self::Map(task) => task.name(),
+            Self::Array(task) => task.name(),
         }
     }
 
     /// How many operations its figures are for.
     pub(crate) const fn size(self) -> usize {
         match self {
-            Self::Update | Self::Conflict => 10_000,
-            Self::Clients => 1_000,
-            _ => 100_000,
+            Self::Map(task) => task.size(),
+            Self::Array(task) => task.size(),
         }
     }
 
     /// Whether what it leaves on the heap is a figure of its own.
     pub(crate) fn has_heap(self) -> bool {
-        matches!(self, Self::SetBatch | Self::Delete) || self.writes().is_some()
+        match self {
+            Self::Map(task) => task.has_heap(),
+            Self::Array(_) => false,
+        }
     }
 
-    /// The writes of `n` operations, where the task is to overwrite.
-    fn writes(self) -> Option<fn(usize, usize) -> Vec<Entry>> {
+    /// The trace that it replays; where that is missing, the task cannot be done.
+    pub(crate) const fn trace(self) -> Option<Trace> {
         match self {
-            Self::Overwrite => Some(overwrites),
-            Self::OverwriteMixed => Some(mixed_overwrites),
-            _ => None,
+            Self::Map(_) => None,
+            Self::Array(task) => task.trace(),
+        }
+    }
+
+    /// The most operations that there are for it.
+    pub(crate) const fn most(self) -> usize {
+        match self.trace() {
+            Some(_) => self.size(),
+            None => usize::MAX,
+        }
+    }
+
+    /// The engines that can do it.
+    pub(crate) const fn engines(self) -> &'static [&'static str] {
+        match (self, self.trace()) {
+            (Self::Map(_), _) => ENGINES,
+            (Self::Array(_), None) => ARRAY_ENGINES,
+            (Self::Array(_), Some(Trace::Paper)) => TEXT_ENGINES,
+            (Self::Array(_), Some(Trace::Friends)) => DUET_ENGINES,
         }
     }
 }
@@ -99,182 +86,10 @@ impl FromStr for Task {
     type Err = anyhow::Error;
 
     fn from_str(name: &str) -> anyhow::Result<Self> {
-        Self::ALL
-            .into_iter()
+        Self::all()
             .find(|task| task.name() == name)
             .ok_or_else(|| anyhow!("no task is named {name}"))
     }
-}
-
-/// Does `n` operations of the task and tells times and sizes.
-pub(crate) fn figures<E: Engine>(
-    task: Task,
-    n: usize,
-    watch: &mut Stopwatch,
-) -> anyhow::Result<Vec<Measure>> {
-    match task {
-        Task::SetBatch => set::<E>(n, watch, E::set_batch),
-        Task::SetEach => set::<E>(n, watch, E::set_each),
-        Task::Get => get::<E>(n, watch),
-        Task::Snapshot => snapshot::<E>(n, watch),
-        Task::Update => update::<E>(n, watch),
-        Task::Overwrite => overwrite::<E>(n, watch, overwrites),
-        Task::OverwriteMixed => overwrite::<E>(n, watch, mixed_overwrites),
-        Task::Delete => delete::<E>(n, watch),
-        Task::Conflict => conflict::<E>(n, watch),
-        Task::Clients => clients::<E>(n, watch),
-    }
-}
-
-/// The heap that the task's document holds at its full size.
-pub(crate) fn heap<E: Engine>(task: Task, probe: HeapProbe) -> anyhow::Result<Vec<Measure>> {
-    let held = |n: usize| -> anyhow::Result<f64> {
-        let writes = task.writes();
-        let entries = writes.map_or_else(|| entries(n), |writes| writes(OVERWRITTEN_KEYS, n));
-        let gone = keys(&entries);
-        let before = probe();
-        let mut map = E::new(1)?;
-        if writes.is_some() {
-            map.set_each(&entries)?;
-        } else {
-            map.set_batch(&entries)?;
-        }
-        if task == Task::Delete {
-            map.unset_batch(&gone)?;
-        }
-        let held = probe() - before;
-        // Read after the count, so that nothing can be dropped before it.
-        map.contents()?;
-        Ok(held as f64)
-    };
-    let full = held(task.size())?;
-    let mut measures = vec![Measure::new("heap_bytes", full, "bytes")];
-    if task.writes().is_some() {
-        let growth = full / held(task.size() / 100)?;
-        measures.push(Measure::new("heap_growth", growth, "ratio"));
-    }
-    Ok(measures)
-}
-
-fn set<E: Engine>(
-    n: usize,
-    watch: &mut Stopwatch,
-    write: impl FnOnce(&mut E, &[Entry]) -> anyhow::Result<()>,
-) -> anyhow::Result<Vec<Measure>> {
-    let entries = entries(n);
-    let mut map = E::new(1)?;
-    let (time, ()) = watch.time(|| write(&mut map, &entries))?;
-    same(&map.contents()?, &Contents::of(&entries))?;
-    Ok(vec![ms("time_ms", time)])
-}
-
-fn get<E: Engine>(n: usize, watch: &mut Stopwatch) -> anyhow::Result<Vec<Measure>> {
-    let entries = entries(n);
-    let mut map = E::new(1)?;
-    map.set_batch(&entries)?;
-    let asked = keys(&entries_with(n, 2));
-    let (time, sum) = watch.time(|| map.sum(&asked))?;
-    same(&sum, &Contents::of(&entries).sum)?;
-    Ok(vec![ms("time_ms", time)])
-}
-
-fn snapshot<E: Engine>(n: usize, watch: &mut Stopwatch) -> anyhow::Result<Vec<Measure>> {
-    let entries = entries(n);
-    let mut map = E::new(1)?;
-    map.set_batch(&entries)?;
-    let (encode, bytes) = watch.time(|| map.snapshot())?;
-    let (decode, (_copy, contents)) = watch.time(|| {
-        let copy = E::open(2, &bytes)?;
-        let contents = copy.contents()?;
-        Ok((copy, contents))
-    })?;
-    same(&contents, &Contents::of(&entries))?;
-    Ok(vec![
-        ms("encode_ms", encode),
-        ms("decode_ms", decode),
-        size(bytes.len()),
-    ])
-}
-
-fn update<E: Engine>(n: usize, watch: &mut Stopwatch) -> anyhow::Result<Vec<Measure>> {
-    let entries = entries(n);
-    let (export, updates) = watch.time(|| E::new(1)?.updates(&entries))?;
-    same(&updates.len(), &n)?;
-    let mut map = E::new(2)?;
-    let (apply, ()) = watch.time(|| updates.iter().try_for_each(|update| map.apply(update)))?;
-    same(&map.contents()?, &Contents::of(&entries))?;
-    let bytes: usize = updates.iter().map(Vec::len).sum();
-    Ok(vec![
-        Measure::new("bytes_per_op", bytes as f64 / n as f64, "bytes"),
-        ms("apply_ms", apply),
-        ms("export_ms", export),
-    ])
-}
-
-fn overwrite<E: Engine>(
-    n: usize,
-    watch: &mut Stopwatch,
-    writes: fn(usize, usize) -> Vec<Entry>,
-) -> anyhow::Result<Vec<Measure>> {
-    let mut written = |n: usize| -> anyhow::Result<(f64, usize)> {
-        let writes = writes(OVERWRITTEN_KEYS, n);
-        let mut map = E::new(1)?;
-        let (time, ()) = watch.time(|| map.set_each(&writes))?;
-        let last: HashMap<&str, &Entry> = writes.iter().map(|w| (w.key.as_str(), w)).collect();
-        same(&map.contents()?, &Contents::of(last.into_values()))?;
-        Ok((time, map.snapshot()?.len()))
-    };
-    let (time, bytes) = written(n)?;
-    let (_, fewer) = written((n / 100).max(OVERWRITTEN_KEYS))?;
-    Ok(vec![
-        ms("time_ms", time),
-        size(bytes),
-        Measure::new("bytes_growth", bytes as f64 / fewer as f64, "ratio"),
-    ])
-}
-
-fn delete<E: Engine>(n: usize, watch: &mut Stopwatch) -> anyhow::Result<Vec<Measure>> {
-    let entries = entries(n);
-    let mut map = E::new(1)?;
-    map.set_batch(&entries)?;
-    let gone = keys(&entries_with(n, 2));
-    let (time, ()) = watch.time(|| map.unset_batch(&gone))?;
-    same(&map.contents()?, &Contents::default())?;
-    Ok(vec![ms("time_ms", time), size(map.snapshot()?.len())])
-}
-
-fn conflict<E: Engine>(n: usize, watch: &mut Stopwatch) -> anyhow::Result<Vec<Measure>> {
-    let mut left = E::new(1)?;
-    left.set_batch(&entries_with(n, 1))?;
-    let mut right = E::new(2)?;
-    right.set_batch(&entries_with(n, 2))?;
-    let (time, bytes) = watch.time(|| {
-        let from_left = left.export()?;
-        let from_right = right.export()?;
-        left.import(&from_right)?;
-        right.import(&from_left)?;
-        Ok(from_left.len() + from_right.len())
-    })?;
-    let contents = left.contents()?;
-    same(&contents.keys, &n)?;
-    same(&contents, &right.contents()?)?;
-    Ok(vec![ms("time_ms", time), size(bytes)])
-}
-
-fn clients<E: Engine>(n: usize, watch: &mut Stopwatch) -> anyhow::Result<Vec<Measure>> {
-    let entries = entries(n);
-    let mut updates = Vec::with_capacity(n);
-    for (client, entry) in (1..).zip(&entries) {
-        updates.append(&mut E::new(client)?.updates(std::slice::from_ref(entry))?);
-    }
-    let mut map = E::new(0)?;
-    let (time, ()) = watch.time(|| updates.iter().try_for_each(|update| map.apply(update)))?;
-    same(&map.contents()?, &Contents::of(&entries))?;
-    Ok(vec![ms("time_ms", time)])
-}
-
-fn keys(entries: &[Entry]) -> Vec<String> {
-    entries.iter().map(|entry| entry.key.clone()).collect()
 }
 
 fn ms(metric: &str, time: f64) -> Measure {

@@ -1,11 +1,13 @@
-//! The crate `crdts`: a `Map` of `MVReg`. It has no encoding of its own, only serde;
+//! The crate `crdts`: a `Map` of `MVReg`, or a `List`. It has no encoding of its own, only serde;
 //! `postcard` is a compact and fast format for that.
 
 use anyhow::Context;
 use crdts::ctx::AddCtx;
-use crdts::{CmRDT, CvRDT, MVReg, map};
+use crdts::{CmRDT, CvRDT, List, MVReg, list, map};
 
-use super::Engine;
+use super::{ArrayEngine, Engine};
+use crate::edits::{Edit, Element};
+use crate::task::array::ArrayTask;
 use crate::workload::{Contents, Entry, replica_id};
 
 type Actor = u64;
@@ -123,6 +125,96 @@ impl Engine for Map {
 
     fn import(&mut self, bytes: &[u8]) -> anyhow::Result<()> {
         self.map.merge(postcard::from_bytes(bytes)?);
+        Ok(())
+    }
+}
+
+/// A `List`: it has operations but no join, and no transactions.
+pub(crate) struct Array {
+    list: List<Element, Actor>,
+    actor: Actor,
+    /// Its operations that are to be sent.
+    unsent: Vec<list::Op<Element, Actor>>,
+}
+
+impl Array {
+    fn edit(&self, edit: Edit) -> anyhow::Result<list::Op<Element, Actor>> {
+        Ok(match edit {
+            Edit::Append(element) => self.list.append(element, self.actor),
+            Edit::Insert(index, element) => self.list.insert_index(index, element, self.actor),
+            Edit::Delete(index) => {
+                let op = self.list.delete_index(index, self.actor);
+                op.context("nothing is there to delete")?
+            }
+        })
+    }
+}
+
+impl ArrayEngine for Array {
+    fn new(replica: u64) -> anyhow::Result<Self> {
+        Ok(Self {
+            list: List::new(),
+            actor: replica_id(replica),
+            unsent: Vec::new(),
+        })
+    }
+
+    /// It walks the list for each edit, and ids between two neighbours grow with every one.
+    fn reach(task: ArrayTask) -> usize {
+        match task {
+            ArrayTask::PushBatch | ArrayTask::PushEach | ArrayTask::Random => 10_000,
+            ArrayTask::PaperBatch | ArrayTask::PaperEach => 2_500,
+            ArrayTask::Friends => usize::MAX,
+        }
+    }
+
+    fn edit_batch(&mut self, edits: &[Edit]) -> anyhow::Result<()> {
+        self.edit_each(edits)
+    }
+
+    fn edit_each(&mut self, edits: &[Edit]) -> anyhow::Result<()> {
+        for edit in edits {
+            let op = self.edit(*edit)?;
+            self.list.apply(op);
+        }
+        Ok(())
+    }
+
+    fn elements(&self) -> anyhow::Result<Vec<Element>> {
+        Ok(self.list.iter().copied().collect())
+    }
+
+    fn snapshot(&mut self) -> anyhow::Result<Vec<u8>> {
+        Ok(postcard::to_allocvec(&self.list)?)
+    }
+
+    fn open(replica: u64, bytes: &[u8]) -> anyhow::Result<Self> {
+        Ok(Self {
+            list: postcard::from_bytes(bytes)?,
+            ..Self::new(replica)?
+        })
+    }
+
+    fn share(&mut self, edits: &[Edit]) -> anyhow::Result<()> {
+        for edit in edits {
+            let op = self.edit(*edit)?;
+            self.unsent.push(op.clone());
+            self.list.apply(op);
+        }
+        Ok(())
+    }
+
+    fn send(&mut self) -> anyhow::Result<Vec<u8>> {
+        let bytes = postcard::to_allocvec(&self.unsent)?;
+        self.unsent.clear();
+        Ok(bytes)
+    }
+
+    fn receive(&mut self, bytes: &[u8]) -> anyhow::Result<()> {
+        let ops: Vec<list::Op<Element, Actor>> = postcard::from_bytes(bytes)?;
+        for op in ops {
+            self.list.apply(op);
+        }
         Ok(())
     }
 }

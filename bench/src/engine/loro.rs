@@ -1,12 +1,13 @@
-//! Loro: a `LoroMap` at the root of a `LoroDoc`.
+//! Loro: a `LoroMap` or a `LoroList` at the root of a `LoroDoc`.
 
 use std::mem::take;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::{Context, ensure};
-use loro::{ExportMode, LoroDoc, LoroMap, LoroValue, ValueOrContainer};
+use loro::{ExportMode, LoroDoc, LoroList, LoroMap, LoroValue, ValueOrContainer};
 
-use super::Engine;
+use super::{ArrayEngine, Engine};
+use crate::edits::{Edit, Element};
 use crate::workload::{Contents, Entry, replica_id};
 
 pub(crate) struct Map {
@@ -111,5 +112,98 @@ impl Engine for Map {
 
     fn import(&mut self, bytes: &[u8]) -> anyhow::Result<()> {
         self.apply(bytes)
+    }
+}
+
+/// A `LoroList`. The other type with elements, `LoroMovableList`, does more and is slower; a
+/// `LoroText` has no elements.
+pub(crate) struct Array {
+    doc: LoroDoc,
+    list: LoroList,
+    /// How many of its own operations it has sent.
+    sent: i32,
+}
+
+fn value(element: Element) -> LoroValue {
+    match element {
+        Element::Integer(integer) => LoroValue::I64(integer),
+        Element::Character(character) => LoroValue::from(&*character.encode_utf8(&mut [0; 4])),
+    }
+}
+
+fn element(value: &ValueOrContainer) -> Option<Element> {
+    match value {
+        ValueOrContainer::Value(LoroValue::I64(integer)) => Some(Element::Integer(*integer)),
+        ValueOrContainer::Value(LoroValue::String(text)) => {
+            text.chars().next().map(Element::Character)
+        }
+        _ => None,
+    }
+}
+
+impl Array {
+    fn edit(&self, edit: Edit) -> anyhow::Result<()> {
+        match edit {
+            Edit::Append(element) => self.list.push(value(element))?,
+            Edit::Insert(index, element) => self.list.insert(index, value(element))?,
+            Edit::Delete(index) => self.list.delete(index, 1)?,
+        }
+        Ok(())
+    }
+}
+
+impl ArrayEngine for Array {
+    fn new(replica: u64) -> anyhow::Result<Self> {
+        let doc = LoroDoc::new();
+        doc.set_peer_id(replica_id(replica))?;
+        let list = doc.get_list("l");
+        Ok(Self { doc, list, sent: 0 })
+    }
+
+    fn edit_batch(&mut self, edits: &[Edit]) -> anyhow::Result<()> {
+        edits.iter().try_for_each(|edit| self.edit(*edit))?;
+        self.doc.commit();
+        Ok(())
+    }
+
+    fn edit_each(&mut self, edits: &[Edit]) -> anyhow::Result<()> {
+        for edit in edits {
+            self.edit(*edit)?;
+            self.doc.commit();
+        }
+        Ok(())
+    }
+
+    fn elements(&self) -> anyhow::Result<Vec<Element>> {
+        let mut elements = Vec::with_capacity(self.list.len());
+        self.list.for_each(|value| elements.extend(element(&value)));
+        ensure!(elements.len() == self.list.len(), "a value is no element");
+        Ok(elements)
+    }
+
+    fn snapshot(&mut self) -> anyhow::Result<Vec<u8>> {
+        let frontiers = self.doc.state_frontiers();
+        Ok(self.doc.export(ExportMode::shallow_snapshot(&frontiers))?)
+    }
+
+    fn open(replica: u64, bytes: &[u8]) -> anyhow::Result<Self> {
+        let mut array = Self::new(replica)?;
+        array.receive(bytes)?;
+        Ok(array)
+    }
+
+    fn send(&mut self) -> anyhow::Result<Vec<u8>> {
+        // The other replica has all that this one has of others.
+        let mut known = self.doc.oplog_vv();
+        let peer = self.doc.peer_id();
+        let made = known.insert(peer, self.sent).unwrap_or_default();
+        self.sent = made;
+        Ok(self.doc.export(ExportMode::updates_owned(known))?)
+    }
+
+    fn receive(&mut self, bytes: &[u8]) -> anyhow::Result<()> {
+        let status = self.doc.import(bytes)?;
+        ensure!(status.pending.is_none(), "an update was not applied");
+        Ok(())
     }
 }

@@ -1,5 +1,10 @@
 //! `portolan-core`.
 
+/// Not before the engine has arrays; the lists in `engine.rs` then name it as well, and the
+/// exception in `lib.rs` goes.
+#[cfg(false)]
+mod array;
+
 use std::convert::Infallible;
 
 use anyhow::Context;
@@ -14,34 +19,35 @@ const TRANSACTIONS_PER_MS: u64 = 100;
 /// Milliseconds since 1970 at which the made-up clock starts.
 const START: u64 = 1_800_000_000_000;
 
-pub(crate) struct Map {
-    document: Document,
+/// The engine has no clock of its own. No rival reads one here, so neither does this.
+#[derive(Default)]
+struct Clock {
     transactions: u64,
 }
 
-impl Map {
-    fn with_document(document: Document) -> Self {
-        Self {
-            document,
-            transactions: 0,
-        }
-    }
-
-    /// The engine has no clock of its own. No rival reads one here, so neither does this.
+impl Clock {
     fn now(&mut self) -> u64 {
         self.transactions += 1;
         START + self.transactions / TRANSACTIONS_PER_MS
     }
 }
 
+pub(crate) struct Map {
+    document: Document,
+    clock: Clock,
+}
+
 impl Engine for Map {
     fn new(replica: u64) -> anyhow::Result<Self> {
         let id = ReplicaId::new(replica_id(replica));
-        Ok(Self::with_document(Document::new(id)))
+        Ok(Self {
+            document: Document::new(id),
+            clock: Clock::default(),
+        })
     }
 
     fn set_batch(&mut self, entries: &[Entry]) -> anyhow::Result<()> {
-        let now = self.now();
+        let now = self.clock.now();
         self.document.transact(now, |tx| {
             for entry in entries {
                 tx.set(entry.key.as_str(), entry.value)?;
@@ -53,14 +59,14 @@ impl Engine for Map {
 
     fn set_each(&mut self, entries: &[Entry]) -> anyhow::Result<()> {
         for entry in entries {
-            let now = self.now();
+            let now = self.clock.now();
             self.document.set(now, entry.key.as_str(), entry.value)?;
         }
         Ok(())
     }
 
     fn unset_batch(&mut self, keys: &[String]) -> anyhow::Result<()> {
-        let now = self.now();
+        let now = self.clock.now();
         self.document.transact(now, |tx| {
             for key in keys {
                 tx.unset(key.as_str());
@@ -98,11 +104,16 @@ impl Engine for Map {
         Ok(map)
     }
 
+    /// The default encoding, until the engine has one that is compressed.
+    fn small_snapshot(&mut self) -> anyhow::Result<Vec<u8>> {
+        self.snapshot()
+    }
+
     fn updates(&mut self, entries: &[Entry]) -> anyhow::Result<Vec<Vec<u8>>> {
         let mut updates = Vec::with_capacity(entries.len());
         for entry in entries {
             let before = self.document.own_seq();
-            let now = self.now();
+            let now = self.clock.now();
             self.document.set(now, entry.key.as_str(), entry.value)?;
             updates.push(self.document.own_since(before).encode());
         }
