@@ -140,8 +140,10 @@ fn search(name: &str, seconds: u32, seed: Option<u32>) -> Result<()> {
         return done;
     }
     // `#1000 DONE cov: 200 …`: inputs, and places in the program that they reach.
-    let last = said.lines().rfind(progress).unwrap_or_default();
-    let mut words = last.split_whitespace();
+    let done = said
+        .lines()
+        .find(|line| progress(line) && line.contains("DONE"));
+    let mut words = done.unwrap_or_default().split_whitespace();
     let runs = words.next().unwrap_or_default().trim_start_matches('#');
     let reached = words.skip_while(|word| *word != "cov:").nth(1);
     println!(
@@ -161,8 +163,8 @@ fn keep(name: &str) -> Result<()> {
     }
     fs::create_dir(&least)?;
     let mut program = program(name)?;
-    // How often an edge is passed does not count: that would keep ten times as many.
-    program.args(["-merge=1", "-use_counters=0"]);
+    // How often an edge is passed does not count: that would keep ten times as many inputs.
+    program.args(["-set_cover_merge=1", "-use_counters=0"]);
     program.args([&least, &kept, &found]);
     let log = found.with_extension("log");
     run_command(program.stderr(File::create(log)?))?;
