@@ -7,7 +7,7 @@ use anyhow::{Context, Result, bail};
 use lexopt::prelude::*;
 
 use crate::command::{cargo, command, root, run as run_command, target};
-use crate::{demo, guarantees, prerequisites, server};
+use crate::{demo, fuzz, guarantees, prerequisites, server};
 
 /// Seeds of the simulator in every run of the tests: half a minute.
 const SIM_SEEDS: &str = "1000";
@@ -56,6 +56,10 @@ const STEPS: &[Step] = &[
     Step {
         name: "bench",
         check: bench,
+    },
+    Step {
+        name: "fuzz",
+        check: fuzz::check,
     },
     Step {
         name: "dependencies",

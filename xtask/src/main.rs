@@ -1,8 +1,9 @@
-//! The project's own commands: `cargo xtask demo`, `test`, `sim` and `bench`.
+//! The project's own commands: `cargo xtask demo`, `test`, `sim`, `bench` and `fuzz`.
 
 mod checks;
 mod command;
 mod demo;
+mod fuzz;
 mod guarantees;
 mod prerequisites;
 mod server;
@@ -25,6 +26,10 @@ cargo xtask sim [ARGUMENTS OF portolan-sim]...
     Run the simulator; thousands of seeds unless told otherwise.
 cargo xtask bench [ARGUMENTS OF portolan-bench]...
     Run the benchmarks. The rivals are compiled at the first time, which takes minutes.
+cargo xtask fuzz [TARGET]... [--seconds N]
+    Run the fuzz targets, or those named, for N seconds each; 60 unless told otherwise.
+    With --input FILE, run a target on that input alone; with --keep, take what was found into
+    the corpus in fuzz/corpus and leave out of it what adds nothing.
 ";
 
 /// Seeds of `cargo xtask sim`; the tests run fewer, see `checks.rs`.
@@ -62,6 +67,7 @@ fn run() -> Result<ExitCode> {
             package("portolan-sim", given)
         }
         "bench" => package("portolan-bench", &arguments.raw_args()?.collect::<Vec<_>>()),
+        "fuzz" => fuzz::run(&fuzz::Options::parse(&mut arguments)?),
         "help" => {
             print!("{USAGE}");
             Ok(ExitCode::SUCCESS)

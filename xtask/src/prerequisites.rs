@@ -9,6 +9,7 @@ use crate::command::{cargo, command, output, run, target};
 
 /// Bumped by hand: a new release may judge differently.
 const CARGO_DENY: &str = "0.20.2";
+const CARGO_FUZZ: &str = "0.13.2";
 const ISO_CODES: &str = "/usr/share/iso-codes/json/iso_639-3.json";
 
 /// Debian's `iso-codes`, which the end-to-end tests import.
@@ -16,12 +17,25 @@ pub(crate) fn iso_codes() -> Result<()> {
     if Path::new(ISO_CODES).exists() {
         return Ok(());
     }
-    let advice = "install the package `iso-codes` (Debian, Ubuntu: `apt-get install iso-codes`)";
+    debian_package("iso-codes", ISO_CODES)
+}
+
+/// A C++ compiler, for libFuzzer.
+pub(crate) fn cpp_compiler() -> Result<()> {
+    if std::env::var_os("CXX").is_some() || succeeds("c++", &["--version"]) {
+        return Ok(());
+    }
+    debian_package("g++", "a C++ compiler")
+}
+
+/// Installs the package that brings what is missing.
+fn debian_package(name: &str, missing: &str) -> Result<()> {
+    let advice = format!("install the package `{name}` (Debian, Ubuntu: `apt-get install {name}`)");
     if !succeeds("apt-get", &["--version"]) {
-        bail!("{ISO_CODES} is missing and there is no apt-get: {advice}");
+        bail!("{missing} is missing and there is no apt-get: {advice}");
     }
     if output(&mut command("id", ["-u"]))?.trim() != "0" {
-        bail!("{ISO_CODES} is missing and only root can install it: {advice}");
+        bail!("{missing} is missing and only root can install it: {advice}");
     }
     let apt = |arguments: &[&str]| {
         let mut apt = command("apt-get", arguments);
@@ -29,9 +43,9 @@ pub(crate) fn iso_codes() -> Result<()> {
             .stdin(Stdio::null());
         apt
     };
-    run(&mut apt(&["update", "--quiet"])).context(advice)?;
+    run(&mut apt(&["update", "--quiet"])).with_context(|| advice.clone())?;
     let install = ["install", "--quiet", "--yes", "--no-install-recommends"];
-    run(apt(&install).arg("iso-codes")).context(advice)
+    run(apt(&install).arg(name)).context(advice)
 }
 
 /// A target of the compiler, such as `wasm32-unknown-unknown`.
@@ -55,19 +69,29 @@ pub(crate) fn component(subcommand: &str, name: &str) -> Result<()> {
         .with_context(|| format!("install the toolchain's component {name}"))
 }
 
-/// The path of cargo-deny; compiled at the first use and kept beside what cargo builds.
+/// The path of cargo-deny.
 pub(crate) fn cargo_deny() -> Result<PathBuf> {
-    let version = output(&mut command("cargo-deny", ["--version"])).unwrap_or_default();
-    if version.trim() == format!("cargo-deny {CARGO_DENY}") {
-        return Ok("cargo-deny".into());
+    tool("cargo-deny", CARGO_DENY, "two minutes")
+}
+
+/// The path of cargo-fuzz.
+pub(crate) fn cargo_fuzz() -> Result<PathBuf> {
+    tool("cargo-fuzz", CARGO_FUZZ, "half a minute")
+}
+
+/// The path of a tool; compiled at the first use and kept beside what cargo builds.
+fn tool(name: &str, version: &str, takes: &str) -> Result<PathBuf> {
+    let installed = output(&mut command(name, ["--version"])).unwrap_or_default();
+    if installed.trim() == format!("{name} {version}") {
+        return Ok(name.into());
     }
-    let home = target()?.join(format!("tools/cargo-deny-{CARGO_DENY}"));
-    let program = home.join("bin/cargo-deny");
+    let home = target()?.join(format!("tools/{name}-{version}"));
+    let program = home.join("bin").join(name);
     if !program.exists() {
-        println!("compiling cargo-deny {CARGO_DENY}, which takes two minutes, once");
+        println!("compiling {name} {version}, which takes {takes}, once");
         // A development build: it compiles in half the time and runs for a second.
         let mut install = cargo(["install", "--quiet", "--debug", "--locked"]);
-        install.arg(format!("cargo-deny@{CARGO_DENY}"));
+        install.arg(format!("{name}@{version}"));
         run(install.arg("--no-track").arg("--root").arg(&home))?;
     }
     Ok(program)

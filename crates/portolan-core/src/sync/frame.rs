@@ -114,6 +114,24 @@ impl Frame {
             Message::Error(_) => "error",
         }
     }
+
+    /// The very bytes that were decoded, written again: what tests and fuzz targets check.
+    #[doc(hidden)]
+    pub fn encode(&self) -> Bytes {
+        let handle = self.handle;
+        match &self.message {
+            Message::Hello(it) => hello(handle, it),
+            Message::Delta { delta: it, .. } => delta(handle, &it.encode()),
+            Message::Part(it) => part(handle, it),
+            Message::Ack(dots) => ack(handle, dots),
+            Message::Want(version) => want(handle, version),
+            Message::Digest(it) => digest(handle, it),
+            Message::Repair => repair(handle),
+            Message::Presence(it) => presence(handle, it),
+            Message::Credentials(it) => credentials(handle, it),
+            Message::Error(it) => error(handle, it.code, &it.document, &it.message),
+        }
+    }
 }
 
 /// What a peer may do with a document, or asks to.
@@ -527,22 +545,6 @@ mod tests {
         }
         assert_eq!(written, golden);
     }
-    /// The bytes of what was decoded.
-    fn again(frame: &Frame) -> Bytes {
-        let handle = frame.handle;
-        match &frame.message {
-            Message::Hello(it) => hello(handle, it),
-            Message::Delta { delta: it, .. } => delta(handle, &it.encode()),
-            Message::Part(it) => part(handle, it),
-            Message::Ack(dots) => ack(handle, dots),
-            Message::Want(version) => want(handle, version),
-            Message::Digest(it) => digest(handle, it),
-            Message::Repair => repair(handle),
-            Message::Presence(it) => presence(handle, it),
-            Message::Credentials(it) => credentials(handle, it),
-            Message::Error(it) => error(handle, it.code, &it.document, &it.message),
-        }
-    }
 
     fn small_delta() -> Bytes {
         let mut document = Document::new(ReplicaId::new(7));
@@ -582,7 +584,7 @@ mod tests {
             put_checksum(&mut bytes);
             let bytes = Bytes::from(bytes);
             if let Ok(frame) = Frame::decode(bytes.clone()) {
-                prop_assert_eq!(again(&frame), bytes);
+                prop_assert_eq!(frame.encode(), bytes);
             }
         }
     }
