@@ -156,6 +156,7 @@ pub(crate) fn with_array_engine<U: ArrayEngineUse>(
     work: U,
 ) -> anyhow::Result<U::Output> {
     match name {
+        PORTOLAN => work.run::<portolan::Array>(),
         #[cfg(feature = "rivals")]
         "loro" => work.run::<loro::Array>(),
         #[cfg(feature = "rivals")]
@@ -172,22 +173,29 @@ pub(crate) fn with_array_engine<U: ArrayEngineUse>(
 
 /// The engines of this build that have arrays.
 pub(crate) const ARRAY_ENGINES: &[&str] = if cfg!(feature = "rivals") {
-    &["loro", "automerge", "yrs", "crdts"]
+    &[PORTOLAN, "loro", "automerge", "yrs", "crdts"]
 } else {
-    &[]
+    &[PORTOLAN]
 };
 
 /// Those that have arrays of characters at least.
 pub(crate) const TEXT_ENGINES: &[&str] = if cfg!(feature = "rivals") {
-    &["loro", "automerge", "yrs", "crdts", "diamond-types"]
+    &[
+        PORTOLAN,
+        "loro",
+        "automerge",
+        "yrs",
+        "crdts",
+        "diamond-types",
+    ]
 } else {
-    &[]
+    &[PORTOLAN]
 };
 
 /// Those of them that merge the trace of two people as its recorder did. crdts puts concurrent
 /// insertions at one place into another order, after which positions mean something else.
 pub(crate) const DUET_ENGINES: &[&str] = if cfg!(feature = "rivals") {
-    &["loro", "automerge", "yrs", "diamond-types"]
+    &[PORTOLAN, "loro", "automerge", "yrs", "diamond-types"]
 } else {
-    &[]
+    &[PORTOLAN]
 };

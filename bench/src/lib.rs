@@ -4,16 +4,6 @@
 //! `sync` compares servers, with real client processes over loopback. Nothing depends on this
 //! crate, so the rivals never slow the build.
 
-#![cfg_attr(
-    not(feature = "rivals"),
-    allow(
-        dead_code,
-        unused_variables,
-        clippy::needless_pass_by_value,
-        reason = "only rivals have arrays yet"
-    )
-)]
-
 mod child;
 mod edits;
 mod engine;

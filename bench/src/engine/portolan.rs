@@ -1,9 +1,8 @@
 //! `portolan-core`.
 
-/// Not before the engine has arrays; the lists in `engine.rs` then name it as well, and the
-/// exception in `lib.rs` goes.
-#[cfg(false)]
 mod array;
+
+pub(crate) use array::Array;
 
 use std::convert::Infallible;
 

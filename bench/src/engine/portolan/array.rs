@@ -1,7 +1,7 @@
 //! Arrays of `portolan-core`: a document with one of them at its root.
 
 use anyhow::Context;
-use portolan_core::{ArrayRef, Delta, Document, Error, ReplicaId, Value};
+use portolan_core::{Delta, Document, Error, ReplicaId, Value};
 
 use super::Clock;
 use crate::edits::{Edit, Element};
@@ -43,11 +43,11 @@ impl ArrayEngine for Array {
 
     fn edit_batch(&mut self, edits: &[Edit]) -> anyhow::Result<()> {
         self.document.transact(self.clock.now(), |tx| {
-            let mut list = tx.array(LIST)?;
+            let mut list = tx.array(LIST);
             for edit in edits {
                 match *edit {
-                    Edit::Append(element) => list.append(value(element))?,
-                    Edit::Insert(index, element) => list.insert(index, value(element))?,
+                    Edit::Append(element) => drop(list.append(value(element))?),
+                    Edit::Insert(index, element) => drop(list.insert(index, value(element))?),
                     Edit::Delete(index) => list.delete(index)?,
                 }
             }
@@ -63,8 +63,10 @@ impl ArrayEngine for Array {
     fn elements(&self) -> anyhow::Result<Vec<Element>> {
         let list = self.document.array(LIST);
         list.iter()
-            .flat_map(ArrayRef::iter)
-            .map(|value| element(value).context("no element"))
+            .map(|(_, mut siblings)| {
+                let winner = siblings.next().and_then(|winner| element(winner.value));
+                winner.context("no element")
+            })
             .collect()
     }
 
