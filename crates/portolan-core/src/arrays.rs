@@ -20,7 +20,7 @@ use crate::journal::{Journal, Step};
 use crate::key::{Key, KeyRef};
 use crate::nested::Run;
 use crate::replica::Dot;
-use crate::sequence::{Birth, Elements, NOWHERE, Sequence, Side, Spot};
+use crate::sequence::{self, Birth, Elements, NOWHERE, Rank, Sequence, Side, Spot};
 use crate::slab::{BIRTH, Slot};
 use crate::value::Value;
 
@@ -38,7 +38,13 @@ pub(crate) struct Origin {
     pub(crate) side: Side,
     /// The element, where it was not born here.
     pub(crate) of: Option<Dot>,
+    /// By what it is compared with its siblings, where it has taken the place of a parent that is
+    /// gone, and which it is of those that have.
+    pub(crate) adopted: Option<Adopted>,
 }
+
+/// The rank of a parent that is gone, and which it is of those in its place.
+pub(crate) type Adopted = (Rank, u32);
 
 impl Orphans {
     fn add(&mut self, awaited: Dot, spot: Spot, origin: Origin) {
@@ -76,7 +82,7 @@ impl Document {
     }
 
     /// Runs `f` on the order of an array, and lets the array show or not show accordingly.
-    fn with_sequence<T>(
+    pub(crate) fn with_sequence<T>(
         &mut self,
         array: u32,
         f: impl FnOnce(&mut Sequence, &mut Elements) -> T,
@@ -243,6 +249,8 @@ impl Document {
         }
         let array = self.elements[element].array();
         self.note_step(element, false, journal);
+        self.unearth(place);
+        self.entomb(self.elements.place(element));
         self.with_sequence(array, |sequence, elements| {
             sequence.relocate(elements, element, place);
         });
@@ -254,8 +262,15 @@ impl Document {
             return;
         }
         let array = self.elements[element].array();
-        if !shown {
+        if shown {
+            self.unearth(self.elements.place(element));
+            self.unearth(element);
+        } else {
             self.note_step(element, false, journal);
+            self.entomb(self.elements.place(element));
+            if self.elements.place(element) != element {
+                self.entomb(element);
+            }
         }
         self.with_sequence(array, |sequence, elements| {
             sequence.show(elements, element, shown);
@@ -321,11 +336,13 @@ impl Document {
             timestamp,
         };
         self.note_step(element, false, journal);
+        self.entomb(self.elements.place(element));
         let place = self.with_sequence(array, |sequence, elements| {
             sequence.shift(elements, array, element, to, birth)
         });
         self.note_step(element, true, journal);
         if let Some(place) = place {
+            self.tombstones.note_move(element);
             self.replicas.get_mut(self.own).placed.insert(seq, place);
             self.containers.retain(array);
         }
@@ -412,7 +429,7 @@ impl Document {
         self.live += live as usize;
         self.containers.get_mut(array).records += run.length;
         let awaited = self.awaited(array, &run.origin(0));
-        if awaited.is_some() || !self.orphans.waiting.is_empty() {
+        if awaited.is_some() || !self.orphans.waiting.is_empty() || run.adopted.is_some() {
             for (at, spot) in (0..).zip(spots) {
                 let origin = run.origin(at);
                 match self.awaited(array, &origin) {
@@ -432,6 +449,12 @@ impl Document {
             let shown = |at: usize| shown[at];
             sequence.place_run(elements, &spots, parent, run.side, run.chain, shown);
         });
+        self.keep_parent(parent);
+        for (spot, shown) in spots.iter().zip(&shown) {
+            if !shown {
+                self.entomb(*spot);
+            }
+        }
         if journal.observed || self.containers.have_moves() {
             for spot in spots {
                 self.note_step(spot, true, journal);
@@ -440,6 +463,17 @@ impl Document {
             }
         }
         live
+    }
+
+    /// A position that shows nothing stays until its children, too, are stable.
+    fn keep_parent(&mut self, parent: Spot) {
+        if parent == NOWHERE {
+            return;
+        }
+        let element = self.elements.of(parent);
+        if !self.elements[element].shown() || self.elements.place(element) != parent {
+            self.entomb(parent);
+        }
     }
 
     /// What a position has to wait for: the parent to have its place in the same array, and the
@@ -465,15 +499,29 @@ impl Document {
             let born = origin.of.is_none();
             if let Some(element) = origin.of.and_then(|of| self.spot(of)) {
                 self.elements.assign(spot, element);
+                self.tombstones.note_move(element);
             }
             let shown =
                 born && (self.elements[spot].born().is_some() || self.written(spot).is_some());
-            self.with_sequence(array, |sequence, elements| {
-                sequence.place(elements, spot, parent, origin.side, shown);
+            self.with_sequence(array, |sequence, elements| match origin.adopted {
+                None => sequence.place(elements, spot, parent, origin.side, shown),
+                Some((rank, ordinal)) => {
+                    let side = origin.side;
+                    let origin = sequence::Origin {
+                        parent,
+                        side,
+                        rank,
+                        ordinal,
+                    };
+                    sequence.place_ranked(elements, spot, origin, shown);
+                }
             });
             if shown {
                 self.note_step(spot, true, journal);
+            } else {
+                self.entomb(spot);
             }
+            self.keep_parent(parent);
             let dot = self.dot_at(spot);
             if let Some(id) = origin.of.or(Some(dot)) {
                 self.unsettle_place(array, id);
@@ -504,10 +552,14 @@ impl Document {
         }
     }
 
-    /// Takes a position back that this replica has just made: nobody else knows of it.
-    pub(crate) fn unplace(&mut self, spot: Spot) {
+    /// Takes a position out that shows nothing, and to which nobody refers.
+    pub(crate) fn remove_position(&mut self, spot: Spot) {
+        self.unearth(spot);
         let element = &self.elements[spot];
         let (array, replica, seq) = (element.array(), element.replica(), element.seq());
+        if self.elements[spot].moved() {
+            self.tombstones.forget_move(self.elements.of(spot));
+        }
         if self.orphans.origin(spot).is_none() {
             self.with_sequence(array, |sequence, elements| sequence.remove(elements, spot));
         } else {
@@ -534,8 +586,11 @@ impl Document {
         }
     }
 
-    /// What an element last held, once nothing of it shows any more.
+    /// What an element last held, where it is deleted and can come back.
     pub(crate) fn last_value(&self, element: Spot) -> Result<Value, Error> {
+        if self.elements[element].is_sealed() {
+            return Err(Error::NoSuchElement);
+        }
         let last = self.elements[element].last();
         last.cloned().ok_or(Error::NoSuchElement)
     }

@@ -151,9 +151,17 @@ impl Document {
                 of: element
                     .moved()
                     .then(|| self.dot_at(self.elements.of(*spot))),
+                adopted: None,
             };
+            if element.adopted()
+                && let Some(sequence) = self.sequence(element.array())
+            {
+                let origin = sequence.origin(&self.elements, *spot);
+                run.adopted = Some((origin.rank, origin.ordinal));
+            }
             if let Some(origin) = self.orphans.origin(*spot) {
                 (run.parent, run.side, run.of) = (origin.parent, origin.side, origin.of);
+                run.adopted = origin.adopted;
             }
             let next = match nested.runs.last_mut() {
                 Some(last) => last.extend(run),

@@ -66,6 +66,7 @@ mod replicas;
 mod sequence;
 mod sets;
 mod slab;
+mod stability;
 mod transaction;
 mod undo;
 mod value;

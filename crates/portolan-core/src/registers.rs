@@ -14,7 +14,7 @@ use crate::containers::{Form, ROOT};
 use crate::document::{Document, Head, spread};
 use crate::journal::Journal;
 use crate::key::Key;
-use crate::replica::ReplicaId;
+use crate::replica::{Dot, ReplicaId};
 use crate::replicas::Replicas;
 use crate::slab::{Entry, NONE, Slot};
 use crate::value::Value;
@@ -139,6 +139,8 @@ impl Document {
     /// Everything of a live operation that replicas must agree on, hashed.
     pub(crate) fn fingerprint(&mut self, entry: &Entry) -> u128 {
         let replica = self.replicas.get(entry.replica).id;
+        let lasting =
+            entry.container == ROOT || self.is_lasting(entry.container, &entry.key, &entry.value);
         let scratch = &mut self.scratch;
         scratch.clear();
         let head = [replica.get(), entry.seq, entry.timestamp.bits()].map(u64::to_le_bytes);
@@ -146,6 +148,9 @@ impl Document {
         put_key(scratch, &entry.key);
         put_value(scratch, &entry.value);
         if entry.container != ROOT {
+            if !lasting {
+                return 0;
+            }
             let path = self.containers.get(entry.container).print;
             scratch.extend_from_slice(&path.to_le_bytes());
         }
@@ -393,8 +398,13 @@ impl Document {
         let known = self.containers.get_mut(container);
         known.records += 1;
         match (known.form, &entry.key) {
-            (Form::Counter, _) if matches!(entry.value, Value::Int(_)) => {
-                self.item_gained(container);
+            (Form::Counter, Key::Element(epoch)) => {
+                if matches!(entry.value, Value::Int(_)) {
+                    self.item_gained(container);
+                } else {
+                    let dot = Dot::new(self.replicas.get(entry.replica).id, entry.seq);
+                    self.tombstones.note_reset(dot, *epoch);
+                }
             }
             (Form::Moves, Key::Element(id)) => self.unsettled.moves.push((container, *id)),
             _ => {}

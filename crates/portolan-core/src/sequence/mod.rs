@@ -37,6 +37,8 @@ pub(crate) use elements::{Birth, Elements, NOWHERE, Rank, Side, Spot};
 
 use crate::value::Value;
 
+pub(crate) use hash::SpotHash;
+
 use elements::{Children, Key};
 use family::Family;
 use kinship::Families;
