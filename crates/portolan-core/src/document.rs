@@ -62,7 +62,7 @@ pub struct Document {
     pub(crate) log: RemovalLog,
     /// Live values, siblings counted each.
     live: usize,
-    digest: u128,
+    pub(crate) digest: u128,
     /// The bytes of an entry on the way into its fingerprint.
     scratch: Vec<u8>,
     pub(crate) batches: Option<Vec<Batch>>,
@@ -219,14 +219,14 @@ impl Document {
         removed
     }
 
-    /// What a replica at `version` lacks. Costs the difference, unless the log of what was
-    /// removed meanwhile is gone: then the whole state.
+    /// What a replica at `version` lacks. Costs the difference; where the log of what was removed
+    /// meanwhile is gone, it names all that is known to be dead and that the other may hold live,
+    /// and costs as much as there are gaps among the live operations.
     pub fn delta_since(&self, version: &Version) -> Delta {
         self.delta_for(self.replicas.applied_beyond(version))
     }
 
-    /// What stands for these of the applied operations; where the log of any of them is gone,
-    /// what stands for all applied operations.
+    /// What stands for these of the applied operations.
     ///
     /// Either the operations of the latest transaction, or all that the receiver may lack: what a
     /// delta shows as dead, an operation in it must have removed, or one that the receiver has.
@@ -294,11 +294,21 @@ impl Document {
     }
 
     fn delta_for(&self, applied: DotSet) -> Delta {
-        let Some(removed) = self.log.removed_by(&applied) else {
-            return self.snapshot();
-        };
+        let removed = self.log.removed_by(&applied).unwrap_or_else(|| {
+            let other = self.version().difference(&applied);
+            self.dead_among(&other).union(&self.replicas.early())
+        });
+        Delta {
+            entries: self.entries_among(&applied),
+            dead: removed.difference(&applied),
+            applied,
+        }
+    }
+
+    /// The live ones of these operations, in the order of a delta.
+    pub(crate) fn entries_among(&self, dots: &DotSet) -> crate::delta::Entries {
         let mut entries = crate::delta::Entries::new();
-        for range in applied.ranges() {
+        for range in dots.ranges() {
             let Some(known) = self.replicas.by_id(range.replica) else {
                 continue;
             };
@@ -315,11 +325,7 @@ impl Document {
             };
             a.key.cmp(&b.key).then_with(newest_first)
         });
-        Delta {
-            dead: removed.difference(&applied),
-            applied,
-            entries,
-        }
+        entries
     }
 
     fn delta_entry(&self, slot: Slot) -> DeltaEntry {
@@ -429,11 +435,9 @@ impl Document {
             hash,
             next: NONE,
         };
-        self.digest = self.digest.wrapping_add(fingerprint(
-            &mut self.scratch,
-            self.replicas.get(replica).id,
-            &fresh,
-        ));
+        let id = self.replicas.get(replica).id;
+        let print = fingerprint(&mut self.scratch, id, &fresh);
+        self.digest = self.digest.wrapping_add(print);
         let slab = &self.slab;
         let place = self.index.entry(
             spread(hash),
@@ -467,14 +471,14 @@ impl Document {
                 slot
             }
         };
-        self.replicas.get_mut(replica).live.insert(seq, slot);
+        self.replicas.get_mut(replica).live.insert(seq, slot, print);
     }
 
     /// Takes a live operation out of everything but the slab and the chain of siblings.
     fn bury(&mut self, entry: &Entry) {
         let known = self.replicas.get_mut(entry.replica);
-        known.live.remove(entry.seq);
         let print = fingerprint(&mut self.scratch, known.id, entry);
+        known.live.remove(entry.seq, print);
         self.digest = self.digest.wrapping_sub(print);
     }
 
@@ -615,15 +619,15 @@ impl Document {
         entry.next = NONE;
         let (hash, replica, seq) = (entry.hash, entry.replica, entry.seq);
         let id = self.replicas.get(replica).id;
-        self.digest = self
-            .digest
-            .wrapping_add(fingerprint(&mut self.scratch, id, &entry));
+        let print = fingerprint(&mut self.scratch, id, &entry);
+        self.digest = self.digest.wrapping_add(print);
         let rank = (entry.timestamp, id, seq);
         if behind != NONE {
             self.live += 1;
             let slot = self.slab.insert(entry);
             self.link(slot, rank, behind);
-            self.replicas.get_mut(replica).live.insert(seq, slot);
+            let known = self.replicas.get_mut(replica);
+            known.live.insert(seq, slot, print);
             return slot;
         }
         let slab = &self.slab;
@@ -657,7 +661,8 @@ impl Document {
                 slot
             }
         };
-        self.replicas.get_mut(replica).live.insert(seq, slot);
+        let known = self.replicas.get_mut(replica);
+        known.live.insert(seq, slot, print);
         slot
     }
 
@@ -729,7 +734,7 @@ impl Head {
 }
 
 /// Everything of a live operation that replicas must agree on, hashed.
-fn fingerprint(scratch: &mut Vec<u8>, replica: ReplicaId, entry: &Entry) -> u128 {
+pub(crate) fn fingerprint(scratch: &mut Vec<u8>, replica: ReplicaId, entry: &Entry) -> u128 {
     scratch.clear();
     let head = [replica.get(), entry.seq, entry.timestamp.bits()].map(u64::to_le_bytes);
     scratch.extend_from_slice(head.as_flattened());

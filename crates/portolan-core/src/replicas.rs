@@ -60,6 +60,11 @@ impl Replicas {
         self.number(id).map(|number| self.get(number))
     }
 
+    #[allow(dead_code, reason = "used by `holdings`")]
+    pub(crate) fn iter_mut(&mut self) -> impl Iterator<Item = &mut Known> {
+        self.known.iter_mut()
+    }
+
     fn in_order(&self) -> impl Iterator<Item = &Known> {
         self.numbers.values().map(|number| self.get(*number))
     }

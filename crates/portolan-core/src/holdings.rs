@@ -1,0 +1,124 @@
+//! A document as one side of a reconciliation: what ranges of its operations amount to, and the
+//! deltas that follow from what differs.
+
+use crate::delta::Delta;
+use crate::document::{Document, fingerprint};
+use crate::dots::{DotRange, DotSet};
+use crate::live::{PAGE, Tally};
+use crate::reconcile::{Holdings, unit};
+
+impl Holdings for Document {
+    fn tally(&self, range: DotRange) -> Tally {
+        let Some(known) = self.replicas.by_id(range.replica) else {
+            return Tally::default();
+        };
+        known.live.tally(range.first, range.last, |slot| {
+            fingerprint(&mut Vec::new(), known.id, &self.slab[slot])
+        })
+    }
+
+    fn units(&self, range: DotRange, quota: u64, each: &mut dyn FnMut(u64, u64)) {
+        let Some(known) = self.replicas.by_id(range.replica) else {
+            return;
+        };
+        let live = &known.live;
+        match unit(quota) {
+            1 => live
+                .range(range.first, range.last)
+                .for_each(|(seq, _)| each(seq, 1)),
+            PAGE => live
+                .pages(range.first, range.last)
+                .for_each(|(end, count)| each(end.min(range.last), count)),
+            _ => live
+                .blocks(range.first, range.last)
+                .for_each(|(end, count)| each(end.min(range.last), count)),
+        }
+    }
+}
+
+impl Document {
+    /// Those of the applied operations `among` that are not live.
+    pub(crate) fn dead_among(&self, among: &DotSet) -> DotSet {
+        let mut dead = DotSet::new();
+        for range in among.ranges() {
+            if let Some(known) = self.replicas.by_id(range.replica) {
+                known.live.gaps(range.first, range.last, |first, last| {
+                    dead.insert_range(range.replica, first, last);
+                    true
+                });
+            }
+        }
+        dead
+    }
+
+    /// Whether what a delta for these of the applied operations must name as dead takes no more
+    /// than about `limit` ranges; where it does, a search for what the other side really holds
+    /// live is cheaper. Costs the blocks of what is live.
+    pub(crate) fn tells_briefly(&self, operations: &DotSet, limit: usize) -> bool {
+        if let Some(removed) = self.log.removed_by(operations) {
+            let few = (limit as u64).saturating_add(operations.len().saturating_mul(4));
+            if removed.ranges().len() as u64 <= few {
+                return true;
+            }
+        }
+        let mut gaps = 0;
+        for range in self.version().difference(operations).ranges() {
+            if let Some(known) = self.replicas.by_id(range.replica) {
+                known.live.gaps(range.first, range.last, |_, _| {
+                    gaps += 1;
+                    gaps <= limit
+                });
+            }
+        }
+        gaps <= limit
+    }
+
+    /// What stands for these of the applied operations, for a replica that has applied all of
+    /// `domain`, and was found to hold nothing live of it, outside of the `suspects`, that was dead
+    /// here when what was applied was `domain` and `known`.
+    ///
+    /// `operations` holds all of `known`, and all that was applied since.
+    pub(crate) fn delta_after_search(
+        &self,
+        operations: DotSet,
+        domain: &DotSet,
+        known: &DotSet,
+        suspects: &DotSet,
+    ) -> Delta {
+        let since = operations.difference(known).difference(domain);
+        let dead = match self.log.removed_by(&since) {
+            Some(removed) => self.dead_among(suspects).union(&removed),
+            None => self.dead_among(domain),
+        };
+        Delta {
+            entries: self.entries_among(&operations),
+            dead: dead.union(&self.replicas.early()).difference(&operations),
+            applied: operations,
+        }
+    }
+
+    /// The live ones of these operations as a state to repair with: it names all that is applied
+    /// here, but what it does not show is not dead.
+    pub(crate) fn state_among(&self, dots: &DotSet) -> Delta {
+        Delta {
+            applied: self.version(),
+            dead: DotSet::new(),
+            entries: self.entries_among(dots),
+        }
+    }
+
+    /// Counts the fingerprints of all live operations anew; whether the digest is another one
+    /// then, because memory was damaged. Linear.
+    pub(crate) fn recount(&mut self) -> bool {
+        let (slab, mut scratch) = (&self.slab, Vec::new());
+        let mut digest = 0u128;
+        for known in self.replicas.iter_mut() {
+            let id = known.id;
+            let sum = known
+                .live
+                .recount(|slot| fingerprint(&mut scratch, id, &slab[slot]));
+            digest = digest.wrapping_add(sum);
+        }
+        std::mem::replace(&mut self.digest, digest) != digest
+    }
+}
