@@ -47,7 +47,6 @@ mod document;
 mod dots;
 mod entries;
 mod error;
-#[allow(dead_code, reason = "the machine of synchronisation asks for it next")]
 mod holdings;
 mod join;
 mod journal;
@@ -55,7 +54,6 @@ mod key;
 mod live;
 mod log;
 mod order;
-#[allow(dead_code, reason = "the machine of synchronisation asks for it next")]
 mod reconcile;
 mod replica;
 mod replicas;

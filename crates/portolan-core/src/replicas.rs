@@ -60,7 +60,6 @@ impl Replicas {
         self.number(id).map(|number| self.get(number))
     }
 
-    #[allow(dead_code, reason = "used by `holdings`")]
     pub(crate) fn iter_mut(&mut self) -> impl Iterator<Item = &mut Known> {
         self.known.iter_mut()
     }
