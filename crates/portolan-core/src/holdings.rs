@@ -2,8 +2,9 @@
 //! deltas that follow from what differs.
 
 use crate::delta::Delta;
-use crate::document::{Document, fingerprint};
+use crate::document::{Document, ROOT, fingerprint};
 use crate::dots::{DotRange, DotSet};
+use crate::key::KeyRef;
 use crate::live::{PAGE, Tally};
 use crate::reconcile::{Holdings, unit};
 
@@ -86,10 +87,11 @@ impl Document {
         suspects: &DotSet,
     ) -> Delta {
         let since = operations.difference(known).difference(domain);
-        let dead = match self.log.removed_by(&since) {
-            Some(removed) => self.dead_among(suspects).union(&removed),
-            None => self.dead_among(domain),
-        };
+        let by_since = self.log.removed_by(&since);
+        let by_since = by_since.unwrap_or_else(|| self.dead_among(domain));
+        // What both have got from others meanwhile may have been dead here before it came.
+        let both = self.version().difference(domain).difference(&operations);
+        let dead = self.dead_among(&suspects.union(&both)).union(&by_since);
         Delta {
             entries: self.entries_among(&operations),
             dead: dead.union(&self.replicas.early()).difference(&operations),
@@ -105,6 +107,16 @@ impl Document {
             dead: DotSet::new(),
             entries: self.entries_among(dots),
         }
+    }
+
+    /// Loses the winner under a key as a damaged memory might: no operation, no trace. For tests of
+    /// what finds and repairs it. False where there is nothing.
+    #[doc(hidden)]
+    pub fn damage<'k>(&mut self, key: impl Into<KeyRef<'k>>) -> bool {
+        let Some(slot) = self.find(ROOT, key.into()) else {
+            return false;
+        };
+        self.kill([slot]).len() == 1
     }
 
     /// Counts the fingerprints of all live operations anew; whether the digest is another one

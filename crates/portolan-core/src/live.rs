@@ -256,7 +256,7 @@ impl LiveDots {
     }
 
     /// Calls `each` for the longest runs of numbers in `first..=last` that are not live, ascending,
-    /// until it gives false. Costs the blocks, and what is live in those that have gaps.
+    /// until it gives false. Costs the blocks, and the pages of those that have gaps.
     pub(crate) fn gaps(&self, first: u64, last: u64, mut each: impl FnMut(u64, u64) -> bool) {
         let mut next = first;
         for (end, count) in self.blocks(first, last) {
@@ -268,11 +268,22 @@ impl LiveDots {
                 next = end.saturating_add(1);
                 continue;
             }
-            for (seq, _) in self.range(start, last.min(end)) {
-                if next < seq && !each(next, seq - 1) {
-                    return;
+            for (number, page) in self.touched(start, last.min(end)) {
+                let base = number * PAGE;
+                if page.tally.count == PAGE {
+                    let from = start.max(base);
+                    if next < from && !each(next, from - 1) {
+                        return;
+                    }
+                    next = base.saturating_add(PAGE);
+                    continue;
                 }
-                next = seq.saturating_add(1);
+                for (seq, _) in page.live(*number, start, last) {
+                    if next < seq && !each(next, seq - 1) {
+                        return;
+                    }
+                    next = seq.saturating_add(1);
+                }
             }
         }
         if next <= last {

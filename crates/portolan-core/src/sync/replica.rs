@@ -301,6 +301,11 @@ impl Replica {
         }
     }
 
+    /// As [`Document::prune_log`].
+    pub fn prune_log(&mut self, stable: &Version) {
+        self.document.prune_log(stable);
+    }
+
     /// Sets what the peers are told of this replica's presence, at most 64 KiB; `None` ends it.
     pub fn set_presence(&mut self, now: u64, state: Option<Bytes>) -> Result<(), ProtocolError> {
         self.presences.set_own(now, state)?;

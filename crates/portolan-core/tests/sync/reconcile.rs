@@ -3,7 +3,7 @@
 use std::sync::LazyLock;
 
 use portolan_core::sync::{Access, Config, Event, ProtocolError};
-use portolan_core::{Delta, Document, ReplicaId};
+use portolan_core::{Delta, Document, DotSet, ReplicaId};
 use proptest::prelude::*;
 
 use crate::network::{NAME, Network, START};
@@ -172,6 +172,58 @@ fn a_lost_question_or_answer_costs_time_and_nothing_else() {
             assert_eq!(net.errors, []);
         }
     }
+}
+
+#[test]
+fn what_was_dead_before_it_came_is_told_to_who_got_it_during_the_search() {
+    // The first knows a removal, and not what it removed; the third has what it removed.
+    let (mut writer, mut remover) = (copy(3), copy(9));
+    writer.set(START + 1, "late", 1).unwrap();
+    remover.apply(&writer.delta_since(PAST.applied()));
+    remover.unset(START + 2, "late");
+    let removal = remover.delta_of(&DotSet::from_range(ReplicaId::new(9), 1, 1));
+    let mut first = copy(1);
+    first.apply(&removal);
+    diverge(&mut first, 0);
+    let mut net = Network::new();
+    for document in [first, copy(2), writer] {
+        net.add_document(document, false, config());
+    }
+    let link = net.join(0, 1);
+    let question = |net: &Network| {
+        let frames = &net.links[link].wires[0].frames;
+        frames.front().is_some_and(|frame| frame[0] == 11)
+    };
+    for _ in 0..20 {
+        net.collect();
+        if !question(&net) {
+            net.deliver(link, 0);
+        }
+        net.deliver(link, 1);
+    }
+    assert!(question(&net));
+    // It reaches both, and the second passes it on to the first while the question waits.
+    let write = Access {
+        read: false,
+        write: true,
+    };
+    let others = [0, 1].map(|to| net.join_with(2, to, write, write));
+    for _ in 0..50 {
+        net.collect();
+        for other in others {
+            net.deliver(other, 0);
+            net.deliver(other, 1);
+        }
+        net.deliver(link, 1);
+    }
+    assert_eq!(net.get(1, "late"), Some(1.into()));
+    net.cut(others[0]);
+    net.cut(others[1]);
+    net.settle();
+    assert_eq!(net.get(1, "late"), None);
+    net.join(2, 1);
+    net.settle();
+    net.assert_converged();
 }
 
 #[test]
