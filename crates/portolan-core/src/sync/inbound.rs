@@ -359,13 +359,24 @@ impl Replica {
             self.note_divergence(id);
             self.recount(id, now);
         }
+        let own = self.document.replica();
         if fingerprint == self.document.digest() {
             let session = self.open(id)?;
+            session.unequal = 0;
             if std::mem::take(&mut session.diverged) {
                 let values = std::mem::take(&mut session.repaired);
                 let session = id;
                 self.events.push_back(Event::Repaired { session, values });
             }
+            return Ok(());
+        }
+        let session = self.open(id)?;
+        session.unequal = session.unequal.saturating_add(1);
+        // One side is enough to search; where the other does not, this one does the next time.
+        let mutual = receives && session.sends();
+        if mutual && session.unequal == 1 && session.peer < Some(own) {
+            session.digest_due = true;
+            self.wake(id);
         } else if receives && self.may_repair(id, now) {
             self.search_repair(id, now);
         }
@@ -389,13 +400,15 @@ impl Replica {
         Ok(())
     }
 
-    /// Makes sure that the fingerprints are those of what is held: what was damaged may be they.
+    /// Where a repair did not help, makes sure that the fingerprints are those of what is held:
+    /// what was damaged may be they.
     fn recount(&mut self, id: SessionId, now: u64) {
         let period = self.config.digest_period / 2;
-        let session = self.sessions.get_mut(&id);
-        if session.is_some_and(|s| seldom(&mut s.recounted_at, period, now))
-            && self.document.recount()
-        {
+        let Some(session) = self.sessions.get_mut(&id) else {
+            return;
+        };
+        let due = seldom(&mut session.recounted_at, period, now);
+        if due && session.unequal > 0 && self.document.recount() {
             self.changed();
         }
     }

@@ -123,7 +123,9 @@ pub(super) struct Session {
     pub(super) repair_due: Option<DotSet>,
     /// Values repaired here since the last comparison that showed a difference.
     pub(super) repaired: u64,
-    /// When the fingerprints here were last counted anew.
+    /// Comparisons in a row that showed a difference.
+    pub(super) unequal: u32,
+    /// When the fingerprints here were last counted anew, or trusted once more.
     pub(super) recounted_at: Option<u64>,
     /// The search that this side conducts.
     pub(super) searching: Option<Searching>,
@@ -218,6 +220,7 @@ impl Session {
             took_repair_at: None,
             repair_due: None,
             repaired: 0,
+            unequal: 0,
             recounted_at: None,
             searching: None,
             searches: 0,

@@ -280,7 +280,7 @@ fn damage_is_found_by_ranges_repaired_and_reported() {
         net.pass(30_000);
         net.assert_converged();
         assert!(net.count("compare") >= 2);
-        assert!(bytes(&net) < 30_000, "{}", bytes(&net));
+        assert!(bytes(&net) < 16_000, "{}", bytes(&net));
         let mut total = 0;
         for node in 0..2 {
             let told = net.nodes[node].events.iter().find_map(|event| match event {
