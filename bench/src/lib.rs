@@ -8,6 +8,7 @@ mod child;
 mod engine;
 mod growth;
 mod options;
+mod reconcile;
 mod report;
 mod stopwatch;
 mod suite;

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use crate::child::{ask, build};
-use crate::engine::ENGINES;
+use crate::engine::{ENGINES, PORTOLAN};
 use crate::growth::Growth;
 use crate::options::{Job, Kind, Options};
 use crate::report::{Measure, Report};
@@ -72,7 +72,12 @@ pub(crate) fn run(options: &Options, report: &mut Report) -> anyhow::Result<()> 
 }
 
 fn entrants(task: Task) -> impl Iterator<Item = Entrant> {
-    ENGINES.iter().map(move |engine| Entrant {
+    // The rivals have no such protocol.
+    let alone = task == Task::Reconcile;
+    let engines = ENGINES
+        .iter()
+        .filter(move |engine| !alone || **engine == PORTOLAN);
+    engines.map(move |engine| Entrant {
         task,
         engine,
         growth: Growth::default(),

@@ -10,6 +10,7 @@ use anyhow::{anyhow, ensure};
 
 use crate::HeapProbe;
 use crate::engine::Engine;
+use crate::reconcile;
 use crate::report::Measure;
 use crate::stopwatch::Stopwatch;
 use crate::workload::{Contents, Entry, entries, entries_with, mixed_overwrites, overwrites};
@@ -40,10 +41,12 @@ pub(crate) enum Task {
     Conflict,
     /// One update each from many replicas, applied one by one to one document.
     Clients,
+    /// A replica catches up with one that has ten other keys and no log.
+    Reconcile,
 }
 
 impl Task {
-    pub(crate) const ALL: [Self; 10] = [
+    pub(crate) const ALL: [Self; 11] = [
         Self::SetBatch,
         Self::SetEach,
         Self::Get,
@@ -54,6 +57,7 @@ impl Task {
         Self::Delete,
         Self::Conflict,
         Self::Clients,
+        Self::Reconcile,
     ];
 
     pub(crate) const fn name(self) -> &'static str {
@@ -68,6 +72,7 @@ impl Task {
             Self::Delete => "map/delete",
             Self::Conflict => "map/conflict",
             Self::Clients => "map/clients",
+            Self::Reconcile => "reconcile/million",
         }
     }
 
@@ -76,6 +81,7 @@ impl Task {
         match self {
             Self::Update | Self::Conflict => 10_000,
             Self::Clients => 1_000,
+            Self::Reconcile => 1_000_000,
             _ => 100_000,
         }
     }
@@ -123,6 +129,7 @@ pub(crate) fn figures<E: Engine>(
         Task::Delete => delete::<E>(n, watch),
         Task::Conflict => conflict::<E>(n, watch),
         Task::Clients => clients::<E>(n, watch),
+        Task::Reconcile => reconcile::catch_up(n, watch),
     }
 }
 
