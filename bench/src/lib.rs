@@ -9,6 +9,8 @@ mod edits;
 mod engine;
 mod growth;
 mod options;
+mod reconcile;
+mod reconcile;
 mod report;
 mod stopwatch;
 mod suite;

@@ -30,6 +30,7 @@ pub(crate) struct Outcome {
     backups: usize,
     new_ids: usize,
     repaired: usize,
+    searches: usize,
 }
 
 impl Outcome {
@@ -42,6 +43,7 @@ impl Outcome {
         self.backups += other.backups;
         self.new_ids += other.new_ids;
         self.repaired += other.repaired;
+        self.searches += other.searches;
     }
 }
 
@@ -68,6 +70,10 @@ pub(crate) struct World {
     next_id: u64,
     trouble_ends: u64,
     keys: u64,
+    /// Whether logs of removals are pruned of what others may still ask for.
+    prunes: bool,
+    /// Whether a memory was damaged, so that states differ at equal versions for a while.
+    damaged: bool,
     outcome: Outcome,
 }
 
@@ -91,6 +97,7 @@ impl World {
                 } else {
                     rng.usize(50..2_000)
                 },
+                brief_ranges: if rng.bool() { 2_048 } else { rng.usize(0..20) },
                 ..Config::default()
             },
             nodes: Vec::new(),
@@ -100,7 +107,13 @@ impl World {
             truth: Truth::default(),
             next_id: 0,
             trouble_ends: 0,
-            keys: rng.u64(1..30),
+            keys: if rng.u8(0..4) == 0 {
+                rng.u64(30..1_000)
+            } else {
+                rng.u64(1..30)
+            },
+            prunes: rng.bool(),
+            damaged: false,
             outcome: Outcome {
                 nodes: count,
                 ..Outcome::default()
@@ -173,8 +186,63 @@ impl World {
         // What is under way or due later changes nothing any more.
         self.advance(self.now + 120_000);
         self.check();
+        if self.rng.bool() {
+            self.damage();
+        }
         self.outcome.operations = self.truth.len();
         self.outcome
+    }
+
+    /// Some of the nodes lose values, each others. All come back, to everybody.
+    fn damage(&mut self) {
+        self.damaged = true;
+        let all: Vec<Key> = shown(self.nodes[0].document().expect("all run"))
+            .into_keys()
+            .collect();
+        let mut lost: Vec<Vec<Key>> = vec![Vec::new(); self.nodes.len()];
+        for key in all {
+            if self.rng.u8(..) < 40 {
+                let at = self.rng.usize(0..self.nodes.len());
+                lost[at].push(key);
+            }
+        }
+        for (at, lost) in lost
+            .into_iter()
+            .enumerate()
+            .filter(|(_, lost)| !lost.is_empty())
+        {
+            self.say(|| format!("node {at} loses {} values", lost.len()));
+            for link in 0..self.links.len() {
+                if self.links[link].ends.contains(&at) {
+                    self.cut(link);
+                }
+            }
+            let id = match self.nodes[at].disk {
+                Some(_) => self.nodes[at].id,
+                None => self.fresh_id(),
+            };
+            let config = self.config.clone();
+            self.nodes[at].damage(id, &lost, &config);
+        }
+        let deadline = self.now + PATIENCE;
+        while !(self.agrees() && self.is_sound()) {
+            assert!(self.now < deadline, "damage stays: {}", self.disagreement());
+            self.advance(self.now + 500);
+        }
+        // The digests that say so are still to be exchanged.
+        self.advance(self.now + 120_000);
+        self.damaged = false;
+        self.check();
+    }
+
+    /// Whether all have one digest.
+    fn is_sound(&self) -> bool {
+        let mut digests = self
+            .nodes
+            .iter()
+            .map(|n| n.document().map(portolan_core::Document::digest));
+        let first = digests.next();
+        digests.all(|digest| Some(digest) == first)
     }
 
     fn trouble(&mut self) {
@@ -217,6 +285,12 @@ impl World {
             210..215 => {
                 for link in &mut self.links {
                     link.up = true;
+                }
+            }
+            215..235 if self.prunes => {
+                if let Some(replica) = &mut self.nodes[at].replica {
+                    let all = replica.version().clone();
+                    replica.prune_log(&all);
                 }
             }
             _ => {}
@@ -556,7 +630,7 @@ impl World {
         let node = &self.nodes[at];
         if let Some(document) = node
             .document()
-            .filter(|_| self.nodes.iter().all(|n| !n.restored))
+            .filter(|_| self.nodes.iter().all(|n| !n.restored) && !self.damaged)
         {
             let version = document.version();
             assert_eq!(
@@ -605,7 +679,7 @@ impl World {
                 (node.id, node.loaded, node.backup, node.renamed) = (id, 0, None, true);
                 self.settle(at);
             }
-            Event::Diverged { .. } => panic!("equal versions, unequal digests"),
+            Event::Diverged { .. } => assert!(self.damaged, "equal versions, unequal digests"),
             Event::Repaired { .. } => self.outcome.repaired += 1,
             _ => {}
         }
@@ -660,6 +734,7 @@ impl World {
             return;
         }
         let frame = Frame::decode(arrival.frame).expect("frames arrive undamaged");
+        self.outcome.searches += usize::from(frame.kind() == "compare");
         if let Some(session) = link.sessions[arrival.to] {
             // Where it fails, the event `Closed` says what to do.
             let _ = replica.receive(session, now, frame);

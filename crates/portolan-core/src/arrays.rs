@@ -13,14 +13,14 @@ use xxhash_rust::xxh3::xxh3_128;
 
 use crate::clock::Timestamp;
 use crate::codec::{put_key, put_value};
-use crate::containers::Form;
+use crate::containers::{Containers, Form};
 use crate::document::Document;
 use crate::error::Error;
 use crate::journal::{Journal, Step};
 use crate::key::{Key, KeyRef};
 use crate::nested::Run;
-use crate::replica::Dot;
-use crate::sequence::{self, Birth, Elements, NOWHERE, Rank, Sequence, Side, Spot};
+use crate::replica::{Dot, ReplicaId};
+use crate::sequence::{self, Birth, Elements, NOWHERE, Position, Rank, Sequence, Side, Spot};
 use crate::slab::{BIRTH, Slot};
 use crate::value::Value;
 
@@ -125,10 +125,8 @@ impl Document {
             }
         });
         for (spot, seq) in spots.into_iter().zip(seq..) {
-            let known = self.replicas.get_mut(self.own);
-            known.placed.insert(seq, spot);
-            known.live.insert(seq, BIRTH | spot);
-            self.print_birth_in(spot);
+            self.replicas.get_mut(self.own).placed.insert(seq, spot, 0);
+            self.note_birth(spot);
         }
         self.live += count as usize;
         self.containers.get_mut(array).records += count as u32;
@@ -145,27 +143,20 @@ impl Document {
         }
     }
 
+    /// The fingerprint of the value that an element was born with.
     fn birth_print(&mut self, spot: Spot) -> u128 {
         let element = &self.elements[spot];
-        let Some(value) = element.born() else {
-            return 0;
-        };
-        let dot = Dot::new(self.replicas.get(element.replica()).id, element.seq());
-        let scratch = &mut self.scratch;
-        scratch.clear();
-        let time = element.timestamp().bits();
-        let head = [dot.replica.get(), dot.seq, time].map(u64::to_le_bytes);
-        scratch.extend_from_slice(head.as_flattened());
-        put_key(scratch, &Key::Element(dot));
-        put_value(scratch, value);
-        let path = self.containers.get(element.array()).print;
-        scratch.extend_from_slice(&path.to_le_bytes());
-        xxh3_128(scratch)
+        let id = self.replicas.get(element.replica()).id;
+        birth_fingerprint(&mut self.scratch, id, &self.containers, element)
     }
 
-    fn print_birth_in(&mut self, spot: Spot) {
+    /// Adds the value that an element was born with to what is live.
+    fn note_birth(&mut self, spot: Spot) {
         let print = self.birth_print(spot);
         self.digest = self.digest.wrapping_add(print);
+        let element = &self.elements[spot];
+        let known = self.replicas.get_mut(element.replica());
+        known.live.insert(element.seq(), BIRTH | spot, print);
     }
 
     /// Takes the value away that an element was born with.
@@ -176,7 +167,7 @@ impl Document {
         let element = &mut self.elements[spot];
         let (replica, seq) = (element.replica(), element.seq());
         element.bury();
-        self.replicas.get_mut(replica).live.remove(seq);
+        self.replicas.get_mut(replica).live.remove(seq, print);
         let dot = self.dot_at(spot);
         self.unsettled.elements.push(dot);
         journal.births.push((killer, spot));
@@ -184,13 +175,9 @@ impl Document {
 
     /// Gives an element the value back that it was born with.
     pub(crate) fn revive_birth(&mut self, spot: Spot) {
-        let element = &mut self.elements[spot];
-        let (replica, seq) = (element.replica(), element.seq());
-        element.revive();
+        self.elements[spot].revive();
         self.live += 1;
-        let known = self.replicas.get_mut(replica);
-        known.live.insert(seq, BIRTH | spot);
-        self.print_birth_in(spot);
+        self.note_birth(spot);
         let dot = self.dot_at(spot);
         self.unsettled.elements.push(dot);
     }
@@ -343,7 +330,7 @@ impl Document {
         self.note_step(element, true, journal);
         if let Some(place) = place {
             self.tombstones.note_move(element);
-            self.replicas.get_mut(self.own).placed.insert(seq, place);
+            self.replicas.get_mut(self.own).placed.insert(seq, place, 0);
             self.containers.retain(array);
         }
         self.put(
@@ -382,13 +369,11 @@ impl Document {
         };
         let live = value.is_some();
         let spot = self.elements.add(array, birth, value, None);
-        let known = self.replicas.get_mut(replica);
-        known.placed.insert(seq, spot);
+        self.replicas.get_mut(replica).placed.insert(seq, spot, 0);
         self.containers.retain(array);
         if live {
-            known.live.insert(seq, BIRTH | spot);
             self.live += 1;
-            self.print_birth_in(spot);
+            self.note_birth(spot);
         }
         match self.awaited(array, &origin) {
             Some(awaited) => self.orphans.add(awaited, spot, origin),
@@ -418,11 +403,9 @@ impl Document {
             };
             let spot = self.elements.add(array, birth, value.clone(), None);
             spots.push(spot);
-            let known = self.replicas.get_mut(replica);
-            known.placed.insert(seq, spot);
+            self.replicas.get_mut(replica).placed.insert(seq, spot, 0);
             if value.is_some() {
-                known.live.insert(seq, BIRTH | spot);
-                self.print_birth_in(spot);
+                self.note_birth(spot);
                 live += 1;
             }
         }
@@ -570,7 +553,7 @@ impl Document {
             });
         }
         self.elements.remove(spot);
-        self.replicas.get_mut(replica).placed.remove(seq);
+        self.replicas.get_mut(replica).placed.remove(seq, 0);
         self.containers.release(array);
     }
 
@@ -594,4 +577,25 @@ impl Document {
         let last = self.elements[element].last();
         last.cloned().ok_or(Error::NoSuchElement)
     }
+}
+
+/// As [`fingerprint`](crate::registers::fingerprint), of the value that an element was born with.
+pub(crate) fn birth_fingerprint(
+    scratch: &mut Vec<u8>,
+    replica: ReplicaId,
+    containers: &Containers,
+    element: &Position,
+) -> u128 {
+    let Some(value) = element.born() else {
+        return 0;
+    };
+    scratch.clear();
+    let time = element.timestamp().bits();
+    let head = [replica.get(), element.seq(), time].map(u64::to_le_bytes);
+    scratch.extend_from_slice(head.as_flattened());
+    put_key(scratch, &Key::Element(Dot::new(replica, element.seq())));
+    put_value(scratch, value);
+    let path = containers.get(element.array()).print;
+    scratch.extend_from_slice(&path.to_le_bytes());
+    xxh3_128(scratch)
 }

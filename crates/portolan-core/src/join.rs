@@ -252,27 +252,6 @@ impl Document {
         placed
     }
 
-    /// Those of the applied operations `among` that are not live.
-    fn dead_among(&self, among: &DotSet) -> DotSet {
-        let mut dead = DotSet::new();
-        for range in among.ranges() {
-            let Some(known) = self.replicas.by_id(range.replica) else {
-                continue;
-            };
-            let mut next = range.first;
-            for (seq, _) in known.live.range(range.first, range.last) {
-                if next < seq {
-                    dead.insert_range(range.replica, next, seq - 1);
-                }
-                next = seq + 1;
-            }
-            if next <= range.last {
-                dead.insert_range(range.replica, next, range.last);
-            }
-        }
-        dead
-    }
-
     /// Takes in what a replica of the same version holds live and this one does not, or holds
     /// otherwise: for when equal versions have unequal digests, because memory or disk was
     /// damaged. What either holds survives on both; of two contents of one operation both keep

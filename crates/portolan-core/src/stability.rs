@@ -9,7 +9,7 @@ use hashbrown::HashMap;
 use crate::containers::Form;
 use crate::document::Document;
 use crate::dots::Version;
-use crate::key::{Key, KeyRef};
+use crate::key::KeyRef;
 use crate::replica::Dot;
 use crate::sequence::{Spot, SpotHash};
 use crate::slab::Slot;
@@ -257,15 +257,5 @@ impl Document {
             return;
         }
         self.kill([slot]);
-    }
-
-    /// Whether an entry is part of what replicas of one version hold alike: moves and resets go
-    /// when they are stable, which each replica finds out for itself.
-    pub(crate) fn is_lasting(&self, container: u32, key: &Key, value: &Value) -> bool {
-        match self.containers.get(container).form {
-            Form::Moves => false,
-            Form::Counter => matches!((key, value), (_, Value::Int(_))),
-            _ => true,
-        }
     }
 }

@@ -33,7 +33,7 @@ use std::iter;
 
 use smallvec::SmallVec;
 
-pub(crate) use elements::{Birth, Elements, NOWHERE, Rank, Side, Spot};
+pub(crate) use elements::{Birth, Elements, NOWHERE, Position, Rank, Side, Spot};
 
 use crate::value::Value;
 
