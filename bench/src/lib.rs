@@ -10,7 +10,6 @@ mod engine;
 mod growth;
 mod options;
 mod reconcile;
-mod reconcile;
 mod report;
 mod stopwatch;
 mod suite;
