@@ -8,7 +8,7 @@ use crate::document::Document;
 use crate::dots::{DotSet, Version};
 use crate::nested::{DeltaContainer, Nested, Run};
 use crate::order;
-use crate::sequence::{NOWHERE, Spot};
+use crate::sequence::{NOWHERE, Side, Spot};
 use crate::slab::{BIRTH, Entry, Slot};
 
 impl Document {
@@ -165,6 +165,9 @@ impl Document {
             };
             if let Some(origin) = self.orphans.origin(*spot) {
                 (run.parent, run.side, run.of) = (origin.parent, origin.side, origin.of);
+            }
+            if run.parent.is_none() {
+                run.side = Side::Right; // the array itself has children on one side only
             }
             let next = match nested.runs.last_mut() {
                 Some(last) => last.extend(run),
