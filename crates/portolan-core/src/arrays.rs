@@ -202,21 +202,22 @@ impl Document {
         self.find(array, KeyRef::Element(self.dot_at(element)))
     }
 
-    /// Lets every element show that has something to show, where it belongs.
+    /// Lets every element show that has something to show, where it belongs. The last element of
+    /// an array that comes or goes may be all that the element shows which holds the array.
     pub(crate) fn settle(&mut self, journal: &mut Journal) {
         while let Some((moves, id)) = self.unsettled.moves.pop() {
             self.settle_place(moves, id, journal);
         }
         // In the order in which they came, so that what is told can be followed.
-        let elements = std::mem::take(&mut self.unsettled.elements);
-        for id in &elements {
-            let Some(element) = self.spot(*id) else {
+        let mut next = 0;
+        while let Some(id) = self.unsettled.elements.get(next).copied() {
+            next += 1;
+            let Some(element) = self.spot(id) else {
                 continue; // it shows when its position is known
             };
             let shown = self.elements[element].born().is_some() || self.written(element).is_some();
             self.show(element, shown, journal);
         }
-        self.unsettled.elements = elements;
         self.unsettled.elements.clear();
         if self.unsettled.elements.capacity() > 1024 {
             self.unsettled.elements = Vec::new();
