@@ -268,7 +268,7 @@ impl Document {
     }
 
     /// Whether the position at which an element stands is not known so far.
-    fn is_orphan(&self, element: Spot) -> bool {
+    pub(crate) fn is_orphan(&self, element: Spot) -> bool {
         let place = self.elements.place(element);
         self.orphans.origin(place).is_some()
     }
