@@ -11,7 +11,6 @@ use proptest::prelude::*;
 
 use crate::peer::{Operation, Peer};
 use crate::reference::Reference;
-use crate::shadow::Shadow;
 use crate::shown::Shown;
 
 const NOW: u64 = 1_767_225_600_000;
@@ -228,7 +227,7 @@ impl World {
         // Elements that it has made have other ids now: watchers have to read anew.
         let shown = Shown::of(&self.peers[at].document);
         assert!(self.peers[at].document.take_changes().is_empty());
-        self.peers[at].shadow = Shadow::of(&shown);
+        self.peers[at].shadow = self.peers[at].restarted(id.get()).shadow;
         self.check(at, &shown);
     }
 }

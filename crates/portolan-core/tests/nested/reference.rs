@@ -228,6 +228,13 @@ impl Reference {
         for transaction in &mut self.transactions {
             lost(&mut transaction.last);
         }
+        for set in [&mut self.appended, &mut self.moved] {
+            let dots = std::mem::take(set).into_iter();
+            set.extend(dots.map(|mut dot| {
+                lost(&mut dot);
+                dot
+            }));
+        }
         for write in &mut self.writes {
             let leaf = match &mut write.leaf {
                 Leaf::Key(key) => Some(key),
