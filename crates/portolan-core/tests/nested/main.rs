@@ -222,8 +222,7 @@ impl World {
         saved.document.change_replica(id, after);
         assert_eq!(saved.document.replica(), id);
         self.peers[at] = saved;
-        let delta = self.peers[at].document.own_since(0);
-        self.send(at, &delta);
+        // All sessions start anew: others hear of it when they ask for what they lack.
         // Elements that it has made have other ids now: watchers have to read anew.
         let shown = Shown::of(&self.peers[at].document);
         assert!(self.peers[at].document.take_changes().is_empty());
