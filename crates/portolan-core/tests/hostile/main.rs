@@ -1,6 +1,7 @@
 //! Deltas that are well-formed and meant to hurt. They are refused with the rule that they break,
 //! or do no harm: nothing panics, loops for ever or takes memory out of proportion.
 
+mod nested;
 #[path = "../raw/mod.rs"]
 mod raw;
 
