@@ -111,7 +111,23 @@ impl Delta {
                 *id = renamed(*id);
             }
         };
-        self.applied = self.applied.iter().map(renamed).collect();
+        let mut applied = DotSet::new();
+        for range in self.applied.ranges() {
+            // Range by range: one may hold more operations than there is memory for.
+            let kept = if range.replica == old {
+                after
+            } else {
+                u64::MAX
+            };
+            if range.first <= kept {
+                applied.insert_range(range.replica, range.first, range.last.min(kept));
+            }
+            if range.last > kept {
+                let [first, last] = [range.first.max(kept + 1), range.last];
+                applied.insert_range(new, first - after + base, last - after + base);
+            }
+        }
+        self.applied = applied;
         for entry in &mut self.entries {
             entry.dot = renamed(entry.dot);
             rename_key(&mut entry.key);

@@ -20,7 +20,7 @@ use crate::order::Order;
 use crate::past::Past;
 use crate::replica::{Dot, ReplicaId};
 use crate::replicas::Replicas;
-use crate::sequence::Elements;
+use crate::sequence::{Elements, Spot};
 use crate::slab::{Entry, NONE, Slab, Slot};
 use crate::stability::Tombstones;
 use crate::transaction::Transaction;
@@ -67,6 +67,8 @@ pub struct Document {
     pub(crate) orphans: Orphans,
     pub(crate) unsettled: Unsettled,
     pub(crate) tombstones: Tombstones,
+    /// Within a transaction: elements that remember something else now, and what they remembered.
+    pub(crate) forgotten: Option<Vec<(Spot, Option<Value>)>>,
     pub(crate) log: RemovalLog,
     pub(crate) past: Past,
     /// Live operations, siblings counted each.
@@ -102,6 +104,7 @@ impl Document {
             orphans: Orphans::default(),
             unsettled: Unsettled::default(),
             tombstones: Tombstones::default(),
+            forgotten: None,
             log: RemovalLog::default(),
             past: Past::default(),
             live: 0,

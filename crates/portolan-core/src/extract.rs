@@ -164,6 +164,9 @@ impl Document {
                 (run.parent, run.side, run.of) = (origin.parent, origin.side, origin.of);
                 run.adopted = origin.adopted;
             }
+            if run.parent.is_none() {
+                run.side = Side::Right; // the array itself has children on one side only
+            }
             let next = match nested.runs.last_mut() {
                 Some(last) => last.extend(run),
                 None => Some(run),

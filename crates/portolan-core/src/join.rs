@@ -264,6 +264,10 @@ impl Document {
             return 0;
         };
         let containers = self.intern_containers(snapshot);
+        let mut births = DotSet::new();
+        if let Some(nested) = &snapshot.nested {
+            births = self.repair_positions(nested, &containers, &removed, &mut journal);
+        }
         let mut damaged = Vec::new();
         let mut repaired = Vec::new();
         for theirs in &snapshot.entries {
@@ -272,6 +276,10 @@ impl Document {
             };
             let known = self.replicas.get(number);
             if !known.applied.contains(theirs.dot) || removed.contains(theirs.dot) {
+                continue;
+            }
+            // proof: the numbers of containers are checked when a delta is decoded.
+            if !self.may_stand(theirs, containers[theirs.container as usize]) {
                 continue;
             }
             if let Some(slot) = known
@@ -306,16 +314,29 @@ impl Document {
             above = Some((theirs.container, &theirs.key, slot));
         }
         let mut repaired: DotSet = repaired.into_iter().map(|(_, theirs)| theirs.dot).collect();
-        if let Some(nested) = &snapshot.nested {
-            let births = self.repair_positions(nested, &containers, &removed, &mut journal);
-            repaired.union_with(&births);
-        }
+        repaired.union_with(&births);
         self.log.revoke(&repaired);
         self.settle(&mut journal);
         let count = repaired.len() as usize;
         self.record_batch(Origin::Remote, &repaired, journal);
         self.containers.sweep();
         count
+    }
+
+    /// Whether an operation that holds this value can have made the position that it has here: a
+    /// move has made one for the element in the array beside, any other has made none.
+    fn may_stand(&self, entry: &DeltaEntry, container: u32) -> bool {
+        let moves = self.containers.get(container);
+        match (self.spot(entry.dot), moves.form == Form::Moves) {
+            (None, moved) => !moved,
+            (Some(_), false) => false,
+            (Some(spot), true) => {
+                let array = self.containers.get(self.elements[spot].array());
+                let beside = (array.parent, &array.key) == (moves.parent, &moves.key);
+                beside
+                    && self.element_at_position(spot).map(Key::Element) == Some(entry.key.clone())
+            }
+        }
     }
 
     /// As [`repair`](Self::repair), for arrays: positions that are missing, and values that
@@ -336,27 +357,28 @@ impl Document {
                     continue;
                 };
                 let known = self.replicas.get(number);
-                let live = known.live.get(dot.seq).is_some();
-                let Some(value) = value.as_ref().filter(|_| !live && !removed.contains(dot)) else {
-                    continue;
-                };
-                if !known.applied.contains(dot) {
+                if !known.applied.contains(dot) || known.live.get(dot.seq).is_some() {
                     continue;
                 }
-                match known.placed.get(dot.seq) {
-                    Some(spot) => {
+                let value = value.as_ref().filter(|_| !removed.contains(dot));
+                match (known.placed.get(dot.seq), value) {
+                    (Some(_), None) => continue,
+                    (Some(spot), Some(_)) if self.elements[spot].moved() => continue,
+                    (Some(spot), Some(value)) => {
                         self.elements.set_value(spot, Some(value.clone()));
                         self.revive_birth(spot);
                     }
-                    None => {
+                    (None, value) => {
                         let origin = run.origin(at);
                         let array = containers[run.container as usize];
                         let dot = (number, dot.seq);
-                        let value = Some(value.clone());
+                        let value = value.cloned();
                         self.place_position(array, dot, *timestamp, origin, value, journal);
                     }
                 }
-                repaired.insert(dot);
+                if value.is_some() {
+                    repaired.insert(dot);
+                }
             }
         }
         repaired
@@ -403,10 +425,9 @@ impl Document {
         let live: Vec<Slot> = known.live.range(first, last).map(|(_, s)| s).collect();
         self.kill_live(live.into_iter(), journal);
         self.settle(journal);
-        for (killer, spot) in journal.births.drain(..) {
+        for (killer, spot, value) in journal.births.drain(..) {
             let (element, dot) = (&self.elements[spot], self.dot_at(spot));
-            let value = element.last().cloned();
-            let entry = value.map(|value| Entry {
+            let entry = Entry {
                 key: Key::Element(dot),
                 value,
                 timestamp: element.timestamp(),
@@ -415,8 +436,8 @@ impl Document {
                 container: element.array(),
                 hash: 0,
                 next: NONE,
-            });
-            journal.removed.extend(entry.map(|entry| (killer, entry)));
+            };
+            journal.removed.push((killer, entry));
         }
         let known = self.replicas.get(replica);
         let placed: Vec<Spot> = known.placed.range(first, last).map(|(_, s)| s).collect();

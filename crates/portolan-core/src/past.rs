@@ -10,7 +10,7 @@ use crate::document::Document;
 use crate::dots::{DotSet, Version};
 use crate::journal::Journal;
 use crate::key::Key;
-use crate::limits::{MAX_PAST_BYTES, MAX_PAST_VALUES};
+use crate::limits::{MAX_PAST_VALUES, PAST_VALUE_BYTES};
 use crate::nested::DeltaContainer;
 use crate::replica::Dot;
 use crate::slab::BIRTH;
@@ -112,7 +112,7 @@ impl Past {
         self.values += removal.values.len();
         self.bytes += removal.values.iter().map(PastValue::weight).sum::<usize>();
         self.removals.push_back(removal);
-        while self.values > self.limit || self.bytes > MAX_PAST_BYTES {
+        while self.values > self.limit || self.bytes > self.limit.saturating_mul(PAST_VALUE_BYTES) {
             let Some(oldest) = self.removals.pop_front() else {
                 break;
             };
@@ -143,8 +143,8 @@ impl Past {
 }
 
 impl Document {
-    /// How many replaced or removed values to keep for looking back; 1,000 at first, and never
-    /// more than take 1 MiB. Zero forgets those there are.
+    /// How many replaced or removed values to keep for looking back; 256 at first, and never more
+    /// than take 1 KiB each on average. Zero forgets those there are.
     pub fn keep_past(&mut self, values: usize) {
         self.past.limit = values;
         if self.past.values > values {
@@ -176,16 +176,16 @@ impl Document {
                 born: false,
             });
         }
-        for (_, spot) in &journal.births {
+        for (_, spot, value) in &journal.births {
             let (element, dot) = (&self.elements[*spot], self.dot_at(*spot));
-            values.extend(element.last().map(|value| PastValue {
+            values.push(PastValue {
                 path: self.path_of(element.array()),
                 key: Key::Element(dot),
                 value: value.clone(),
                 dot,
                 timestamp: element.timestamp(),
                 born: true,
-            }));
+            });
         }
         let removal = Removal {
             killers: killers.clone(),

@@ -12,7 +12,7 @@ use crate::dots::Version;
 use crate::key::KeyRef;
 use crate::replica::Dot;
 use crate::sequence::{Spot, SpotHash};
-use crate::slab::Slot;
+use crate::slab::{BIRTH, Slot};
 use crate::value::Value;
 
 /// Positions that show nothing, and resets of counters, until they are stable.
@@ -47,6 +47,12 @@ impl Batch {
 impl Tombstones {
     fn is_in(&self, position: Spot, batch: u64) -> bool {
         self.batches.get(&position) == Some(&batch)
+    }
+
+    /// How many are noted that no batch has so far.
+    #[inline]
+    pub(crate) fn noted(&self) -> (usize, usize) {
+        (self.fresh.positions.len(), self.fresh.resets.len())
     }
 
     /// An element has got one more position.
@@ -129,26 +135,47 @@ impl Document {
         tombstones.fresh.positions.len() + waiting.sum::<usize>()
     }
 
+    /// Drops what was noted, after so many, by a transaction that has been taken back; but for
+    /// positions that show nothing all the same.
+    pub(crate) fn drop_notes(&mut self, (positions, resets): (usize, usize)) {
+        let mut fresh = std::mem::take(&mut self.tombstones.fresh);
+        let noted = fresh.positions.split_off(positions);
+        let buried = noted
+            .into_iter()
+            .filter(|position| self.is_tombstone(*position));
+        fresh.positions.extend(buried);
+        fresh.resets.truncate(resets);
+        self.tombstones.fresh = fresh;
+    }
+
+    /// Whether there is a position that shows nothing.
+    fn is_tombstone(&self, position: Spot) -> bool {
+        self.elements.get(position).is_some_and(|known| {
+            let of = if known.moved() {
+                self.elements.of(position)
+            } else {
+                position
+            };
+            !self.elements[of].shown() || self.elements.place(of) != position
+        })
+    }
+
     /// The tombstones there are at present.
     fn mark_tombstones(&mut self) -> Batch {
         let mut batch = std::mem::take(&mut self.tombstones.fresh);
         self.tombstones.last_batch += 1;
         batch.number = self.tombstones.last_batch;
         batch.positions.retain(|position| {
-            let Some(known) = self.elements.get(*position).filter(|p| !p.is_marked()) else {
-                return false;
-            };
-            let of = if known.moved() {
-                self.elements.of(*position)
-            } else {
-                *position
-            };
-            let in_use = self.elements[of].shown() && self.elements.place(of) == *position;
-            if !in_use {
+            let marked = self
+                .elements
+                .get(*position)
+                .is_some_and(|known| known.is_marked());
+            let fresh = !marked && self.is_tombstone(*position);
+            if fresh {
                 self.elements[*position].mark();
                 self.tombstones.batches.insert(*position, batch.number);
             }
-            !in_use
+            fresh
         });
         batch
     }
@@ -245,10 +272,19 @@ impl Document {
             .replicas
             .by_id(reset.replica)
             .and_then(|known| known.live.get(reset.seq))
+            .filter(|slot| slot & BIRTH == 0)
         else {
             return;
         };
         let counter = self.slab[slot].container;
+        if self
+            .containers
+            .get(counter)
+            .form
+            .keeps(&self.slab[slot].value)
+        {
+            return; // no reset by that name any more
+        }
         let head = self.find(counter, KeyRef::Element(epoch));
         let values = head.into_iter().flat_map(|head| self.values(head));
         let sums = values.filter(|entry| matches!(entry.value, Value::Int(_)));
