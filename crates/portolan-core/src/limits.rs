@@ -28,3 +28,5 @@ pub const MIN_LOG_DOTS: usize = 1_000_000;
 pub const MAX_PAST_VALUES: usize = 1_000;
 /// Most memory for these, in bytes, whatever is asked for.
 pub const MAX_PAST_BYTES: usize = 1024 * 1024;
+/// Steps that a replicated data type by itself remembers, so that histories can end at them.
+pub const MAX_PAST_STEPS: usize = 1_000;
