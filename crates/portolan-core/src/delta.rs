@@ -169,8 +169,11 @@ impl Delta {
     /// some hundred bytes of memory for each of them (maps of one key each, as values: two
     /// hundred).
     pub fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
-        let body = check_checksum(bytes)?;
-        let mut reader = Reader::new(body);
+        Self::read(Reader::new(check_checksum(bytes)?))
+    }
+
+    /// Reads to the end what [`encode`](Self::encode) wrote, but for the checksum.
+    pub(crate) fn read(mut reader: Reader<'_>) -> Result<Self, DecodeError> {
         let version = reader.byte()?;
         if !(FLAT..=NESTED).contains(&version) {
             return Err(DecodeError::UnknownVersion(version));

@@ -9,6 +9,7 @@
 //! - Tells exactly what changed ([`Batch`]), runs several operations as one ([`Transaction`]),
 //!   and refuses bytes that no correct replica would write ([`DecodeError`]).
 //! - Synchronises replicas over any transport by a machine without I/O ([`sync`]).
+//! - Gives each replicated data type by itself, for whoever wants no more than one ([`types`]).
 //!
 //! # What it does not do
 //! - No I/O, no threads, no clock, no randomness: time and ids are passed in. The same calls give
@@ -38,6 +39,7 @@
 
 pub mod limits;
 pub mod sync;
+pub mod types;
 
 mod arrays;
 mod change;

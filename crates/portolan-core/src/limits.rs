@@ -30,3 +30,5 @@ pub const MAX_PAST_VALUES: usize = 256;
 /// Bytes that a value kept for looking back may take, on average; where they take more, fewer are
 /// kept.
 pub const PAST_VALUE_BYTES: usize = 1024;
+/// Steps that a replicated data type by itself remembers, so that histories can end at them.
+pub const MAX_PAST_STEPS: usize = 256;

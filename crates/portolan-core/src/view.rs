@@ -276,7 +276,7 @@ impl<'a> SetView<'a> {
     }
 
     /// All members: booleans, integers, strings, then all others, each kind in order.
-    pub fn iter(&self) -> impl Iterator<Item = Value> + 'a {
+    pub fn iter(&self) -> impl Iterator<Item = Value> + use<'a> {
         let map = MapView::new(self.document, self.container);
         map.iter().filter_map(|(key, _)| member_of(key))
     }
@@ -359,12 +359,12 @@ impl<'a> ArrayView<'a> {
     }
 
     /// The elements in order, each with its id and siblings.
-    pub fn iter(&self) -> impl Iterator<Item = (Dot, Siblings<'a>)> + 'a {
+    pub fn iter(&self) -> impl Iterator<Item = (Dot, Siblings<'a>)> + use<'a> {
         self.slice(0)
     }
 
     /// As [`iter`](Self::iter), from an index on.
-    pub fn slice(&self, from: usize) -> impl Iterator<Item = (Dot, Siblings<'a>)> + 'a {
+    pub fn slice(&self, from: usize) -> impl Iterator<Item = (Dot, Siblings<'a>)> + use<'a> {
         let document = self.document;
         let sequence = self.container.and_then(|array| document.sequence(array));
         let elements = sequence.map(|sequence| sequence.iter(&document.elements, from));
