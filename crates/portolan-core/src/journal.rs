@@ -206,7 +206,13 @@ impl Document {
                 Place::Key
             }
         };
-        Some(self.change(path, place, old.map(|(.., value)| value), now, cause))
+        let mut change = self.change(path, place, old.map(|(.., value)| value), now, cause);
+        if place != Place::Key {
+            // The element was and is there, if only with containers.
+            change.old.get_or_insert(Value::Null);
+            change.new.get_or_insert(Value::Null);
+        }
+        Some(change)
     }
 
     /// A change to `now`, of which the first is the winner.
@@ -254,7 +260,10 @@ impl Document {
             let mut change = self.change(path, place, None, now, cause);
             if change.new.is_none() {
                 // It holds containers alone, or went again.
-                change.new = Some(before().unwrap_or(Value::Null));
+                let spot = self.spot(step.element);
+                let stays = spot.is_some_and(|spot| self.elements[spot].shown());
+                let went = if stays { None } else { before() };
+                change.new = Some(went.unwrap_or(Value::Null));
             }
             return change;
         }
