@@ -4,7 +4,7 @@ use portolan_core::{
     ArrayView, Document, Held, Key, MapView, Place, ReplicaId, Siblings, Timestamp, Value,
 };
 
-use crate::pattern::Scope;
+use crate::pattern::{Pattern, Scope};
 
 /// One key, element, member or counter at one moment: what a [`Change`](portolan_core::Change) from
 /// nothing to now would tell of it.
@@ -46,8 +46,12 @@ impl Entry {
         })
     }
 
-    /// The entries of a document that match.
-    pub(crate) fn matching(document: &Document, scope: &Scope) -> Vec<Self> {
+    /// All that stands in a document under paths that match, in the order of the keys.
+    pub fn matching(document: &Document, pattern: &Pattern) -> Vec<Self> {
+        Self::within(document, &Scope::new(pattern.clone()))
+    }
+
+    pub(crate) fn within(document: &Document, scope: &Scope) -> Vec<Self> {
         let mut walk = Walk::new(scope, Vec::new());
         walk.map(document.root());
         walk.entries

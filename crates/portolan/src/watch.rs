@@ -168,7 +168,7 @@ impl Watch {
             Some(Event::Snapshot {
                 number: state.number,
                 missed,
-                entries: Entry::matching(state.replica.document(), &self.queue.scope),
+                entries: Entry::within(state.replica.document(), &self.queue.scope),
             })
         })
     }

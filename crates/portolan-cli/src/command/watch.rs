@@ -65,6 +65,9 @@ pub(crate) fn watch(arguments: &Watch) -> Result<(), Failure> {
 #[derive(Debug, Deserialize, Serialize)]
 struct Change {
     path: Raw,
+    /// Unless it is the value of a key.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    place: Option<Raw>,
     #[serde(
         default,
         deserialize_with = "present",
@@ -100,10 +103,42 @@ struct Snapshot {
 #[derive(Deserialize)]
 struct Entry {
     path: Raw,
+    place: Option<Raw>,
     value: Raw,
     siblings: Option<Raw>,
     by: Option<String>,
     at: Option<String>,
+}
+
+/// What an entry and a change are about, in one text: the same before and after.
+type Subject = (String, String);
+
+/// One entry as it was last told.
+#[derive(Clone)]
+struct Known {
+    place: Option<Raw>,
+    value: Raw,
+    siblings: Option<Raw>,
+}
+
+/// Where in an array an element stands changes with others; its id does not.
+fn subject(path: &Raw, place: Option<&Raw>, value: Option<&Raw>) -> Subject {
+    let part = match place.map(|place| serde_json::from_str(place.get())) {
+        Some(Ok(Place::Element { element })) => element,
+        Some(Ok(Place::Word(word))) if word == "member" => {
+            format!("member {}", value.map_or("", |value| value.get()))
+        }
+        Some(Ok(Place::Word(word))) => word,
+        Some(Err(_)) | None => String::new(),
+    };
+    (path.get().to_owned(), part)
+}
+
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Place {
+    Element { element: String },
+    Word(String),
 }
 
 /// `null` is a value, not the lack of one.
@@ -116,8 +151,8 @@ struct Watcher {
     json: bool,
     /// Where to resume.
     id: Option<String>,
-    /// Winner and siblings by path; `None` before the first snapshot.
-    held: Option<BTreeMap<String, (Raw, Option<Raw>)>>,
+    /// What there is; `None` before the first snapshot.
+    held: Option<BTreeMap<Subject, Known>>,
     /// Pieces of a snapshot that is not complete.
     snapshot: Vec<Entry>,
 }
@@ -206,32 +241,45 @@ impl Watcher {
 
     fn hold(&mut self, change: &Change) {
         let held = self.held.get_or_insert_default();
-        let path = change.path.get().to_owned();
+        let value = change.new.as_ref().or(change.old.as_ref());
+        let subject = subject(&change.path, change.place.as_ref(), value);
         match &change.new {
-            Some(new) => held.insert(path, (new.clone(), change.siblings.clone())),
-            None => held.remove(&path),
-        };
+            Some(new) => {
+                let known = Known {
+                    place: change.place.clone(),
+                    value: new.clone(),
+                    siblings: change.siblings.clone(),
+                };
+                held.insert(subject, known);
+            }
+            None => drop(held.remove(&subject)),
+        }
     }
 
     /// Takes the snapshot in place of what is held; returns what differs.
     fn replace(&mut self) -> Vec<Change> {
         let entries = std::mem::take(&mut self.snapshot);
-        let fresh = |entry: &Entry| (entry.value.clone(), entry.siblings.clone());
+        let about = |entry: &Entry| subject(&entry.path, entry.place.as_ref(), Some(&entry.value));
+        let fresh = |entry: &Entry| Known {
+            place: entry.place.clone(),
+            value: entry.value.clone(),
+            siblings: entry.siblings.clone(),
+        };
         let new: BTreeMap<_, _> = entries
             .iter()
-            .map(|entry| (entry.path.get().to_owned(), fresh(entry)))
+            .map(|entry| (about(entry), fresh(entry)))
             .collect();
+        let there: HashSet<Subject> = new.keys().cloned().collect();
         let Some(old) = self.held.replace(new) else {
             // The first one is where watching starts.
             return Vec::new();
         };
-        let there: HashSet<&str> = entries.iter().map(|entry| entry.path.get()).collect();
-        let gone = old
-            .iter()
-            .filter(|(path, _)| !there.contains(path.as_str()));
-        let removed = gone.map(|(path, (value, _))| Change {
+        let gone = old.iter().filter(|(subject, _)| !there.contains(*subject));
+        let removed = gone.map(|((path, _), known)| Change {
+            // proof: it was JSON when it came.
             path: RawValue::from_string(path.clone()).expect("it was JSON before"),
-            old: Some(value.clone()),
+            place: known.place.clone(),
+            old: Some(known.value.clone()),
             new: None,
             siblings: None,
             by: None,
@@ -240,26 +288,20 @@ impl Watcher {
         let mut changes: Vec<_> = removed.collect();
         let text = |raw: &Option<Raw>| raw.as_ref().map(|raw| raw.get().to_owned());
         for entry in entries {
-            let before = old.get(entry.path.get());
-            let same = before.is_some_and(|(value, siblings)| {
-                value.get() == entry.value.get() && text(siblings) == text(&entry.siblings)
+            let before = old.get(&about(&entry));
+            let same = before.is_some_and(|known| {
+                known.value.get() == entry.value.get()
+                    && text(&known.siblings) == text(&entry.siblings)
             });
             if !same {
-                let Entry {
-                    path,
-                    value,
-                    siblings,
-                    by,
-                    at,
-                } = entry;
-                let old = before.map(|(value, _)| value.clone());
                 changes.push(Change {
-                    path,
-                    old,
-                    new: Some(value),
-                    siblings,
-                    by,
-                    at,
+                    old: before.map(|known| known.value.clone()),
+                    path: entry.path,
+                    place: entry.place,
+                    new: Some(entry.value),
+                    siblings: entry.siblings,
+                    by: entry.by,
+                    at: entry.at,
                 });
             }
         }
@@ -290,7 +332,7 @@ fn line(change: &Change) -> String {
     const PLAIN: &str = "\x1b[0m";
     // Of what happened while nobody was connected, the time is not always known.
     let time = change.at.as_deref().map_or("--:--:--".to_owned(), clock);
-    let key = path_text(&change.path);
+    let key = path_text(&change.path) + &place_text(change.place.as_ref());
     let head = format!("{DIM}{time}{PLAIN} {BOLD}{key}{PLAIN}");
     let value = |raw: &Raw| short(raw.get());
     let body = match (&change.old, &change.new) {
@@ -308,6 +350,16 @@ fn line(change: &Change) -> String {
     format!("{head} {body}{siblings}")
 }
 
+/// Which element, where it is one.
+fn place_text(place: Option<&Raw>) -> String {
+    #[derive(Deserialize)]
+    struct Element {
+        index: usize,
+    }
+    let element = place.and_then(|place| serde_json::from_str::<Element>(place.get()).ok());
+    element.map_or_else(String::new, |element| format!(" [{}]", element.index))
+}
+
 /// The time of day here.
 fn clock(at: &str) -> String {
     let Ok(moment) = at.parse::<jiff::Timestamp>() else {
@@ -321,6 +373,9 @@ fn path_text(path: &RawValue) -> String {
     let keys: Vec<serde_json::Value> = serde_json::from_str(path.get()).unwrap_or_default();
     let texts = keys.iter().map(|key| match key {
         serde_json::Value::String(text) if !text.contains(char::is_control) => text.clone(),
+        serde_json::Value::Object(id) if id.contains_key("$element") => {
+            format!("@{}", id["$element"].as_str().unwrap_or_default())
+        }
         other => other.to_string(),
     });
     texts.collect::<Vec<_>>().join(" / ")
