@@ -185,9 +185,12 @@ pub(crate) struct Target {
     /// The key
     #[arg(allow_hyphen_values = true)]
     pub(crate) key: String,
-    /// The keys that lead further down, and last what to write: JSON if it parses as JSON, else a
-    /// string; `-` reads standard input
-    #[arg(value_name = "VALUE", required = true, allow_negative_numbers = true)]
+    /// What to write: JSON if it parses as JSON, else a string; `-` reads standard input
+    #[arg(allow_hyphen_values = true)]
+    pub(crate) value: String,
+    /// Where more follows, all but the last are keys that lead further down, and the last is what
+    /// to write
+    #[arg(value_name = "…", allow_negative_numbers = true)]
     pub(crate) rest: Vec<String>,
     /// Each KEY is JSON that gives its kind: 1, true, "text" or {"$bytes": "<base64>"}
     #[arg(long)]
@@ -197,15 +200,17 @@ pub(crate) struct Target {
 impl Target {
     /// The place, and the text of the value.
     pub(crate) fn split(&self) -> (Place, &str) {
-        // At least one argument is required.
-        let (value, deeper) = self
-            .rest
-            .split_last()
-            .map_or(("", &[][..]), |(value, deeper)| (value.as_str(), deeper));
+        let (deeper, value) = match self.rest.split_last() {
+            None => (Vec::new(), &self.value),
+            Some((last, between)) => {
+                let deeper = std::iter::once(&self.value).chain(between);
+                (deeper.cloned().collect(), last)
+            }
+        };
         let place = Place {
             map: self.map.clone(),
             key: self.key.clone(),
-            deeper: deeper.to_vec(),
+            deeper,
             typed: self.typed,
         };
         (place, value)

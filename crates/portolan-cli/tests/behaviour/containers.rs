@@ -47,6 +47,15 @@ fn several_keys_are_a_path_and_one_is_one_key() {
         .ok();
     assert_eq!(keys, "inbox\nname\ntags\n");
     server.run(["keys", "m", "--in", "nobody"]).fails(1);
+    server.run(["set", "m", "dash", "-x"]).ok();
+    assert_eq!(get(&["dash"]).ok(), "-x\n");
+    assert_eq!(server.run(["set", "m", "deep", "dash", "-x"]).code, 2);
+    server.run(["set", "m", "--", "deep", "dash", "-x"]).ok();
+    server.run(["set", "m", "deep", "number", "-1"]).ok();
+    assert_eq!(
+        get(&["deep", "--json"]).ok(),
+        "{\"dash\":\"-x\",\"number\":-1}\n"
+    );
     // Below, the kinds of keys stay apart too.
     server
         .run(["set", "m", "\"n\"", "1", "integer", "--typed"])
