@@ -17,7 +17,7 @@ use xxhash_rust::xxh3::Xxh3;
 
 use super::app::{App, Need};
 use super::auth::Caller;
-use super::place::{Place, resolve, steps_text};
+use super::place::{Place, check_steps, resolve, steps_text};
 use super::problem::Problem;
 use crate::json::{
     JsonHeld, JsonKey, ParsedKey, ParsedValue, alike, all_json, content_json, key_json, key_text,
@@ -123,9 +123,10 @@ pub(crate) async fn list_keys(
         .map(serde_json::from_str::<Vec<ParsedKey>>)
     {
         None => Vec::new(),
-        Some(Ok(steps)) => steps.into_iter().map(|step| step.0).collect(),
+        Some(Ok(steps)) => steps.into_iter().map(|step| step.0).collect::<Vec<_>>(),
         Some(Err(error)) => return Err(Problem::bad_request(format!("`in`: {error}"))),
     };
+    check_steps(&steps)?;
     let keys = map.read(|document| {
         let within = if steps.is_empty() {
             document.root()

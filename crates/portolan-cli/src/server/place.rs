@@ -5,12 +5,15 @@ use std::sync::Arc;
 use axum::extract::Query;
 use axum::http::request::Parts;
 use percent_encoding::percent_decode_str;
-use portolan::{Document, Dot, Key, Kind, Location};
+use portolan::{Document, Dot, Key, Kind, Location, engine_limits};
 use serde::Deserialize;
 
 use super::app::App;
 use super::problem::Problem;
 use crate::json::{ParsedKey, dot, key_json};
+
+/// Containers, and what stands in the innermost.
+const MAX_STEPS: usize = engine_limits::MAX_DEPTH + 1;
 
 /// What may follow the `?`.
 #[derive(Debug, Deserialize)]
@@ -70,12 +73,28 @@ impl axum::extract::FromRequestParts<Arc<App>> for Place {
                 .map(|key| key.0)
                 .map_err(|error| Problem::bad_request(format!("the typed key: {error}")))
         };
-        Ok(Self {
+        let place = Self {
             map: decoded(map)?,
-            steps: steps.split('/').map(step).collect::<Result<_, _>>()?,
+            // One more than may be: nothing is gained by reading them all.
+            steps: steps
+                .split('/')
+                .take(MAX_STEPS + 1)
+                .map(step)
+                .collect::<Result<_, _>>()?,
             all: query.all.is_some(),
-        })
+        };
+        check_steps(&place.steps)?;
+        Ok(place)
     }
+}
+
+/// Refuses paths that lead deeper than containers can be nested.
+pub(crate) fn check_steps(steps: &[Key]) -> Result<(), Problem> {
+    if steps.len() > MAX_STEPS {
+        let detail = format!("a path has at most {MAX_STEPS} keys: flatten it");
+        return Err(Problem::unacceptable(detail));
+    }
+    Ok(())
 }
 
 /// What a step behind an array names.
@@ -101,9 +120,12 @@ fn asked(step: &Key) -> Option<Asked> {
 pub(crate) fn resolve(document: &Document, steps: &[Key]) -> Option<Vec<Key>> {
     let (first, rest) = steps.split_first()?;
     let mut path = vec![first.clone()];
+    if rest.is_empty() {
+        return Some(path);
+    }
+    let mut at = Location::find(document, &path)?;
     for step in rest {
-        let at = Location::find(document, &path)?;
-        path.push(match asked(step) {
+        let key = match asked(step) {
             Some(asked) if shows_array(&at) => {
                 let id = match asked {
                     Asked::Index(index) => at.array().id(index)?,
@@ -112,7 +134,9 @@ pub(crate) fn resolve(document: &Document, steps: &[Key]) -> Option<Vec<Key>> {
                 Key::Element(id)
             }
             _ => step.clone(),
-        });
+        };
+        at = at.step(&key)?;
+        path.push(key);
     }
     Some(path)
 }

@@ -15,7 +15,7 @@ use serde_json::json;
 use super::app::{App, Need};
 use super::auth::Caller;
 use super::entries::{check_length, whole};
-use super::place::{resolve, steps_text};
+use super::place::{check_steps, resolve, steps_text};
 use super::problem::Problem;
 use crate::json::{ParsedKey, ParsedValue};
 
@@ -147,6 +147,7 @@ impl Operation {
                 return Err(Problem::unacceptable(detail));
             }
         };
+        check_steps(&steps)?;
         let wrong = |what: &dyn std::fmt::Display| odd(&steps, what);
         let path = resolve(tx.document(), &steps);
         let Some(path) = path else {

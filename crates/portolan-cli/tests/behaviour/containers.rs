@@ -129,6 +129,38 @@ fn a_path_is_written_with_slashes_and_a_slash_in_a_key_is_encoded() {
 }
 
 #[test]
+fn a_path_is_as_deep_as_containers_may_be_and_no_deeper() {
+    let server = Server::in_memory();
+    let path = |depth: usize| format!("/v1/maps/m/keys/{}", vec!["k"; depth].join("/"));
+    assert_eq!(server.http("PUT", &path(65), &[], "1").status, 201);
+    assert_eq!(server.read(&path(65)).body, "1");
+    assert_eq!(
+        server.read(&path(1)).json().pointer(&"/k".repeat(64)),
+        Some(&json!(1))
+    );
+    for depth in [66, 10_000] {
+        assert_eq!(
+            server.http("PUT", &path(depth), &[], "1").status,
+            422,
+            "{depth}"
+        );
+        assert_eq!(server.read(&path(depth)).status, 422, "{depth}");
+    }
+    let keys = vec!["k"; 100_000];
+    let operation = json!({ "operations": [{ "op": "add", "path": keys, "value": 1 }] });
+    let headers = [("content-type", "application/json")];
+    let answer = server.http(
+        "POST",
+        "/v1/maps/m/transact",
+        &headers,
+        &operation.to_string(),
+    );
+    assert_eq!(answer.status, 422);
+    let exported = server.run(["export", "m", "--format", "ndjson"]).ok();
+    assert_eq!(exported.matches("\"map\"").count(), 64);
+}
+
+#[test]
 fn tags_of_containers_tell_whether_what_they_show_changed() {
     let server = server();
     for path in [
