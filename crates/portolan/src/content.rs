@@ -43,9 +43,10 @@ impl Content {
 
     /// Copies a map.
     pub fn of_map(map: MapView<'_>) -> Self {
-        let keys = map.iter().map(|(key, _)| key);
+        let entries = map.iter().held();
         Self::Map(
-            keys.map(|key| (key.clone(), Self::of_all(&map.held(key))))
+            entries
+                .map(|(key, held)| (key.clone(), Self::of_all(&held)))
                 .collect(),
         )
     }

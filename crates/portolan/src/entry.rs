@@ -75,19 +75,25 @@ impl<'s> Walk<'s> {
     }
 
     fn map(&mut self, map: MapView<'_>) {
-        for (key, siblings) in map.iter() {
-            self.key(map, key, siblings);
+        for (key, held) in map.iter().held() {
+            self.key(key, &held);
         }
     }
 
     /// All that stands under a key.
-    pub(crate) fn key(&mut self, map: MapView<'_>, key: &Key, siblings: Siblings<'_>) {
+    pub(crate) fn key(&mut self, key: &Key, held: &[Held<'_>]) {
         self.path.push(key.clone());
-        if self.scope.matches(&self.path) {
+        let values = held.iter().find_map(|held| match held {
+            Held::Values(siblings) => Some(siblings.clone()),
+            _ => None,
+        });
+        if let Some(siblings) = values
+            && self.scope.matches(&self.path)
+        {
             let entry = Entry::written(&self.path, Place::Key, siblings);
             self.entries.extend(entry);
         }
-        self.containers(&map.held(key));
+        self.containers(held);
         self.path.pop();
     }
 

@@ -200,8 +200,8 @@ impl Map {
         let everything = Scope::new(Pattern::all());
         let entries = self.view(|map| {
             let mut walk = Walk::new(&everything, self.site.path.to_vec());
-            for (key, siblings) in keys(&map) {
-                walk.key(map, key, siblings);
+            for (key, held) in keys(&map).held() {
+                walk.key(key, &held);
             }
             walk.entries
         });

@@ -8,6 +8,8 @@ use portolan::{Key, Value};
 use serde::Deserialize;
 use serde::de::{self, DeserializeSeed, Deserializer, MapAccess, Visitor};
 
+use serde_json::value::RawValue;
+
 use super::{output, written};
 use crate::arguments::{Append, Export, ExportFormat, Get, Keys, Place, Server, Set, Unset, Write};
 use crate::client::{Client, key_path, map_path, segment};
@@ -18,7 +20,8 @@ use crate::json::{ParsedKey, ParsedValue, key_json, key_text, value_from_text, v
 pub(crate) fn get(arguments: &Get) -> Result<(), Failure> {
     let client = Client::new(&arguments.server)?;
     let text = text(client.get(&key_path(&arguments.place, true), &[])?)?;
-    let siblings: Vec<ParsedValue> =
+    // As the server wrote it, however deep it is.
+    let siblings: Vec<&RawValue> =
         serde_json::from_str(&text).map_err(|error| no_portolan(&error))?;
     let Some(winner) = siblings.first() else {
         return Err(Failure::NotFound("the key has no value".to_owned()));
@@ -26,11 +29,11 @@ pub(crate) fn get(arguments: &Get) -> Result<(), Failure> {
     let mut out = output();
     let printed = match (arguments.all, arguments.json) {
         (true, true) => writeln!(out, "{}", text.trim_end()),
-        (false, true) => writeln!(out, "{}", value_json(&winner.0)),
+        (false, true) => writeln!(out, "{winner}"),
         (true, false) => siblings
             .iter()
-            .try_for_each(|value| writeln!(out, "{}", plain(&value.0))),
-        (false, false) => writeln!(out, "{}", plain(&winner.0)),
+            .try_for_each(|value| writeln!(out, "{}", plain(value))),
+        (false, false) => writeln!(out, "{}", plain(winner)),
     };
     written(printed.and_then(|()| out.flush()))?;
     let more = siblings.len() - 1;
@@ -262,15 +265,17 @@ impl<'de> Visitor<'de> for Rows<'_> {
 }
 
 /// A string as it is, everything else as JSON, spread over lines where that helps.
-fn plain(value: &Value) -> String {
-    match value {
-        Value::Str(text) => text.to_string(),
-        Value::List(_) | Value::Map(_) if std::io::stdout().is_terminal() => {
-            let json = serde_json::to_string_pretty(&crate::json::JsonValue(value));
-            json.expect("a value always serialises")
-        }
-        other => value_json(other),
+fn plain(value: &RawValue) -> String {
+    let json = value.get();
+    if json.starts_with('"') {
+        return serde_json::from_str(json).unwrap_or_else(|_| json.to_owned());
     }
+    let wide = json.starts_with(['[', '{']) && std::io::stdout().is_terminal();
+    let parsed = wide.then(|| serde_json::from_str::<serde_json::Value>(json).ok());
+    let pretty = parsed
+        .flatten()
+        .and_then(|parsed| serde_json::to_string_pretty(&parsed).ok());
+    pretty.unwrap_or_else(|| json.to_owned())
 }
 
 /// The whole of an answer.

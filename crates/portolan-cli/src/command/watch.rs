@@ -1,6 +1,7 @@
 //! watch.
 
-use std::collections::{BTreeMap, HashSet};
+mod held;
+
 use std::io::{IsTerminal as _, Write};
 use std::sync::mpsc::{RecvTimeoutError, sync_channel};
 use std::time::Duration;
@@ -9,6 +10,7 @@ use anstream::eprintln;
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::value::RawValue;
 
+use self::held::Held;
 use super::entries::no_portolan;
 use super::{output, written};
 use crate::arguments::Watch;
@@ -110,37 +112,6 @@ struct Entry {
     at: Option<String>,
 }
 
-/// What an entry and a change are about, in one text: the same before and after.
-type Subject = (String, String);
-
-/// One entry as it was last told.
-#[derive(Clone)]
-struct Known {
-    place: Option<Raw>,
-    value: Raw,
-    siblings: Option<Raw>,
-}
-
-/// Where in an array an element stands changes with others; its id does not.
-fn subject(path: &Raw, place: Option<&Raw>, value: Option<&Raw>) -> Subject {
-    let part = match place.map(|place| serde_json::from_str(place.get())) {
-        Some(Ok(Place::Element { element })) => element,
-        Some(Ok(Place::Word(word))) if word == "member" => {
-            format!("member {}", value.map_or("", |value| value.get()))
-        }
-        Some(Ok(Place::Word(word))) => word,
-        Some(Err(_)) | None => String::new(),
-    };
-    (path.get().to_owned(), part)
-}
-
-#[derive(Deserialize)]
-#[serde(untagged)]
-enum Place {
-    Element { element: String },
-    Word(String),
-}
-
 /// `null` is a value, not the lack of one.
 fn present<'de, D: Deserializer<'de>>(input: D) -> Result<Option<Raw>, D::Error> {
     Raw::deserialize(input).map(Some)
@@ -152,7 +123,7 @@ struct Watcher {
     /// Where to resume.
     id: Option<String>,
     /// What there is; `None` before the first snapshot.
-    held: Option<BTreeMap<Subject, Known>>,
+    held: Option<Held>,
     /// Pieces of a snapshot that is not complete.
     snapshot: Vec<Entry>,
 }
@@ -204,8 +175,9 @@ impl Watcher {
             "change" => {
                 let changes: Changes =
                     serde_json::from_str(&event.data).map_err(|error| no_portolan(&error))?;
+                let held = self.held.get_or_insert_default();
                 for change in &changes.changes {
-                    self.hold(change);
+                    held.apply(change);
                 }
                 self.print(&changes.changes)?;
             }
@@ -239,72 +211,15 @@ impl Watcher {
         Ok(())
     }
 
-    fn hold(&mut self, change: &Change) {
-        let held = self.held.get_or_insert_default();
-        let value = change.new.as_ref().or(change.old.as_ref());
-        let subject = subject(&change.path, change.place.as_ref(), value);
-        match &change.new {
-            Some(new) => {
-                let known = Known {
-                    place: change.place.clone(),
-                    value: new.clone(),
-                    siblings: change.siblings.clone(),
-                };
-                held.insert(subject, known);
-            }
-            None => drop(held.remove(&subject)),
-        }
-    }
-
     /// Takes the snapshot in place of what is held; returns what differs.
     fn replace(&mut self) -> Vec<Change> {
-        let entries = std::mem::take(&mut self.snapshot);
-        let about = |entry: &Entry| subject(&entry.path, entry.place.as_ref(), Some(&entry.value));
-        let fresh = |entry: &Entry| Known {
-            place: entry.place.clone(),
-            value: entry.value.clone(),
-            siblings: entry.siblings.clone(),
-        };
-        let new: BTreeMap<_, _> = entries
-            .iter()
-            .map(|entry| (about(entry), fresh(entry)))
-            .collect();
-        let there: HashSet<Subject> = new.keys().cloned().collect();
-        let Some(old) = self.held.replace(new) else {
+        let new = Held::of(std::mem::take(&mut self.snapshot));
+        let changes = match &self.held {
             // The first one is where watching starts.
-            return Vec::new();
+            None => Vec::new(),
+            Some(old) => old.changes_to(&new),
         };
-        let gone = old.iter().filter(|(subject, _)| !there.contains(*subject));
-        let removed = gone.map(|((path, _), known)| Change {
-            // proof: it was JSON when it came.
-            path: RawValue::from_string(path.clone()).expect("it was JSON before"),
-            place: known.place.clone(),
-            old: Some(known.value.clone()),
-            new: None,
-            siblings: None,
-            by: None,
-            at: None,
-        });
-        let mut changes: Vec<_> = removed.collect();
-        let text = |raw: &Option<Raw>| raw.as_ref().map(|raw| raw.get().to_owned());
-        for entry in entries {
-            let before = old.get(&about(&entry));
-            let same = before.is_some_and(|known| {
-                known.value.get() == entry.value.get()
-                    && text(&known.siblings) == text(&entry.siblings)
-            });
-            if !same {
-                changes.push(Change {
-                    old: before.map(|known| known.value.clone()),
-                    path: entry.path,
-                    place: entry.place,
-                    new: Some(entry.value),
-                    siblings: entry.siblings,
-                    by: entry.by,
-                    at: entry.at,
-                });
-            }
-        }
+        self.held = Some(new);
         changes
     }
 
