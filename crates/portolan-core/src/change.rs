@@ -30,8 +30,7 @@ pub enum Place {
     /// The value of a key, or of an element that holds a map: the last key of the path.
     Key,
     /// An element of the array at the path. It came to show at the index (`old` is none), went
-    /// from there (`new` is none), or changed there. A move is a going and a coming. Null stands
-    /// for the value of an element that holds only containers.
+    /// from there (`new` is none), or changed there. A move is a going and a coming.
     Element {
         /// Which element: it keeps its id when others come and go.
         id: Dot,

@@ -19,7 +19,7 @@ use crate::log::RemovalLog;
 use crate::order::Order;
 use crate::replica::{Dot, ReplicaId};
 use crate::replicas::Replicas;
-use crate::sequence::Elements;
+use crate::sequence::{Elements, Spot};
 use crate::slab::{Entry, NONE, Slab, Slot};
 use crate::transaction::Transaction;
 use crate::value::Value;
@@ -64,6 +64,8 @@ pub struct Document {
     /// Positions whose parent is not known so far.
     pub(crate) orphans: Orphans,
     pub(crate) unsettled: Unsettled,
+    /// Within a transaction: elements that remember something else now, and what they remembered.
+    pub(crate) forgotten: Option<Vec<(Spot, Option<Value>)>>,
     pub(crate) log: RemovalLog,
     /// Live operations, siblings counted each.
     pub(crate) live: usize,
@@ -97,6 +99,7 @@ impl Document {
             elements: Elements::default(),
             orphans: Orphans::default(),
             unsettled: Unsettled::default(),
+            forgotten: None,
             log: RemovalLog::default(),
             live: 0,
             digest: 0,
