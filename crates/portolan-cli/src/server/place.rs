@@ -143,6 +143,10 @@ pub(crate) fn resolve(document: &Document, steps: &[Key]) -> Option<Vec<Key>> {
 
 /// Whether of a map and an array that may stand here the array was written last.
 fn shows_array(at: &Location<'_>) -> bool {
+    if at.array().is_empty() || at.map().is_empty() {
+        return !at.array().is_empty();
+    }
+    // Which was written last costs all that is in them.
     let held = at.held();
     let mut kinds = held.iter().filter_map(portolan::Held::kind);
     kinds.find(|kind| matches!(kind, Kind::Map | Kind::Array)) == Some(Kind::Array)
