@@ -77,7 +77,7 @@ impl Document {
     }
 
     /// What stands in a chain, and with the value that an element was born with.
-    fn all_held<'a>(&'a self, head: Slot, values: Siblings<'a>) -> AllHeld<'a> {
+    pub(crate) fn all_held<'a>(&'a self, head: Slot, values: Siblings<'a>) -> AllHeld<'a> {
         let mut all: SmallVec<[(Timestamp, Held<'a>); 2]> = SmallVec::new();
         if let Some(winner) = values.clone().next() {
             all.push((winner.timestamp, Held::Values(values)));
