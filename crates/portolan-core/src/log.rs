@@ -124,14 +124,12 @@ impl RemovalLog {
     /// Drops what only operations in `stable` need.
     pub(crate) fn prune(&mut self, stable: &DotSet, live: usize) {
         self.settle(live);
-        let pruned = &mut self.pruned;
-        self.blocks.retain(|block| {
-            let keep = !stable.covers(&block.killers);
-            if !keep {
-                pruned.union_with(&block.killers);
-            }
-            keep
-        });
+        let before = self.blocks.len();
+        self.blocks.retain(|block| !stable.covers(&block.killers));
+        if self.blocks.len() < before {
+            // Those between that removed nothing too: the set would grow by each gap for ever.
+            self.pruned.union_with(stable);
+        }
         self.ranges = self.blocks.iter().map(Block::ranges).sum();
     }
 
