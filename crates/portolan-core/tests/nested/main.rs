@@ -91,7 +91,13 @@ struct World {
 impl World {
     fn new(peers: usize) -> Self {
         // High ids too: they tie-break timestamps.
-        let id = |i: u64| if i % 2 == 0 { i + 1 } else { (1 << 60) - i };
+        let id = |i: u64| {
+            if i.is_multiple_of(2) {
+                i + 1
+            } else {
+                (1 << 60) - i
+            }
+        };
         Self {
             peers: (0..peers as u64)
                 .map(|i| Peer::new(id(i), i * 977 % 5))
