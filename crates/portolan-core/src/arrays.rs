@@ -372,6 +372,8 @@ impl Document {
             timestamp,
         };
         let live = value.is_some();
+        // Before it is known itself: damaged bytes may have it wait for itself.
+        let awaited = self.awaited(array, &origin);
         let spot = self.elements.add(array, birth, value, None);
         let known = self.replicas.get_mut(replica);
         known.placed.insert(seq, spot);
@@ -381,7 +383,7 @@ impl Document {
             self.live += 1;
             self.print_birth_in(spot);
         }
-        match self.awaited(array, &origin) {
+        match awaited {
             Some(awaited) => self.orphans.add(awaited, spot, origin),
             None => self.link_position(spot, origin, journal),
         }
