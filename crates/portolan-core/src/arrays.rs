@@ -71,6 +71,13 @@ impl Document {
         self.replicas.by_id(dot.replica)?.placed.get(dot.seq)
     }
 
+    /// Where an element of an array was born: what stands under an id may name another's.
+    pub(crate) fn element_in(&self, array: u32, id: Dot) -> Option<Spot> {
+        let element = self.spot(id)?;
+        let position = &self.elements[element];
+        (position.array() == array && !position.moved()).then_some(element)
+    }
+
     /// The dot that made a position.
     pub(crate) fn dot_at(&self, spot: Spot) -> Dot {
         let element = &self.elements[spot];
@@ -220,7 +227,7 @@ impl Document {
         let mut next = 0;
         while let Some(id) = self.unsettled.elements.get(next).copied() {
             next += 1;
-            let Some(element) = self.spot(id) else {
+            let Some(element) = self.spot(id).filter(|spot| !self.elements[*spot].moved()) else {
                 continue; // it shows when its position is known
             };
             let shown = self.elements[element].born().is_some() || self.written(element).is_some();
@@ -233,7 +240,7 @@ impl Document {
     }
 
     fn settle_place(&mut self, moves: u32, id: Dot, journal: &mut Journal) {
-        let Some(element) = self.spot(id) else {
+        let Some(element) = self.spot(id).filter(|spot| !self.elements[*spot].moved()) else {
             return;
         };
         let winner = self.find(moves, KeyRef::Element(id));
@@ -382,6 +389,8 @@ impl Document {
             timestamp,
         };
         let live = value.is_some();
+        // Before it is known itself: damaged bytes may have it wait for itself.
+        let awaited = self.awaited(array, &origin);
         let spot = self.elements.add(array, birth, value, None);
         self.replicas.get_mut(replica).placed.insert(seq, spot, 0);
         self.containers.retain(array);
@@ -389,7 +398,7 @@ impl Document {
             self.live += 1;
             self.note_birth(spot);
         }
-        match self.awaited(array, &origin) {
+        match awaited {
             Some(awaited) => self.orphans.add(awaited, spot, origin),
             None => self.link_position(spot, origin, journal),
         }
@@ -584,7 +593,7 @@ impl Document {
         let array = self.containers.get(entry.container).form == Form::Array;
         if let (Key::Element(id), true, false) = (&entry.key, array, entry.is_container()) {
             let value = entry.value.clone();
-            if let Some(element) = self.spot(*id) {
+            if let Some(element) = self.element_in(entry.container, *id) {
                 let known = &mut self.elements[element];
                 if let Some(forgotten) = &mut self.forgotten {
                     forgotten.push((element, known.last().cloned()));

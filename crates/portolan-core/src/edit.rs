@@ -354,11 +354,9 @@ impl<'t, 'd> ArrayMut<'t, 'd> {
     fn element(&self, id: Dot) -> Result<Spot, Error> {
         let array = self.0.number()?;
         let document = &*self.0.transaction.document;
-        let element = document.spot(id).filter(|spot| {
-            let element = &document.elements[*spot];
-            element.array() == array && !element.moved() && !document.is_orphan(*spot)
-        });
-        element.ok_or(Error::NoSuchElement)
+        let element = document.element_in(array, id);
+        let placed = element.filter(|element| !document.is_orphan(*element));
+        placed.ok_or(Error::NoSuchElement)
     }
 
     fn inner(self, index: usize, kind: Kind) -> Target<'t, 'd> {

@@ -349,11 +349,7 @@ impl<'a> ArrayView<'a> {
 
     /// The index at which an element stands; `None` where it is unknown or deleted. Logarithmic.
     pub fn index_of(&self, id: Dot) -> Option<usize> {
-        let element = self.document.spot(id)?;
-        let position = &self.document.elements[element];
-        if Some(position.array()) != self.container || position.moved() {
-            return None;
-        }
+        let element = self.document.element_in(self.container?, id)?;
         let sequence = self.document.sequence(self.container?)?;
         sequence.index_of(&self.document.elements, element)
     }

@@ -447,9 +447,9 @@ fn an_addition_survives_a_concurrent_reset_and_nothing_else_does() {
         let first = adder.delta_of(&base);
         for order in orders(&[first, added, reset]) {
             let mut third = replica(9);
-            order
-                .iter()
-                .for_each(|delta| drop(third.apply(&read(delta))));
+            for delta in &order {
+                third.apply(&read(delta));
+            }
             assert_eq!(third.counter("n"), 3);
         }
         meet(&mut [&mut adder, &mut resetter]);
@@ -480,9 +480,9 @@ fn two_resets_take_back_each_addition_once() {
     for order in orders(&deltas) {
         let mut third = replica(9);
         third.apply(&read(&adder.delta_of(&base)));
-        order
-            .iter()
-            .for_each(|delta| drop(third.apply(&read(delta))));
+        for delta in &order {
+            third.apply(&read(delta));
+        }
         assert_eq!(third.counter("n"), 100);
     }
     meet(&mut [&mut adder, &mut early, &mut late]);
@@ -760,11 +760,11 @@ const OPERATIONS: [Operation; 28] = [
     |tx| tx.set("register", 2),
     |tx| tx.set("fresh", 2),
     |tx| tx.set("map", 2),
-    |tx| Ok(drop(tx.unset("register"))),
-    |tx| Ok(drop(tx.unset("map"))),
-    |tx| Ok(drop(tx.unset("array"))),
-    |tx| Ok(drop(tx.unset("set"))),
-    |tx| Ok(drop(tx.unset("counter"))),
+    |tx| tx.root().unset("register").map(drop),
+    |tx| tx.root().unset("map").map(drop),
+    |tx| tx.root().unset("array").map(drop),
+    |tx| tx.root().unset("set").map(drop),
+    |tx| tx.root().unset("counter").map(drop),
     |tx| tx.root().clear().map(drop),
     |tx| tx.map("map").set("a", 2),
     |tx| tx.map("map").unset("deep").map(drop),

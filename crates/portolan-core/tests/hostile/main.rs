@@ -309,7 +309,7 @@ fn a_new_id_for_operations_without_end_costs_nothing() {
         ..Raw::default()
     }));
     soon("taking a new id", || {
-        document.change_replica(ReplicaId::new(8), 1)
+        document.change_replica(ReplicaId::new(8), 1);
     });
     assert_eq!(document.own_seq(), (1 << 60) - 1);
     assert_eq!(document.version().last_seq(ReplicaId::new(7)), 1);

@@ -163,7 +163,7 @@ fn values_in(delta: &Delta) -> usize {
 
 proptest! {
     #![proptest_config(ProptestConfig {
-        cases: std::env::var("PROPTEST_CASES").ok().and_then(|n| n.parse().ok()).unwrap_or(400),
+        cases: std::env::var("PROPTEST_CASES").ok().and_then(|n| n.parse().ok()).unwrap_or(250),
         max_shrink_iters: 400,
         ..ProptestConfig::default()
     })]
