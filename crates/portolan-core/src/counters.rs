@@ -116,13 +116,12 @@ impl Document {
         let key = Key::Element(epoch);
         self.put_beside(counter, key, Value::Int(sum), seq, timestamp);
         // A new epoch: whatever resets noted of the own ones before it has had its effect.
-        let spent: Vec<Slot> = match live {
-            Some((.., slot)) => vec![slot],
-            None => {
-                let heads = own.iter();
-                let heads = heads.filter_map(|epoch| self.find(counter, KeyRef::Element(*epoch)));
-                heads.flat_map(|head| self.chain(head)).collect()
-            }
+        let spent: Vec<Slot> = if let Some((.., slot)) = live {
+            vec![slot]
+        } else {
+            let heads = own.iter();
+            let heads = heads.filter_map(|epoch| self.find(counter, KeyRef::Element(*epoch)));
+            heads.flat_map(|head| self.chain(head)).collect()
         };
         for entry in self.kill(spent) {
             journal.removed(seq, entry);

@@ -80,7 +80,7 @@ impl Steps {
 
     /// The first version that this replica was at, of those that can be told, which covers
     /// `wanted`.
-    pub(super) fn first_covering(&self, wanted: &Version, now: Version) -> Version {
+    pub(super) fn first_covering(&self, wanted: &Version, now: &Version) -> Version {
         let steps = self.0.iter().rev();
         let after = steps.take_while(|step| !step.intersects(wanted));
         let after: DotSet = after.flat_map(DotSet::iter).collect();

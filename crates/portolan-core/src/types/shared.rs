@@ -227,7 +227,7 @@ impl<C: Replicated> Shared<C> {
         let delta = match &until {
             None => document.delta_since(&since.unwrap_or_default()),
             Some(until) => {
-                let end = self.steps.first_covering(until, document.version());
+                let end = self.steps.first_covering(until, &document.version());
                 document.snapshot_of(&end)?
             }
         };
@@ -235,8 +235,8 @@ impl<C: Replicated> Shared<C> {
         Some(History { changes, update })
     }
 
-    /// How many replaced or removed values to keep for [`history`](Self::history); 1,000 at
-    /// first, and never more than take 1 MiB. Zero forgets those there are.
+    /// How many replaced or removed values to keep for [`history`](Self::history); 256 at
+    /// first, and never more than take 1 KiB each on average. Zero forgets those there are.
     pub fn keep_past(&mut self, values: usize) {
         self.document.keep_past(values);
     }
