@@ -48,7 +48,10 @@ impl Document {
             dead = self.kill_superseded(delta, journal);
         }
         if !delta.dead.is_empty() {
-            dead.union_with(&self.kill_named(delta, journal));
+            self.kill_named(delta, journal);
+            // Those too that others had removed here before: whoever is given one of these
+            // operations later may lack the others.
+            dead.union_with(&delta.dead);
         }
         let mut placed = self.place_entries(delta, &containers, journal);
         if let Some(nested) = &delta.nested {
@@ -134,23 +137,19 @@ impl Document {
     }
 
     /// Removes what the delta names as dead; what has not been applied here is remembered.
-    fn kill_named(&mut self, delta: &Delta, journal: &mut Journal) -> DotSet {
-        let mut dead = DotSet::new();
-        let mut here: Vec<(Dot, Slot)> = Vec::new();
+    fn kill_named(&mut self, delta: &Delta, journal: &mut Journal) {
+        let mut here: Vec<Slot> = Vec::new();
         for (id, dots) in groups(&delta.dead) {
             let number = self.replicas.intern(id);
             let known = self.replicas.get_mut(number);
             let early = dots.difference(&known.applied);
             known.early.union_with(&early);
-            dead.union_with(&early);
             for range in dots.ranges() {
                 let live = known.live.range(range.first, range.last);
-                here.extend(live.map(|(seq, slot)| (Dot::new(id, seq), slot)));
+                here.extend(live.map(|(_, slot)| slot));
             }
         }
-        self.kill_live(here.iter().map(|(_, slot)| *slot), journal);
-        dead.union_with(&here.into_iter().map(|(dot, _)| dot).collect());
-        dead
+        self.kill_live(here.into_iter(), journal);
     }
 
     /// Places the values of operations that are neither applied here nor dead; how many those are.
