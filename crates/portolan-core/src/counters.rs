@@ -69,9 +69,15 @@ impl Document {
         let epochs = self.containers.get(counter).epochs.iter();
         let counts = epochs.map(|epoch| {
             let known = self.epoch(counter, *epoch);
-            let Some((sum, ..)) = known.sum else { return 0 };
-            let seen = known.seen.map_or(0, |(_, sum)| sum);
-            i128::from(sum) - i128::from(seen)
+            let Some((sum, seq, _)) = known.sum else {
+                return 0;
+            };
+            match known.seen {
+                // An early sum that comes late: those after it were reset before it came.
+                Some((seen, _)) if seq <= seen as u64 => 0,
+                Some((_, seen)) => i128::from(sum) - i128::from(seen),
+                None => i128::from(sum),
+            }
         });
         let all: i128 = counts.sum();
         all.clamp(i64::MIN.into(), i64::MAX.into()) as i64
