@@ -361,7 +361,8 @@ impl<'t, 'd> ArrayMut<'t, 'd> {
         let document = &*self.0.transaction.document;
         let element = document.spot(id).filter(|spot| {
             let element = &document.elements[*spot];
-            element.array() == array && !element.moved()
+            let placed = document.orphans.origin(*spot).is_none();
+            element.array() == array && !element.moved() && placed
         });
         element.ok_or(Error::NoSuchElement)
     }
