@@ -155,7 +155,7 @@ impl Shared<content::Array> {
 
     /// Deletes every element that is seen here. `None` where there is none.
     pub fn clear(&mut self) -> Result<Option<Update>, Error> {
-        let (any, update) = self.transact(|array| array.clear())?;
+        let (any, update) = self.write(|tx| tx.array(PLACE).clear())?;
         Ok(any.then_some(update))
     }
 
