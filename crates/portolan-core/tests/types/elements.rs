@@ -7,7 +7,12 @@ use proptest::prelude::*;
 use crate::{ID, NOW, Step, carried, ints, replica, steps, sync};
 
 /// One write to an array and to a plain list; the update, where it did anything.
-fn write_array(array: &mut RgArray, kind: u8, what: u8, deleted: &mut Vec<Dot>) -> Option<Update> {
+pub(crate) fn write_array(
+    array: &mut RgArray,
+    kind: u8,
+    what: u8,
+    deleted: &mut Vec<Dot>,
+) -> Option<Update> {
     let mut list: Vec<(Dot, i64)> = array.iter().map(|(id, _)| id).zip(ints(array)).collect();
     let (len, value) = (list.len(), i64::from(what));
     let at = usize::from(what) * 7 % len.max(1);
