@@ -168,7 +168,8 @@ impl<C: Replicated> Shared<C> {
         self.update(self.document.snapshot())
     }
 
-    /// What a replica at `version` lacks. Costs the difference.
+    /// What a replica at `version` lacks: for one that has applied these operations. Costs the
+    /// difference.
     pub fn since(&self, version: &Version) -> Update {
         self.update(self.document.delta_since(version))
     }
