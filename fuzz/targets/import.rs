@@ -64,7 +64,7 @@ fuzz_target!(|bytes: &[u8]| {
         let text = json::key_json(&entry.key);
         let key: ParsedKey = serde_json::from_str(&text).expect("a key's JSON is a key");
         assert_eq!(key.0, entry.key);
-        for value in entry.held.siblings.iter().chain([&entry.held.value]) {
+        for value in entry.held.siblings.iter().chain(&entry.held.value) {
             let text = json::value_json(value);
             let again: ParsedValue = serde_json::from_str(&text).expect("a value's JSON is one");
             assert_eq!(&again.0, value, "{text}");

@@ -159,7 +159,7 @@ impl Shared<content::Array> {
         reason = "the method is not general over its lifetimes"
     )]
     pub fn clear(&mut self) -> Result<Option<Update>, Error> {
-        let (any, update) = self.transact(|array| array.clear())?;
+        let (any, update) = self.write(|tx| tx.array(PLACE).clear())?;
         Ok(any.then_some(update))
     }
 

@@ -45,7 +45,7 @@ impl Shared<content::Counter> {
         reason = "the method is not general over its lifetimes"
     )]
     pub fn reset(&mut self) -> Result<Option<Update>, Error> {
-        let (any, update) = self.transact(|counter| counter.reset())?;
+        let (any, update) = self.write(|tx| tx.counter(PLACE).reset())?;
         Ok(any.then_some(update))
     }
 

@@ -74,7 +74,7 @@ impl Shared<content::Set> {
         reason = "the method is not general over its lifetimes"
     )]
     pub fn clear(&mut self) -> Result<Option<Update>, Error> {
-        let (any, update) = self.transact(|set| set.clear())?;
+        let (any, update) = self.write(|tx| tx.or_set(PLACE).clear())?;
         Ok(any.then_some(update))
     }
 
