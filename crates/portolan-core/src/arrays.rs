@@ -13,7 +13,7 @@ use xxhash_rust::xxh3::xxh3_128;
 
 use crate::clock::Timestamp;
 use crate::codec::{put_key, put_value};
-use crate::containers::Form;
+use crate::containers::{Form, ROOT};
 use crate::document::Document;
 use crate::error::Error;
 use crate::journal::{Journal, Step};
@@ -169,11 +169,14 @@ impl Document {
         self.live -= 1;
         let element = &mut self.elements[spot];
         let (replica, seq) = (element.replica(), element.seq());
+        let value = element.born().cloned();
         element.bury();
         self.replicas.get_mut(replica).live.remove(seq);
         let dot = self.dot_at(spot);
         self.unsettled.elements.push(dot);
-        journal.births.push((killer, spot));
+        journal
+            .births
+            .extend(value.map(|value| (killer, spot, value)));
     }
 
     /// Gives an element the value back that it was born with.
@@ -266,7 +269,7 @@ impl Document {
     }
 
     /// Whether the position at which an element stands is not known so far.
-    fn is_orphan(&self, element: Spot) -> bool {
+    pub(crate) fn is_orphan(&self, element: Spot) -> bool {
         let place = self.elements.place(element);
         self.orphans.origin(place).is_some()
     }
@@ -523,13 +526,24 @@ impl Document {
     }
 
     /// Has an element remember what it held last, when the last value under its id goes.
+    #[inline]
     pub(crate) fn keep_last(&mut self, slot: Slot) {
+        if self.slab[slot].container != ROOT {
+            self.keep_last_inside(slot);
+        }
+    }
+
+    fn keep_last_inside(&mut self, slot: Slot) {
         let entry = &self.slab[slot];
         let array = self.containers.get(entry.container).form == Form::Array;
         if let (Key::Element(id), true, false) = (&entry.key, array, entry.is_container()) {
             let value = entry.value.clone();
             if let Some(element) = self.spot(*id) {
-                self.elements[element].keep(value);
+                let known = &mut self.elements[element];
+                if let Some(forgotten) = &mut self.forgotten {
+                    forgotten.push((element, known.last().cloned()));
+                }
+                known.keep(value);
             }
         }
     }

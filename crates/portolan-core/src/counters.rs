@@ -65,15 +65,26 @@ impl Document {
 
     /// What a counter shows: the sum of all additions that no reset has seen. Costs the replicas
     /// that have added. Held to the range of 64 bits.
+    ///
+    /// Operations may come in any order. A sum that is older than what a reset has seen counts
+    /// nothing; nor does one where a later epoch of its replica has a sum, for that began when
+    /// nothing was left of those before it.
     pub(crate) fn count(&self, counter: u32) -> i64 {
-        let epochs = self.containers.get(counter).epochs.iter();
-        let counts = epochs.map(|epoch| {
+        let (mut all, mut counted) = (0, None);
+        for epoch in self.containers.get(counter).epochs.iter().rev() {
             let known = self.epoch(counter, *epoch);
-            let Some((sum, ..)) = known.sum else { return 0 };
-            let seen = known.seen.map_or(0, |(_, sum)| sum);
-            i128::from(sum) - i128::from(seen)
-        });
-        let all: i128 = counts.sum();
+            let Some((sum, seq, _)) = known.sum else {
+                continue;
+            };
+            if counted.replace(epoch.replica) == Some(epoch.replica) {
+                continue;
+            }
+            all += match known.seen {
+                Some((seen, _)) if u64::try_from(seen).is_ok_and(|seen| seen >= seq) => 0,
+                Some((_, seen)) => i128::from(sum) - i128::from(seen),
+                None => i128::from(sum),
+            };
+        }
         all.clamp(i64::MIN.into(), i64::MAX.into()) as i64
     }
 

@@ -20,7 +20,7 @@ use crate::order::Order;
 use crate::past::Past;
 use crate::replica::{Dot, ReplicaId};
 use crate::replicas::Replicas;
-use crate::sequence::Elements;
+use crate::sequence::{Elements, Spot};
 use crate::slab::{Entry, NONE, Slab, Slot};
 use crate::transaction::Transaction;
 use crate::value::Value;
@@ -65,6 +65,8 @@ pub struct Document {
     /// Positions whose parent is not known so far.
     pub(crate) orphans: Orphans,
     pub(crate) unsettled: Unsettled,
+    /// Within a transaction: elements that remember something else now, and what they remembered.
+    pub(crate) forgotten: Option<Vec<(Spot, Option<Value>)>>,
     pub(crate) log: RemovalLog,
     pub(crate) past: Past,
     /// Live operations, siblings counted each.
@@ -99,6 +101,7 @@ impl Document {
             elements: Elements::default(),
             orphans: Orphans::default(),
             unsettled: Unsettled::default(),
+            forgotten: None,
             log: RemovalLog::default(),
             past: Past::default(),
             live: 0,

@@ -361,7 +361,7 @@ impl<'t, 'd> ArrayMut<'t, 'd> {
         let document = &*self.0.transaction.document;
         let element = document.spot(id).filter(|spot| {
             let element = &document.elements[*spot];
-            element.array() == array && !element.moved()
+            element.array() == array && !element.moved() && !document.is_orphan(*spot)
         });
         element.ok_or(Error::NoSuchElement)
     }

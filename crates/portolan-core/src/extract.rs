@@ -155,6 +155,9 @@ impl Document {
             if let Some(origin) = self.orphans.origin(*spot) {
                 (run.parent, run.side, run.of) = (origin.parent, origin.side, origin.of);
             }
+            if run.parent.is_none() {
+                run.side = Side::Right; // the array itself has children on one side only
+            }
             let next = match nested.runs.last_mut() {
                 Some(last) => last.extend(run),
                 None => Some(run),

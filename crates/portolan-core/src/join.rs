@@ -424,10 +424,9 @@ impl Document {
         let live: Vec<Slot> = known.live.range(first, last).map(|(_, s)| s).collect();
         self.kill_live(live.into_iter(), journal);
         self.settle(journal);
-        for (killer, spot) in journal.births.drain(..) {
+        for (killer, spot, value) in journal.births.drain(..) {
             let (element, dot) = (&self.elements[spot], self.dot_at(spot));
-            let value = element.last().cloned();
-            let entry = value.map(|value| Entry {
+            let entry = Entry {
                 key: Key::Element(dot),
                 value,
                 timestamp: element.timestamp(),
@@ -436,8 +435,8 @@ impl Document {
                 container: element.array(),
                 hash: 0,
                 next: NONE,
-            });
-            journal.removed.extend(entry.map(|entry| (killer, entry)));
+            };
+            journal.removed.push((killer, entry));
         }
         let known = self.replicas.get(replica);
         let placed: Vec<Spot> = known.placed.range(first, last).map(|(_, s)| s).collect();

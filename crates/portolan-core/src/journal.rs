@@ -1,6 +1,6 @@
 //! What a transaction or a delta has done so far: for taking it back, and for telling of it.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use crate::change::{Batch, Change, Origin, Place};
 use crate::clock::Timestamp;
@@ -20,7 +20,7 @@ use crate::value::Value;
 pub(crate) struct Journal {
     pub(crate) removed: Vec<(u64, Entry)>,
     /// Elements that lost the value they were born with.
-    pub(crate) births: Vec<(u64, Spot)>,
+    pub(crate) births: Vec<(u64, Spot, Value)>,
     pub(crate) added: Vec<(u32, Key)>,
     /// Elements that came to show or to show no more, one after the other.
     pub(crate) steps: Vec<Step>,
@@ -37,6 +37,15 @@ pub(crate) struct Step {
     pub(crate) element: Dot,
     pub(crate) index: usize,
     pub(crate) shown: bool,
+}
+
+impl Step {
+    fn place(&self) -> Place {
+        Place::Element {
+            id: self.element,
+            index: self.index,
+        }
+    }
 }
 
 impl Journal {
@@ -81,6 +90,20 @@ struct Cause<'a> {
     sole: Option<ReplicaId>,
 }
 
+impl Cause<'_> {
+    fn is_new(&self, (_, replica, seq, _): &Ranked) -> bool {
+        self.new.contains(Dot::new(*replica, *seq))
+    }
+
+    /// The winner before, by what is there now and what was removed.
+    fn winner_before(&self, now: &[Ranked], removed: &[Ranked]) -> Option<Value> {
+        let stayed = now.iter().filter(|value| !self.is_new(value));
+        let rank = |(timestamp, replica, seq, _): &&Ranked| (*timestamp, *replica, *seq);
+        let winner = stayed.chain(removed).max_by_key(rank);
+        winner.map(|(.., value)| value.clone())
+    }
+}
+
 impl Document {
     /// Records the batch of changes that the journal and the present state amount to; `new` are
     /// the operations that were applied.
@@ -116,25 +139,36 @@ impl Document {
             let ranked = (entry.timestamp, dot.replica, dot.seq, entry.value);
             went(entry.container, entry.key, ranked);
         }
-        for (_, spot) in journal.births {
+        for (_, spot, value) in journal.births {
             let (dot, element) = (self.dot_at(spot), &self.elements[spot]);
-            if let Some(value) = element.last() {
-                let ranked = (element.timestamp(), dot.replica, dot.seq, value.clone());
-                went(element.array(), Key::Element(dot), ranked);
-            }
+            let ranked = (element.timestamp(), dot.replica, dot.seq, value);
+            went(element.array(), Key::Element(dot), ranked);
         }
         for key in journal.added {
             touched.entry(key).or_default();
         }
         let mut changes = Vec::with_capacity(touched.len());
-        let stepped: BTreeSet<Dot> = journal.steps.iter().map(|step| step.element).collect();
-        for step in journal.steps {
-            let key = (step.array, Key::Element(step.element));
-            changes.push(self.step_change(step, touched.get(&key), cause));
+        let steps = journal.steps.iter().enumerate();
+        let stepped: BTreeMap<Dot, usize> = steps.map(|(at, step)| (step.element, at)).collect();
+        // Of elements that came, with which winner.
+        let mut told: BTreeMap<Dot, Value> = BTreeMap::new();
+        for (at, step) in journal.steps.into_iter().enumerate() {
+            let touched = touched.get(&(step.array, Key::Element(step.element)));
+            let last = stepped.get(&step.element) == Some(&at);
+            let change = if step.shown {
+                self.coming(step, last, touched, cause)
+            } else {
+                let told = told.remove(&step.element);
+                self.going(step, told, touched, cause)
+            };
+            if let Some(new) = &change.new {
+                told.insert(step.element, new.clone());
+            }
+            changes.push(change);
         }
         for ((container, key), touched) in touched {
             let form = self.containers.get(container).form;
-            let stepped = matches!(&key, Key::Element(id) if stepped.contains(id));
+            let stepped = matches!(&key, Key::Element(id) if stepped.contains_key(id));
             match form {
                 Form::Map => changes.extend(self.change_of(container, key, &touched, cause)),
                 Form::Set => changes.extend(self.member_change(container, &key, &touched, cause)),
@@ -182,16 +216,11 @@ impl Document {
         cause: &Cause<'_>,
     ) -> Option<Change> {
         let now = self.present(container, &key);
-        let is_new = |(_, replica, seq, _): &Ranked| cause.new.contains(Dot::new(*replica, *seq));
-        let came = now.iter().any(is_new);
+        let came = now.iter().any(|value| cause.is_new(value));
         if !came && touched.removed.is_empty() {
             return None; // set and removed again by the same transaction
         }
-        let rank = |(timestamp, replica, seq, _): &Ranked| (*timestamp, *replica, *seq);
-        let stayed = now.iter().filter(|value| !is_new(value)).cloned();
-        let old = stayed
-            .chain(touched.removed.iter().cloned())
-            .max_by_key(rank);
+        let old = cause.winner_before(&now, &touched.removed);
         let mut path = self.containers.path(container);
         let place = match (self.containers.get(container).form, &key) {
             (Form::Array, Key::Element(id)) => Place::Element {
@@ -206,7 +235,13 @@ impl Document {
                 Place::Key
             }
         };
-        Some(self.change(path, place, old.map(|(.., value)| value), now, cause))
+        let mut change = self.change(path, place, old, now, cause);
+        if let Place::Element { .. } = place {
+            // It showed before and does now: with containers alone, where there is no value.
+            change.old.get_or_insert(Value::Null);
+            change.new.get_or_insert(Value::Null);
+        }
+        Some(change)
     }
 
     /// A change to `now`, of which the first is the winner.
@@ -236,31 +271,42 @@ impl Document {
         }
     }
 
-    fn step_change(&self, step: Step, touched: Option<&Touched>, cause: &Cause<'_>) -> Change {
-        let key = Key::Element(step.element);
-        let now = self.present(step.array, &key);
-        let rank = |(timestamp, replica, seq, _): &Ranked| (*timestamp, *replica, *seq);
+    /// An element has come to show; `last` where this is how the batch leaves it.
+    fn coming(
+        &self,
+        step: Step,
+        last: bool,
+        touched: Option<&Touched>,
+        cause: &Cause<'_>,
+    ) -> Change {
+        let now = self.present(step.array, &Key::Element(step.element));
+        let passing = || touched.and_then(|key| key.passed.clone());
+        let passing = (!last).then(passing).flatten();
+        let path = self.containers.path(step.array);
+        let mut change = self.change(path, step.place(), None, now, cause);
+        // Where there is no value, it holds containers alone, or will be gone again.
+        change
+            .new
+            .get_or_insert_with(|| passing.unwrap_or(Value::Null));
+        change
+    }
+
+    /// An element shows no more; `told` is what it came with, where it came in the same batch.
+    fn going(
+        &self,
+        step: Step,
+        told: Option<Value>,
+        touched: Option<&Touched>,
+        cause: &Cause<'_>,
+    ) -> Change {
         let before = || {
-            let removed = touched.and_then(|key| key.removed.iter().max_by_key(|v| rank(v)));
-            let removed = removed.map(|(.., value)| value.clone());
-            removed.or_else(|| touched.and_then(|key| key.passed.clone()))
-        };
-        let place = Place::Element {
-            id: step.element,
-            index: step.index,
+            let now = self.present(step.array, &Key::Element(step.element));
+            let removed = touched.map_or(&[][..], |key| &key.removed);
+            cause.winner_before(&now, removed).unwrap_or(Value::Null)
         };
         let path = self.containers.path(step.array);
-        if step.shown {
-            let mut change = self.change(path, place, None, now, cause);
-            if change.new.is_none() {
-                // It holds containers alone, or went again.
-                change.new = Some(before().unwrap_or(Value::Null));
-            }
-            return change;
-        }
-        let old = before().or_else(|| now.first().map(|(.., value)| value.clone()));
-        let old = Some(old.unwrap_or(Value::Null));
-        self.change(path, place, old, Vec::new(), cause)
+        let old = Some(told.unwrap_or_else(before));
+        self.change(path, step.place(), old, Vec::new(), cause)
     }
 
     fn member_change(
@@ -271,8 +317,7 @@ impl Document {
         cause: &Cause<'_>,
     ) -> Option<Change> {
         let now = self.present(set, key);
-        let is_new = |(_, replica, seq, _): &Ranked| cause.new.contains(Dot::new(*replica, *seq));
-        let before = !touched.removed.is_empty() || now.iter().any(|value| !is_new(value));
+        let before = !touched.removed.is_empty() || now.iter().any(|value| !cause.is_new(value));
         let after = !now.is_empty();
         if before == after {
             return None;

@@ -176,16 +176,16 @@ impl Document {
                 born: false,
             });
         }
-        for (_, spot) in &journal.births {
+        for (_, spot, value) in &journal.births {
             let (element, dot) = (&self.elements[*spot], self.dot_at(*spot));
-            values.extend(element.last().map(|value| PastValue {
+            values.push(PastValue {
                 path: self.path_of(element.array()),
                 key: Key::Element(dot),
                 value: value.clone(),
                 dot,
                 timestamp: element.timestamp(),
                 born: true,
-            }));
+            });
         }
         let removal = Removal {
             killers: killers.clone(),

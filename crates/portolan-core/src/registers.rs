@@ -162,6 +162,7 @@ impl Document {
         if rest == head {
             return;
         }
+        self.keep_last(head);
         self.unlink_head(head, rest);
         let mut next = head;
         while next != rest {
@@ -183,6 +184,7 @@ impl Document {
         for slot in slots {
             let head = self.head_of(slot);
             if head == slot && self.slab[slot].next == NONE {
+                self.keep_last(slot);
                 self.unlink_head(slot, NONE);
                 killed.push(self.take(slot));
             } else {
@@ -231,6 +233,9 @@ impl Document {
             self.slab[last].next = NONE;
         }
         if first != head {
+            if first == NONE || self.slab[first].is_container() {
+                self.keep_last(head);
+            }
             self.unlink_head(head, first);
         }
     }
@@ -362,7 +367,6 @@ impl Document {
             self.keys -= 1;
             return;
         }
-        self.keep_last(slot);
         let known = self.containers.get_mut(container);
         match (known.form, &self.slab[slot].key) {
             (Form::Map | Form::Set, _) => self.item_lost(container),

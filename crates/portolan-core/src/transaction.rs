@@ -35,6 +35,7 @@ impl<'a> Transaction<'a> {
     pub(crate) fn begin(document: &'a mut Document, now: u64) -> Self {
         let base = document.own_seq();
         let journal = Journal::new(document);
+        document.forgotten = Some(Vec::new());
         Self {
             document,
             now,
@@ -218,8 +219,9 @@ impl<'a> Transaction<'a> {
             let pair = |(killer, entry): &(u64, Entry)| {
                 (Dot::new(replica, *killer), document.dot_of(entry))
             };
-            let born =
-                |(killer, spot): &(u64, Spot)| (Dot::new(replica, *killer), document.dot_at(*spot));
+            let born = |(killer, spot, _): &(u64, Spot, Value)| {
+                (Dot::new(replica, *killer), document.dot_at(*spot))
+            };
             let removed = journal.removed.iter().map(pair);
             let removed = removed.chain(journal.births.iter().map(born));
             let removed: SmallVec<[(Dot, Dot); 2]> = removed.collect();
@@ -240,6 +242,7 @@ impl<'a> Transaction<'a> {
 impl Drop for Transaction<'_> {
     fn drop(&mut self) {
         if self.seq == self.base {
+            self.document.forgotten = None;
             self.document.containers.sweep();
             return;
         }
@@ -257,13 +260,16 @@ impl Drop for Transaction<'_> {
         for spot in spots {
             document.kill_birth(spot & !BIRTH, 0, &mut unheard);
         }
+        for (spot, last) in document.forgotten.take().into_iter().flatten().rev() {
+            document.elements.set_value(spot, last);
+        }
         // Backwards: of siblings the last comes first, and each is at once in its place.
         for (_, entry) in journal.removed.drain(..).rev() {
             if !its_own(entry.replica, entry.seq) {
                 document.restore(entry, NONE);
             }
         }
-        for (_, spot) in journal.births.drain(..).rev() {
+        for (_, spot, _) in journal.births.drain(..).rev() {
             let element = &document.elements[spot];
             if !its_own(element.replica(), element.seq()) {
                 document.revive_birth(spot);
