@@ -1,13 +1,11 @@
 //! A node: the real synchronisation machine with a simulated disk, and a watcher that sees events
 //! alone.
 
-use std::collections::BTreeMap;
-
 use portolan_core::sync::{Config, Event, Replica};
-use portolan_core::{Batch, Document, Key, ReplicaId, Value};
+use portolan_core::{Document, ReplicaId};
+use portolan_sim::{Seen, Shown, Watched};
 
 use crate::disk::Disk;
-use crate::truth::{Operation, shown};
 
 pub(crate) struct Node {
     pub(crate) replica: Option<Replica>,
@@ -24,13 +22,13 @@ pub(crate) struct Node {
     pub(crate) skew: u64,
     /// Own operations that were there when it started.
     pub(crate) loaded: u64,
-    /// Own operations under dots that name others elsewhere: it does not know that it is a backup.
-    pub(crate) shadow: Vec<Operation>,
+    /// Own transactions since it was started, by their numbers in the reference.
+    pub(crate) since: Vec<usize>,
     /// When the disk has synced what it was given.
     pub(crate) sync_at: Option<u64>,
     pub(crate) start_at: u64,
     /// What its watcher knows.
-    seen: BTreeMap<Vec<Key>, Vec<Value>>,
+    watched: Watched,
 }
 
 impl Node {
@@ -44,10 +42,10 @@ impl Node {
             renamed: false,
             skew,
             loaded: 0,
-            shadow: Vec::new(),
+            since: Vec::new(),
             sync_at: None,
             start_at: 0,
-            seen: BTreeMap::new(),
+            watched: Watched::default(),
         }
     }
 
@@ -57,10 +55,8 @@ impl Node {
             None => Document::new(self.id),
         };
         self.loaded = document.own_seq();
-        self.seen = shown(&document)
-            .into_iter()
-            .map(|(key, values)| (vec![key], values))
-            .collect();
+        self.since = Vec::new();
+        self.watched = Watched::of(&Shown::of(&document));
         let mut replica = Replica::new("doc", 7, document, self.disk.is_some(), config.clone());
         replica.observe(true);
         self.replica = Some(replica);
@@ -93,42 +89,25 @@ impl Node {
             }
         }
         for batch in batches {
-            self.watch(batch);
+            self.watched.follow(batch);
         }
         (wrote, others)
     }
 
-    fn watch(&mut self, batch: Batch) {
-        for change in batch.changes {
-            let before = self
-                .seen
-                .get(&change.path)
-                .and_then(|values| values.first());
-            assert_eq!(
-                before,
-                change.old.as_ref(),
-                "an event does not fit what was seen before"
-            );
-            match change.new {
-                Some(new) => {
-                    let values = std::iter::once(new).chain(change.siblings).collect();
-                    self.seen.insert(change.path, values);
-                }
-                None => drop(self.seen.remove(&change.path)),
-            }
-        }
+    /// What it has applied; `None` while it does not run.
+    pub(crate) fn applied(&self) -> Option<Seen> {
+        let document = self.document()?;
+        let unaware = self.restored && !self.renamed;
+        Some(Seen {
+            version: document.version(),
+            backup: unaware.then_some((self.id, self.loaded)),
+        })
     }
 
     /// What the watcher knows is what the document holds.
     pub(crate) fn check_watcher(&self) {
-        let Some(document) = self.document() else {
-            return;
-        };
-        let seen: BTreeMap<_, _> = self
-            .seen
-            .iter()
-            .map(|(path, values)| (path[0].clone(), values.clone()))
-            .collect();
-        assert_eq!(seen, shown(document), "events replayed are not the state");
+        if let Some(document) = self.document() {
+            self.watched.assert_shows(&Shown::of(document));
+        }
     }
 }
