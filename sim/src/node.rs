@@ -22,6 +22,8 @@ pub(crate) struct Node {
     pub(crate) skew: u64,
     /// Own operations that were there when it started.
     pub(crate) loaded: u64,
+    /// Own operations when it was started, or took a new id.
+    pub(crate) found: u64,
     /// Own transactions since it was started, by their numbers in the reference.
     pub(crate) since: Vec<usize>,
     /// When the disk has synced what it was given.
@@ -42,6 +44,7 @@ impl Node {
             renamed: false,
             skew,
             loaded: 0,
+            found: 0,
             since: Vec::new(),
             sync_at: None,
             start_at: 0,
@@ -55,6 +58,7 @@ impl Node {
             None => Document::new(self.id),
         };
         self.loaded = document.own_seq();
+        self.found = self.loaded;
         self.since = Vec::new();
         self.watched = Watched::of(&Shown::of(&document));
         let mut replica = Replica::new("doc", 7, document, self.disk.is_some(), config.clone());
@@ -100,6 +104,7 @@ impl Node {
         let unaware = self.restored && !self.renamed;
         Some(Seen {
             version: document.version(),
+            loaded: self.found,
             backup: unaware.then_some((self.id, self.loaded)),
         })
     }

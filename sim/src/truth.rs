@@ -33,6 +33,8 @@ pub(crate) struct Write {
     time: Timestamp,
     /// By its number; that of the one under way comes next.
     pub(crate) transaction: usize,
+    /// Own operations that its replica had found in its store, when it was started.
+    loaded: u64,
     /// Of what undoing wrote again, the write that it was at first.
     pub(crate) origin: usize,
 }
@@ -62,6 +64,8 @@ pub(crate) struct Transaction {
 pub struct Seen {
     /// Its version.
     pub version: Version,
+    /// The last of its own operations that were there when it was started.
+    pub loaded: u64,
     /// Of a backup that does not know that it is one: its id, and the last of its operations that
     /// others know by the same dots.
     pub backup: Option<(ReplicaId, u64)>,
@@ -164,12 +168,13 @@ impl Truth {
             dot,
             time,
             transaction,
+            loaded: draft.seen.loaded,
             origin: number,
         });
     }
 
     /// Removes the live writes that `gone` tells; whether there are any. What was added to a
-    /// counter goes with all that its replica had added before.
+    /// counter goes with all that its replica had added before, since it was started.
     pub(crate) fn remove(&self, draft: &mut Draft, gone: impl Fn(&Write) -> bool) -> bool {
         let found = draft.live.iter().copied();
         let found: Vec<usize> = found.filter(|write| gone(&self.writes[*write])).collect();
@@ -180,7 +185,8 @@ impl Truth {
             if write.leaf == Leaf::Count {
                 for (earlier, other) in self.writes[..*number].iter().enumerate() {
                     let same = other.leaf == Leaf::Count && other.path == write.path;
-                    if same && other.dot.replica == write.dot.replica {
+                    let by = |write: &Write| (write.dot.replica, write.loaded);
+                    if same && by(other) == by(write) {
                         draft.live.remove(&earlier);
                         draft.removed.push(earlier);
                     }
@@ -195,6 +201,25 @@ impl Truth {
     pub fn operations_of(&self, transaction: usize) -> (ReplicaId, u64, u64) {
         let known = &self.transactions[transaction];
         (known.replica, known.first, known.last)
+    }
+
+    /// A transaction, for people.
+    #[must_use]
+    pub fn tell(&self, transaction: usize) -> String {
+        let known = &self.transactions[transaction];
+        let dots = format!("{}:{}-{}", known.replica, known.first, known.last);
+        let place = |number: usize| {
+            let write = &self.writes[number];
+            format!(
+                "{:?} {:?} {:?} of {}",
+                write.path, write.leaf, write.value, write.transaction
+            )
+        };
+        let wrote = (0..self.writes.len()).filter(|n| self.writes[*n].transaction == transaction);
+        let wrote: Vec<String> = wrote.map(place).collect();
+        let removed: Vec<String> = known.removed.iter().copied().map(place).collect();
+        let moved = &known.moved;
+        format!("{transaction} ({dots}): wrote {wrote:?}, removed {removed:?}, moved {moved:?}")
     }
 
     /// Whether a transaction was undone, or is one that undoes.
@@ -310,6 +335,17 @@ impl Truth {
             !known.lost && !elsewhere && here && seen.version.contains(last)
         });
         applied.collect()
+    }
+
+    /// What the applied operations had seen and is not applied.
+    #[must_use]
+    pub fn missing(&self, seen: &Seen) -> Version {
+        let mut missing = Version::new();
+        let known = self.transactions.iter().zip(self.applied(seen));
+        for (known, _) in known.filter(|(_, applied)| *applied) {
+            missing.union_with(&known.seen.difference(&seen.version));
+        }
+        missing
     }
 
     /// Whether everything that the applied operations had seen is applied.

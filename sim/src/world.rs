@@ -281,6 +281,9 @@ impl World {
         if outcome.is_ok() {
             let done = self.truth.commit(draft, document.own_seq());
             node.since.extend(done);
+            if let Some(done) = done {
+                self.say(|| format!("node {at} writes {}", self.truth.tell(done)));
+            }
         } else {
             self.truth.cancel(&draft);
             let after = (document.encode(), document.digest());
@@ -313,11 +316,15 @@ impl World {
         }
         let document = replica.document();
         let after = Shown::of(document);
-        undo(&mut self.truth, &mut draft, undone, (&before, &after));
+        let what = (undone, node.since.as_slice());
+        undo(&mut self.truth, &mut draft, what, (&before, &after));
         // Undoing it again is not for the reference to follow.
         let done = self.truth.commit(draft, document.own_seq());
-        done.into_iter().for_each(|done| self.truth.keep(done));
         node.since.extend(done);
+        if let Some(done) = done {
+            self.truth.keep(done);
+            self.say(|| format!("node {at} undoes {undone} by {}", self.truth.tell(done)));
+        }
         self.outcome.undone += 1;
         self.settle(at);
     }
@@ -422,7 +429,13 @@ impl World {
         let first: Option<Version> = known.next().flatten();
         let stored =
             others().all(|(_, node)| node.replica.as_ref().is_some_and(|r| r.unstored() == 0));
-        if first.is_none() || !stored || known.any(|version| version != first) {
+        // What the burnt disk alone has is lost, and what others have built upon it.
+        let whole = |known: &Version| match known.ranges() {
+            [] => true,
+            [only] => only.first == 1,
+            _ => false,
+        };
+        if !first.as_ref().is_some_and(whole) || !stored || known.any(|version| version != first) {
             return;
         }
         drop(known);
@@ -621,7 +634,11 @@ impl World {
                 let since = std::mem::take(&mut node.since);
                 let new = (id, replica.document().own_seq());
                 self.truth.rename(&since, (old, loaded), new);
+                node.found = new.1;
+                let shown = Shown::of(replica.document());
                 (node.id, node.loaded, node.backup, node.renamed) = (id, 0, None, true);
+                let seen = node.applied().expect("it runs");
+                self.truth.assert_shown(&seen, &shown);
                 self.settle(at);
             }
             Event::Diverged { .. } => panic!("equal versions, unequal digests"),
@@ -732,8 +749,9 @@ impl World {
         self.truth.check_version(&version);
         let want = Shown::of(first);
         let seen = self.nodes[0].applied().expect("all run");
-        let parted = self.truth.assert_shown(&seen, &want);
-        assert!(!parted, "what operations have seen is missing");
+        let missing = self.truth.missing(&seen);
+        assert!(missing.is_empty(), "{missing:?} was seen and is missing");
+        self.truth.assert_shown(&seen, &want);
         for (at, node) in self.nodes.iter().enumerate() {
             let document = node.document().expect("all run");
             node.check_watcher();

@@ -76,11 +76,12 @@ pub fn write(
 }
 
 /// Tells the reference what undoing a transaction has done: the reference does not know how, but
-/// what came of it.
+/// what came of it. `since` are the own transactions since the replica was started: it remembers
+/// what these have written again.
 pub fn undo(
     truth: &mut Truth,
     draft: &mut Draft,
-    undone: usize,
+    (undone, since): (usize, &[usize]),
     (before, after): (&Shown, &Shown),
 ) {
     let mut places: BTreeSet<&(Path, Key)> = before.values.keys().collect();
@@ -113,7 +114,7 @@ pub fn undo(
             truth.write(draft, (path, Leaf::Count), difference.into(), written);
         }
     }
-    undo_members(truth, draft, undone, own);
+    undo_members(truth, draft, (undone, since), own);
     let (was, is) = (before.elements(), after.elements());
     draft.moved.extend(is.difference(&was));
     draft.moved.extend(&truth.transactions[undone].moved);
@@ -122,10 +123,17 @@ pub fn undo(
 
 /// Members have no dots to see: of each that the transaction inserted or removed, what it inserted
 /// and still stands goes, and what it removed comes back where nothing stands that others wrote.
-fn undo_members(truth: &mut Truth, draft: &mut Draft, undone: usize, own: Dot) {
+fn undo_members(
+    truth: &mut Truth,
+    draft: &mut Draft,
+    (undone, since): (usize, &[usize]),
+    own: Dot,
+) {
     let is_own = |truth: &Truth, number: usize| {
-        let origin = truth.writes[number].origin;
-        truth.writes[origin].transaction == undone
+        let write = &truth.writes[number];
+        let origin = &truth.writes[write.origin];
+        let again = origin.transaction == undone && since.contains(&write.transaction);
+        write.transaction == undone || again
     };
     let mut touched: BTreeMap<(Path, String), Vec<usize>> = BTreeMap::new();
     let place = |truth: &Truth, number: usize| match &truth.writes[number].leaf {
