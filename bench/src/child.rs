@@ -13,6 +13,7 @@ use crate::engine::{
 };
 use crate::growth::{Growth, KEEP_HEAP};
 use crate::options::{Job, Kind};
+use crate::reconcile;
 use crate::report::Measure;
 use crate::stopwatch::Stopwatch;
 use crate::task::Task;
@@ -59,6 +60,7 @@ pub(crate) fn answer(job: &Job, probe: Option<HeapProbe>) -> anyhow::Result<()> 
     let answer = match job.task {
         Task::Map(task) => with_engine(&job.engine, Measurement { job, probe, task })?,
         Task::Array(task) => with_array_engine(&job.engine, Measurement { job, probe, task })?,
+        Task::Reconcile => answer_times(job, job.task.size(), reconcile::catch_up)?,
     };
     println!("{}", serde_json::to_string(&answer)?);
     Ok(())

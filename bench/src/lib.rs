@@ -9,6 +9,7 @@ mod edits;
 mod engine;
 mod growth;
 mod options;
+mod reconcile;
 mod report;
 mod stopwatch;
 mod suite;

@@ -10,7 +10,7 @@ use std::str::FromStr;
 
 use anyhow::{anyhow, ensure};
 
-use crate::engine::{ARRAY_ENGINES, DUET_ENGINES, ENGINES, TEXT_ENGINES};
+use crate::engine::{ARRAY_ENGINES, DUET_ENGINES, ENGINES, PORTOLAN, TEXT_ENGINES};
 use crate::report::Measure;
 use crate::trace::Trace;
 use array::ArrayTask;
@@ -23,19 +23,23 @@ pub(crate) enum Task {
     Map(MapTask),
     /// One on an array.
     Array(ArrayTask),
+    /// A replica catches up with one that has ten other keys and no log.
+    Reconcile,
 }
 
 impl Task {
     /// All of them, in the order in which they are told.
     pub(crate) fn all() -> impl Iterator<Item = Self> {
         let maps = MapTask::ALL.into_iter().map(Self::Map);
-        maps.chain(ArrayTask::ALL.into_iter().map(Self::Array))
+        let arrays = ArrayTask::ALL.into_iter().map(Self::Array);
+        maps.chain(arrays).chain([Self::Reconcile])
     }
 
     pub(crate) const fn name(self) -> &'static str {
         match self {
             Self::Map(task) => task.name(),
             Self::Array(task) => task.name(),
+            Self::Reconcile => "reconcile/million",
         }
     }
 
@@ -44,6 +48,7 @@ impl Task {
         match self {
             Self::Map(task) => task.size(),
             Self::Array(task) => task.size(),
+            Self::Reconcile => 1_000_000,
         }
     }
 
@@ -51,14 +56,14 @@ impl Task {
     pub(crate) fn has_heap(self) -> bool {
         match self {
             Self::Map(task) => task.has_heap(),
-            Self::Array(_) => false,
+            Self::Array(_) | Self::Reconcile => false,
         }
     }
 
     /// The trace that it replays; where that is missing, the task cannot be done.
     pub(crate) const fn trace(self) -> Option<Trace> {
         match self {
-            Self::Map(_) => None,
+            Self::Map(_) | Self::Reconcile => None,
             Self::Array(task) => task.trace(),
         }
     }
@@ -75,6 +80,8 @@ impl Task {
     pub(crate) const fn engines(self) -> &'static [&'static str] {
         match (self, self.trace()) {
             (Self::Map(_), _) => ENGINES,
+            // The rivals have no such protocol.
+            (Self::Reconcile, _) => &[PORTOLAN],
             (Self::Array(_), None) => ARRAY_ENGINES,
             (Self::Array(_), Some(Trace::Paper)) => TEXT_ENGINES,
             (Self::Array(_), Some(Trace::Friends)) => DUET_ENGINES,

@@ -57,6 +57,10 @@ impl Node {
             Some(disk) => disk.load(self.id),
             None => Document::new(self.id),
         };
+        self.run(document, config);
+    }
+
+    fn run(&mut self, document: Document, config: &Config) {
         self.loaded = document.own_seq();
         self.found = self.loaded;
         self.since = Vec::new();
@@ -65,6 +69,18 @@ impl Node {
         replica.observe(true);
         self.replica = Some(replica);
         self.sync_at = None;
+    }
+
+    /// Makes a copy of its memory that has lost some values take the place of what it has, under
+    /// the id that it would start with.
+    pub(crate) fn damage(&mut self, id: ReplicaId, lost: &[Key], config: &Config) {
+        let mut document = Document::new(id);
+        document.apply(&self.document().expect("it runs").snapshot());
+        for key in lost {
+            assert!(document.damage(key), "there is something to lose");
+        }
+        self.id = id;
+        self.run(document, config);
     }
 
     pub(crate) fn document(&self) -> Option<&Document> {

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use fastrand::Rng;
 use portolan_core::sync::{Access, Config, Event, Frame, Replica};
-use portolan_core::{Error, ReplicaId, Version};
+use portolan_core::{Error, Key, ReplicaId, Version};
 use portolan_sim::{Dice, Shown, Tree, Truth, undo, write};
 
 use crate::disk::Disk;
@@ -33,6 +33,7 @@ pub(crate) struct Outcome {
     repaired: usize,
     /// Checks of replicas that had applied operations without all that these had seen.
     parted: usize,
+    searches: usize,
 }
 
 impl Outcome {
@@ -47,6 +48,7 @@ impl Outcome {
         self.backups += other.backups;
         self.new_ids += other.new_ids;
         self.repaired += other.repaired;
+        self.searches += other.searches;
     }
 }
 
@@ -73,6 +75,10 @@ pub(crate) struct World {
     next_id: u64,
     trouble_ends: u64,
     tree: Tree,
+    /// Whether logs of removals are pruned of what others may still ask for.
+    prunes: bool,
+    /// Whether a memory was damaged, so that states differ at equal versions for a while.
+    damaged: bool,
     outcome: Outcome,
 }
 
@@ -96,6 +102,7 @@ impl World {
                 } else {
                     rng.usize(50..2_000)
                 },
+                brief_ranges: if rng.bool() { 2_048 } else { rng.usize(0..20) },
                 ..Config::default()
             },
             nodes: Vec::new(),
@@ -106,11 +113,17 @@ impl World {
             next_id: 0,
             trouble_ends: 0,
             tree: Tree {
-                keys: rng.usize(1..30),
+                keys: if rng.u8(0..4) == 0 {
+                    rng.usize(30..1_000)
+                } else {
+                    rng.usize(1..30)
+                },
                 // A quarter of the clusters hold the root alone.
                 depth: rng.usize(0..4),
                 text: if rng.u8(..) < 40 { 256 } else { 20 },
             },
+            prunes: rng.bool(),
+            damaged: false,
             outcome: Outcome {
                 nodes: count,
                 ..Outcome::default()
@@ -183,8 +196,66 @@ impl World {
         // What is under way or due later changes nothing any more.
         self.advance(self.now + 120_000);
         self.check();
+        if self.rng.bool() {
+            self.damage();
+        }
         self.outcome.operations = self.truth.operations() as usize;
         self.outcome
+    }
+
+    /// Some of the nodes lose values, each others. All come back, to everybody.
+    fn damage(&mut self) {
+        self.damaged = true;
+        let shown = Shown::of(self.nodes[0].document().expect("all run"));
+        let root = shown.values.into_keys();
+        let all: Vec<Key> = root
+            .filter(|(path, _)| path.is_empty())
+            .map(|(_, key)| key)
+            .collect();
+        let mut lost: Vec<Vec<Key>> = vec![Vec::new(); self.nodes.len()];
+        for key in all {
+            if self.rng.u8(..) < 40 {
+                let at = self.rng.usize(0..self.nodes.len());
+                lost[at].push(key);
+            }
+        }
+        for (at, lost) in lost
+            .into_iter()
+            .enumerate()
+            .filter(|(_, lost)| !lost.is_empty())
+        {
+            self.say(|| format!("node {at} loses {} values", lost.len()));
+            for link in 0..self.links.len() {
+                if self.links[link].ends.contains(&at) {
+                    self.cut(link);
+                }
+            }
+            let id = match self.nodes[at].disk {
+                Some(_) => self.nodes[at].id,
+                None => self.fresh_id(),
+            };
+            let config = self.config.clone();
+            self.nodes[at].damage(id, &lost, &config);
+        }
+        let deadline = self.now + PATIENCE;
+        while !(self.agrees() && self.is_sound()) {
+            assert!(self.now < deadline, "damage stays: {}", self.disagreement());
+            self.advance(self.now + 500);
+        }
+        // The digests that say so are still to be exchanged.
+        self.advance(self.now + 120_000);
+        self.damaged = false;
+        self.check();
+    }
+
+    /// Whether all have one digest.
+    fn is_sound(&self) -> bool {
+        let mut digests = self
+            .nodes
+            .iter()
+            .map(|n| n.document().map(portolan_core::Document::digest));
+        let first = digests.next();
+        digests.all(|digest| Some(digest) == first)
     }
 
     fn trouble(&mut self) {
@@ -228,6 +299,12 @@ impl World {
             210..215 => {
                 for link in &mut self.links {
                     link.up = true;
+                }
+            }
+            215..235 if self.prunes => {
+                if let Some(replica) = &mut self.nodes[at].replica {
+                    let all = replica.version().clone();
+                    replica.prune_log(&all);
                 }
             }
             _ => {}
@@ -591,7 +668,7 @@ impl World {
     /// At any time a replica shows what the operations that it has applied amount to, of a
     /// transaction all or nothing, and elements in the order in which others have them.
     fn check_meanwhile(&mut self, at: usize) {
-        if self.nodes.iter().any(|n| n.restored) {
+        if self.damaged || self.nodes.iter().any(|n| n.restored) {
             return;
         }
         let node = &self.nodes[at];
@@ -641,7 +718,7 @@ impl World {
                 self.truth.assert_shown(&seen, &shown);
                 self.settle(at);
             }
-            Event::Diverged { .. } => panic!("equal versions, unequal digests"),
+            Event::Diverged { .. } => assert!(self.damaged, "equal versions, unequal digests"),
             Event::Repaired { .. } => self.outcome.repaired += 1,
             _ => {}
         }
@@ -696,6 +773,7 @@ impl World {
             return;
         }
         let frame = Frame::decode(arrival.frame).expect("frames arrive undamaged");
+        self.outcome.searches += usize::from(frame.kind() == "compare");
         if let Some(session) = link.sessions[arrival.to] {
             // Where it fails, the event `Closed` says what to do.
             let _ = replica.receive(session, now, frame);

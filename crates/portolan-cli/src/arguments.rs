@@ -26,6 +26,14 @@ pub(crate) enum Command {
     Set(Set),
     /// Remove a key; ends when the server has stored it
     Unset(Unset),
+    /// Add to a counter
+    Add(Write),
+    /// Append to an array
+    Append(Append),
+    /// Insert into a set
+    Insert(Write),
+    /// Remove from a set
+    Remove(Write),
     /// List the keys of a map
     Keys(Keys),
     /// Print changes as they happen; survives restarts of the server
@@ -153,9 +161,60 @@ pub(crate) struct Place {
     /// The key
     #[arg(allow_hyphen_values = true)]
     pub(crate) key: String,
-    /// KEY is JSON that gives its kind: 1, true, "text" or {"$bytes": "<base64>"}
+    /// The keys that lead further down; of an array an index, or `@` and an element's id
+    #[arg(value_name = "KEY", allow_negative_numbers = true)]
+    pub(crate) deeper: Vec<String>,
+    /// Each KEY is JSON that gives its kind: 1, true, "text" or {"$bytes": "<base64>"}
     #[arg(long)]
     pub(crate) typed: bool,
+}
+
+impl Place {
+    /// The keys from the root.
+    pub(crate) fn keys(&self) -> impl Iterator<Item = &str> {
+        let deeper = self.deeper.iter().map(String::as_str);
+        std::iter::once(self.key.as_str()).chain(deeper)
+    }
+}
+
+/// Which key of which map, and what to write there.
+#[derive(Debug, Args)]
+pub(crate) struct Target {
+    /// Name of the map
+    pub(crate) map: String,
+    /// The key
+    #[arg(allow_hyphen_values = true)]
+    pub(crate) key: String,
+    /// What to write: JSON if it parses as JSON, else a string; `-` reads standard input
+    #[arg(allow_hyphen_values = true)]
+    pub(crate) value: String,
+    /// Where more follows, all but the last are keys that lead further down, and the last is what
+    /// to write
+    #[arg(value_name = "…", allow_negative_numbers = true)]
+    pub(crate) rest: Vec<String>,
+    /// Each KEY is JSON that gives its kind: 1, true, "text" or {"$bytes": "<base64>"}
+    #[arg(long)]
+    pub(crate) typed: bool,
+}
+
+impl Target {
+    /// The place, and the text of the value.
+    pub(crate) fn split(&self) -> (Place, &str) {
+        let (deeper, value) = match self.rest.split_last() {
+            None => (Vec::new(), &self.value),
+            Some((last, between)) => {
+                let deeper = std::iter::once(&self.value).chain(between);
+                (deeper.cloned().collect(), last)
+            }
+        };
+        let place = Place {
+            map: self.map.clone(),
+            key: self.key.clone(),
+            deeper,
+            typed: self.typed,
+        };
+        (place, value)
+    }
 }
 
 #[derive(Debug, Args)]
@@ -173,12 +232,32 @@ pub(crate) struct Get {
 }
 
 #[derive(Debug, Args)]
+#[command(override_usage = "portolan set [OPTIONS] <MAP> <KEY>... <VALUE>")]
 pub(crate) struct Set {
     #[command(flatten)]
-    pub(crate) place: Place,
-    /// JSON if it parses as JSON, else a string; `-` reads standard input
-    #[arg(allow_hyphen_values = true)]
-    pub(crate) value: String,
+    pub(crate) target: Target,
+    #[command(flatten)]
+    pub(crate) server: Server,
+}
+
+/// add, insert, remove.
+#[derive(Debug, Args)]
+#[command(override_usage = "portolan add|insert|remove [OPTIONS] <MAP> <KEY>... <VALUE>")]
+pub(crate) struct Write {
+    #[command(flatten)]
+    pub(crate) target: Target,
+    #[command(flatten)]
+    pub(crate) server: Server,
+}
+
+#[derive(Debug, Args)]
+#[command(override_usage = "portolan append [OPTIONS] <MAP> <KEY>... <VALUE>")]
+pub(crate) struct Append {
+    #[command(flatten)]
+    pub(crate) target: Target,
+    /// Insert before the element at this index instead
+    #[arg(long, value_name = "INDEX")]
+    pub(crate) at: Option<usize>,
     #[command(flatten)]
     pub(crate) server: Server,
 }
@@ -197,6 +276,9 @@ pub(crate) struct Keys {
     pub(crate) map: String,
     /// Only the keys that match: `*` stands for anything but `/`, `**` for anything
     pub(crate) pattern: Option<String>,
+    /// Of the map under this key; repeated, further down
+    #[arg(long = "in", value_name = "KEY")]
+    pub(crate) within: Vec<String>,
     /// One key a line as JSON that gives its kind
     #[arg(long)]
     pub(crate) json: bool,
@@ -208,7 +290,7 @@ pub(crate) struct Keys {
 pub(crate) struct Watch {
     /// Name of the map
     pub(crate) map: String,
-    /// Only the keys that match: `*` stands for anything but `/`, `**` for anything
+    /// Only the paths that match: `*` stands for anything but `/`, `**` for anything
     pub(crate) pattern: Option<String>,
     /// One JSON object a line for every change
     #[arg(long)]
@@ -226,6 +308,10 @@ pub(crate) struct Import {
     /// How to read it [default: by the file's extension, or by --rows]
     #[arg(long)]
     pub(crate) format: Option<ImportFormat>,
+    /// Make maps of the objects and arrays of the lists in values, at every depth, instead of one
+    /// value of each
+    #[arg(long)]
+    pub(crate) nested: bool,
     /// Where the rows are in a JSON document, as a JSON pointer (RFC 6901)
     #[arg(long, value_name = "POINTER", requires = "key")]
     pub(crate) rows: Option<String>,
@@ -263,7 +349,7 @@ pub(crate) enum Duplicates {
 pub(crate) struct Export {
     /// Name of the map
     pub(crate) map: String,
-    /// How to write it; ndjson alone keeps siblings and the kind of each key
+    /// How to write it; ndjson alone keeps siblings, and the kind of each key and container
     #[arg(long, default_value = "json")]
     pub(crate) format: ExportFormat,
     #[command(flatten)]
@@ -274,7 +360,8 @@ pub(crate) struct Export {
 pub(crate) enum ExportFormat {
     /// One object of winners
     Json,
-    /// One object a line: {"key": …, "value": …, "siblings": […]}
+    /// One object a line: {"key": …, "value": …, "siblings": […]}, for containers "map", "array",
+    /// "set" or "counter" in place of the value
     Ndjson,
     /// Columns key and value (as JSON)
     Csv,

@@ -109,7 +109,7 @@ impl Client {
         map: &str,
         length: usize,
         body: &mut dyn Read,
-    ) -> Result<(), Failure> {
+    ) -> Result<Response<Body>, Failure> {
         let length = length.to_string();
         let headers = [
             ("content-type", "application/x-ndjson"),
@@ -124,7 +124,6 @@ impl Client {
             &headers,
             SendBody::from_reader(&mut body),
         )
-        .map(drop)
     }
 
     fn send(
@@ -229,14 +228,14 @@ pub(crate) fn map_path(map: &str) -> String {
 
 /// The path of a key.
 pub(crate) fn key_path(place: &Place, all: bool) -> String {
-    let Place { map, key, typed } = place;
-    let query = match (all, typed) {
+    let query = match (all, place.typed) {
         (false, false) => "",
         (true, false) => "?all",
         (false, true) => "?typed",
         (true, true) => "?all&typed",
     };
-    format!("{}/keys/{}{query}", map_path(map), segment(key))
+    let keys: Vec<String> = place.keys().map(segment).collect();
+    format!("{}/keys/{}{query}", map_path(&place.map), keys.join("/"))
 }
 
 /// A name as one segment of a path, or a value in a query.
@@ -305,11 +304,12 @@ mod tests {
         let place = Place {
             map: "fleet/a b".to_owned(),
             key: "ü?/..".to_owned(),
+            deeper: vec!["3".to_owned()],
             typed: false,
         };
         assert_eq!(
             key_path(&place, true),
-            "/v1/maps/fleet%2Fa%20b/keys/%C3%BC%3F%2F..?all"
+            "/v1/maps/fleet%2Fa%20b/keys/%C3%BC%3F%2F../3?all"
         );
         assert_eq!(segment(".."), "%2E%2E");
         assert_eq!(segment(""), "");

@@ -5,20 +5,26 @@
 //! A map that could be taken for one of these is wrapped as `{"$map": {…}}`, so that every value
 //! comes back as it was.
 
+mod content;
+
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
-use portolan::{Key, SmolStr, Value, engine_limits as limits};
+use portolan::{Dot, Key, SmolStr, Value, engine_limits as limits};
 use serde::de::{self, DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde::ser::{SerializeMap, Serializer};
 use serde::{Deserialize, Serialize};
 
+pub(crate) use content::{JsonHeld, alike, all_json, content_json};
+
 const BYTES: &str = "$bytes";
 const FLOAT: &str = "$float";
 const MAP: &str = "$map";
+/// Only in keys, and so in no value's way.
+const ELEMENT: &str = "$element";
 
 /// Writes a value as JSON.
 pub(crate) struct JsonValue<'a>(pub(crate) &'a Value);
@@ -87,6 +93,7 @@ impl Serialize for JsonKey<'_> {
             Key::Int(i) => out.serialize_i64(*i),
             Key::Str(s) => out.serialize_str(s),
             Key::Bytes(bytes) => marked(out, BYTES, &BASE64.encode(bytes)),
+            Key::Element(id) => marked(out, ELEMENT, &id.to_string()),
         }
     }
 }
@@ -139,6 +146,14 @@ impl<'de> Deserialize<'de> for ParsedKey {
             Value::Int(i) => Key::Int(i),
             Value::Str(s) => Key::Str(s),
             Value::Bytes(bytes) => Key::Bytes(bytes),
+            Value::Map(map) if map.len() == 1 && map.contains_key(ELEMENT) => {
+                let id = map.get(ELEMENT).and_then(Value::as_str).and_then(dot);
+                Key::Element(id.ok_or_else(|| {
+                    de::Error::custom(
+                        "{\"$element\": …} is the id of an element, \"replica:number\"",
+                    )
+                })?)
+            }
             other => {
                 return Err(de::Error::custom(format_args!(
                     "a key is a string, an integer, a boolean or {{\"$bytes\": …}}, not a {}",
@@ -149,6 +164,12 @@ impl<'de> Deserialize<'de> for ParsedKey {
         check_key(&key).map_err(de::Error::custom)?;
         Ok(Self(key))
     }
+}
+
+/// The id of an element, as it is shown.
+pub(crate) fn dot(text: &str) -> Option<Dot> {
+    let (replica, seq) = text.split_once(':')?;
+    Some(Dot::new(replica.parse().ok()?, seq.parse().ok()?))
 }
 
 /// Refuses a key that no map takes, so that it is reported where it stands.

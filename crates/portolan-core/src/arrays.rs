@@ -13,14 +13,14 @@ use xxhash_rust::xxh3::xxh3_128;
 
 use crate::clock::Timestamp;
 use crate::codec::{put_key, put_value};
-use crate::containers::{Form, ROOT};
+use crate::containers::{Containers, Form, ROOT};
 use crate::document::Document;
 use crate::error::Error;
 use crate::journal::{Journal, Step};
 use crate::key::{Key, KeyRef};
 use crate::nested::Run;
-use crate::replica::Dot;
-use crate::sequence::{Birth, Elements, NOWHERE, Sequence, Side, Spot};
+use crate::replica::{Dot, ReplicaId};
+use crate::sequence::{self, Birth, Elements, NOWHERE, Position, Rank, Sequence, Side, Spot};
 use crate::slab::{BIRTH, Slot};
 use crate::value::Value;
 
@@ -38,7 +38,13 @@ pub(crate) struct Origin {
     pub(crate) side: Side,
     /// The element, where it was not born here.
     pub(crate) of: Option<Dot>,
+    /// By what it is compared with its siblings, where it has taken the place of a parent that is
+    /// gone, and which it is of those that have.
+    pub(crate) adopted: Option<Adopted>,
 }
+
+/// The rank of a parent that is gone, and which it is of those in its place.
+pub(crate) type Adopted = (Rank, u32);
 
 impl Orphans {
     fn add(&mut self, awaited: Dot, spot: Spot, origin: Origin) {
@@ -65,10 +71,28 @@ impl Document {
         self.replicas.by_id(dot.replica)?.placed.get(dot.seq)
     }
 
+    /// Where an element of an array was born: what stands under an id may name another's.
+    pub(crate) fn element_in(&self, array: u32, id: Dot) -> Option<Spot> {
+        let element = self.spot(id)?;
+        let position = &self.elements[element];
+        (position.array() == array && !position.moved()).then_some(element)
+    }
+
     /// The dot that made a position.
     pub(crate) fn dot_at(&self, spot: Spot) -> Dot {
         let element = &self.elements[spot];
         Dot::new(self.replicas.get(element.replica()).id, element.seq())
+    }
+
+    /// The element that moved to a position; `None` where one was born there.
+    pub(crate) fn element_at_position(&self, spot: Spot) -> Option<Dot> {
+        match self.orphans.origin(spot) {
+            Some(origin) => origin.of,
+            None => {
+                let moved = self.elements[spot].moved();
+                moved.then(|| self.dot_at(self.elements.of(spot)))
+            }
+        }
     }
 
     pub(crate) fn sequence(&self, array: u32) -> Option<&Sequence> {
@@ -76,7 +100,7 @@ impl Document {
     }
 
     /// Runs `f` on the order of an array, and lets the array show or not show accordingly.
-    fn with_sequence<T>(
+    pub(crate) fn with_sequence<T>(
         &mut self,
         array: u32,
         f: impl FnOnce(&mut Sequence, &mut Elements) -> T,
@@ -119,10 +143,8 @@ impl Document {
             }
         });
         for (spot, seq) in spots.into_iter().zip(seq..) {
-            let known = self.replicas.get_mut(self.own);
-            known.placed.insert(seq, spot);
-            known.live.insert(seq, BIRTH | spot);
-            self.print_birth_in(spot);
+            self.replicas.get_mut(self.own).placed.insert(seq, spot, 0);
+            self.note_birth(spot);
         }
         self.live += count as usize;
         self.containers.get_mut(array).records += count as u32;
@@ -139,27 +161,20 @@ impl Document {
         }
     }
 
+    /// The fingerprint of the value that an element was born with.
     fn birth_print(&mut self, spot: Spot) -> u128 {
         let element = &self.elements[spot];
-        let Some(value) = element.born() else {
-            return 0;
-        };
-        let dot = Dot::new(self.replicas.get(element.replica()).id, element.seq());
-        let scratch = &mut self.scratch;
-        scratch.clear();
-        let time = element.timestamp().bits();
-        let head = [dot.replica.get(), dot.seq, time].map(u64::to_le_bytes);
-        scratch.extend_from_slice(head.as_flattened());
-        put_key(scratch, &Key::Element(dot));
-        put_value(scratch, value);
-        let path = self.containers.get(element.array()).print;
-        scratch.extend_from_slice(&path.to_le_bytes());
-        xxh3_128(scratch)
+        let id = self.replicas.get(element.replica()).id;
+        birth_fingerprint(&mut self.scratch, id, &self.containers, element)
     }
 
-    fn print_birth_in(&mut self, spot: Spot) {
+    /// Adds the value that an element was born with to what is live.
+    fn note_birth(&mut self, spot: Spot) {
         let print = self.birth_print(spot);
         self.digest = self.digest.wrapping_add(print);
+        let element = &self.elements[spot];
+        let known = self.replicas.get_mut(element.replica());
+        known.live.insert(element.seq(), BIRTH | spot, print);
     }
 
     /// Takes the value away that an element was born with.
@@ -171,7 +186,7 @@ impl Document {
         let (replica, seq) = (element.replica(), element.seq());
         let value = element.born().cloned();
         element.bury();
-        self.replicas.get_mut(replica).live.remove(seq);
+        self.replicas.get_mut(replica).live.remove(seq, print);
         let dot = self.dot_at(spot);
         self.unsettled.elements.push(dot);
         journal
@@ -181,13 +196,9 @@ impl Document {
 
     /// Gives an element the value back that it was born with.
     pub(crate) fn revive_birth(&mut self, spot: Spot) {
-        let element = &mut self.elements[spot];
-        let (replica, seq) = (element.replica(), element.seq());
-        element.revive();
+        self.elements[spot].revive();
         self.live += 1;
-        let known = self.replicas.get_mut(replica);
-        known.live.insert(seq, BIRTH | spot);
-        self.print_birth_in(spot);
+        self.note_birth(spot);
         let dot = self.dot_at(spot);
         self.unsettled.elements.push(dot);
     }
@@ -216,7 +227,7 @@ impl Document {
         let mut next = 0;
         while let Some(id) = self.unsettled.elements.get(next).copied() {
             next += 1;
-            let Some(element) = self.spot(id) else {
+            let Some(element) = self.spot(id).filter(|spot| !self.elements[*spot].moved()) else {
                 continue; // it shows when its position is known
             };
             let shown = self.elements[element].born().is_some() || self.written(element).is_some();
@@ -229,7 +240,7 @@ impl Document {
     }
 
     fn settle_place(&mut self, moves: u32, id: Dot, journal: &mut Journal) {
-        let Some(element) = self.spot(id) else {
+        let Some(element) = self.spot(id).filter(|spot| !self.elements[*spot].moved()) else {
             return;
         };
         let winner = self.find(moves, KeyRef::Element(id));
@@ -246,6 +257,8 @@ impl Document {
         }
         let array = self.elements[element].array();
         self.note_step(element, false, journal);
+        self.unearth(place);
+        self.entomb(self.elements.place(element));
         self.with_sequence(array, |sequence, elements| {
             sequence.relocate(elements, element, place);
         });
@@ -257,8 +270,15 @@ impl Document {
             return;
         }
         let array = self.elements[element].array();
-        if !shown {
+        if shown {
+            self.unearth(self.elements.place(element));
+            self.unearth(element);
+        } else {
             self.note_step(element, false, journal);
+            self.entomb(self.elements.place(element));
+            if self.elements.place(element) != element {
+                self.entomb(element);
+            }
         }
         self.with_sequence(array, |sequence, elements| {
             sequence.show(elements, element, shown);
@@ -324,12 +344,14 @@ impl Document {
             timestamp,
         };
         self.note_step(element, false, journal);
+        self.entomb(self.elements.place(element));
         let place = self.with_sequence(array, |sequence, elements| {
             sequence.shift(elements, array, element, to, birth)
         });
         self.note_step(element, true, journal);
         if let Some(place) = place {
-            self.replicas.get_mut(self.own).placed.insert(seq, place);
+            self.tombstones.note_move(element);
+            self.replicas.get_mut(self.own).placed.insert(seq, place, 0);
             self.containers.retain(array);
         }
         self.put(
@@ -367,16 +389,16 @@ impl Document {
             timestamp,
         };
         let live = value.is_some();
+        // Before it is known itself: damaged bytes may have it wait for itself.
+        let awaited = self.awaited(array, &origin);
         let spot = self.elements.add(array, birth, value, None);
-        let known = self.replicas.get_mut(replica);
-        known.placed.insert(seq, spot);
+        self.replicas.get_mut(replica).placed.insert(seq, spot, 0);
         self.containers.retain(array);
         if live {
-            known.live.insert(seq, BIRTH | spot);
             self.live += 1;
-            self.print_birth_in(spot);
+            self.note_birth(spot);
         }
-        match self.awaited(array, &origin) {
+        match awaited {
             Some(awaited) => self.orphans.add(awaited, spot, origin),
             None => self.link_position(spot, origin, journal),
         }
@@ -404,18 +426,16 @@ impl Document {
             };
             let spot = self.elements.add(array, birth, value.clone(), None);
             spots.push(spot);
-            let known = self.replicas.get_mut(replica);
-            known.placed.insert(seq, spot);
+            self.replicas.get_mut(replica).placed.insert(seq, spot, 0);
             if value.is_some() {
-                known.live.insert(seq, BIRTH | spot);
-                self.print_birth_in(spot);
+                self.note_birth(spot);
                 live += 1;
             }
         }
         self.live += live as usize;
         self.containers.get_mut(array).records += run.length;
         let awaited = self.awaited(array, &run.origin(0));
-        if awaited.is_some() || !self.orphans.waiting.is_empty() {
+        if awaited.is_some() || !self.orphans.waiting.is_empty() || run.adopted.is_some() {
             for (at, spot) in (0..).zip(spots) {
                 let origin = run.origin(at);
                 match self.awaited(array, &origin) {
@@ -435,6 +455,12 @@ impl Document {
             let shown = |at: usize| shown[at];
             sequence.place_run(elements, &spots, parent, run.side, run.chain, shown);
         });
+        self.keep_parent(parent);
+        for (spot, shown) in spots.iter().zip(&shown) {
+            if !shown {
+                self.entomb(*spot);
+            }
+        }
         if journal.observed || self.containers.have_moves() {
             for spot in spots {
                 self.note_step(spot, true, journal);
@@ -443,6 +469,17 @@ impl Document {
             }
         }
         live
+    }
+
+    /// A position that shows nothing stays until its children, too, are stable.
+    fn keep_parent(&mut self, parent: Spot) {
+        if parent == NOWHERE {
+            return;
+        }
+        let element = self.elements.of(parent);
+        if !self.elements[element].shown() || self.elements.place(element) != parent {
+            self.entomb(parent);
+        }
     }
 
     /// What a position has to wait for: the parent to have its place in the same array, and the
@@ -468,15 +505,29 @@ impl Document {
             let born = origin.of.is_none();
             if let Some(element) = origin.of.and_then(|of| self.spot(of)) {
                 self.elements.assign(spot, element);
+                self.tombstones.note_move(element);
             }
             let shown =
                 born && (self.elements[spot].born().is_some() || self.written(spot).is_some());
-            self.with_sequence(array, |sequence, elements| {
-                sequence.place(elements, spot, parent, origin.side, shown);
+            self.with_sequence(array, |sequence, elements| match origin.adopted {
+                None => sequence.place(elements, spot, parent, origin.side, shown),
+                Some((rank, ordinal)) => {
+                    let side = origin.side;
+                    let origin = sequence::Origin {
+                        parent,
+                        side,
+                        rank,
+                        ordinal,
+                    };
+                    sequence.place_ranked(elements, spot, origin, shown);
+                }
             });
             if shown {
                 self.note_step(spot, true, journal);
+            } else {
+                self.entomb(spot);
             }
+            self.keep_parent(parent);
             let dot = self.dot_at(spot);
             if let Some(id) = origin.of.or(Some(dot)) {
                 self.unsettle_place(array, id);
@@ -507,10 +558,14 @@ impl Document {
         }
     }
 
-    /// Takes a position back that this replica has just made: nobody else knows of it.
-    pub(crate) fn unplace(&mut self, spot: Spot) {
+    /// Takes a position out that shows nothing, and to which nobody refers.
+    pub(crate) fn remove_position(&mut self, spot: Spot) {
+        self.unearth(spot);
         let element = &self.elements[spot];
         let (array, replica, seq) = (element.array(), element.replica(), element.seq());
+        if self.elements[spot].moved() {
+            self.tombstones.forget_move(self.elements.of(spot));
+        }
         if self.orphans.origin(spot).is_none() {
             self.with_sequence(array, |sequence, elements| sequence.remove(elements, spot));
         } else {
@@ -521,7 +576,7 @@ impl Document {
             });
         }
         self.elements.remove(spot);
-        self.replicas.get_mut(replica).placed.remove(seq);
+        self.replicas.get_mut(replica).placed.remove(seq, 0);
         self.containers.release(array);
     }
 
@@ -538,7 +593,7 @@ impl Document {
         let array = self.containers.get(entry.container).form == Form::Array;
         if let (Key::Element(id), true, false) = (&entry.key, array, entry.is_container()) {
             let value = entry.value.clone();
-            if let Some(element) = self.spot(*id) {
+            if let Some(element) = self.element_in(entry.container, *id) {
                 let known = &mut self.elements[element];
                 if let Some(forgotten) = &mut self.forgotten {
                     forgotten.push((element, known.last().cloned()));
@@ -548,9 +603,33 @@ impl Document {
         }
     }
 
-    /// What an element last held, once nothing of it shows any more.
+    /// What an element last held, where it is deleted and can come back.
     pub(crate) fn last_value(&self, element: Spot) -> Result<Value, Error> {
+        if self.elements[element].is_sealed() {
+            return Err(Error::NoSuchElement);
+        }
         let last = self.elements[element].last();
         last.cloned().ok_or(Error::NoSuchElement)
     }
+}
+
+/// As [`fingerprint`](crate::registers::fingerprint), of the value that an element was born with.
+pub(crate) fn birth_fingerprint(
+    scratch: &mut Vec<u8>,
+    replica: ReplicaId,
+    containers: &Containers,
+    element: &Position,
+) -> u128 {
+    let Some(value) = element.born() else {
+        return 0;
+    };
+    scratch.clear();
+    let time = element.timestamp().bits();
+    let head = [replica.get(), element.seq(), time].map(u64::to_le_bytes);
+    scratch.extend_from_slice(head.as_flattened());
+    put_key(scratch, &Key::Element(Dot::new(replica, element.seq())));
+    put_value(scratch, value);
+    let path = containers.get(element.array()).print;
+    scratch.extend_from_slice(&path.to_le_bytes());
+    xxh3_128(scratch)
 }

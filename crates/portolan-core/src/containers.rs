@@ -67,14 +67,14 @@ impl Form {
         }
     }
 
-    pub(crate) fn kind(self) -> Option<Kind> {
-        Some(match self {
-            Self::Map => Kind::Map,
-            Self::Array => Kind::Array,
-            Self::Set => Kind::Set,
-            Self::Counter => Kind::Counter,
-            Self::Moves => return None,
-        })
+    /// Whether a value in it is part of what replicas of one version hold alike: moves and resets
+    /// go when they are stable, which each replica finds out for itself.
+    pub(crate) fn keeps(self, value: &Value) -> bool {
+        match self {
+            Self::Moves => false,
+            Self::Counter => matches!(value, Value::Int(_)),
+            _ => true,
+        }
     }
 }
 

@@ -143,13 +143,13 @@ impl Document {
         let own = self.replica();
         for epoch in self.containers.get(counter).epochs.clone() {
             let known = self.epoch(counter, epoch);
-            let Some((sum, seen_seq, slot)) = known.sum else {
+            let Some((sum, seen_seq, _)) = known.sum else {
                 continue;
             };
             if epoch.replica == own {
                 // Nobody adds to it concurrently: this replica is here.
-                for entry in self.kill([slot]) {
-                    journal.removed(killer, entry);
+                if let Some(head) = self.find(counter, KeyRef::Element(epoch)) {
+                    self.take_values(head, killer, journal);
                 }
                 continue;
             }

@@ -111,7 +111,23 @@ impl Delta {
                 *id = renamed(*id);
             }
         };
-        self.applied = self.applied.iter().map(renamed).collect();
+        let mut applied = DotSet::new();
+        for range in self.applied.ranges() {
+            // Range by range: one may hold more operations than there is memory for.
+            let kept = if range.replica == old {
+                after
+            } else {
+                u64::MAX
+            };
+            if range.first <= kept {
+                applied.insert_range(range.replica, range.first, range.last.min(kept));
+            }
+            if range.last > kept {
+                let [first, last] = [range.first.max(kept + 1), range.last];
+                applied.insert_range(new, first - after + base, last - after + base);
+            }
+        }
+        self.applied = applied;
         for entry in &mut self.entries {
             entry.dot = renamed(entry.dot);
             rename_key(&mut entry.key);
@@ -153,8 +169,11 @@ impl Delta {
     /// some hundred bytes of memory for each of them (maps of one key each, as values: two
     /// hundred).
     pub fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
-        let body = check_checksum(bytes)?;
-        let mut reader = Reader::new(body);
+        Self::read(Reader::new(check_checksum(bytes)?))
+    }
+
+    /// Reads to the end what [`encode`](Self::encode) wrote, but for the checksum.
+    pub(crate) fn read(mut reader: Reader<'_>) -> Result<Self, DecodeError> {
         let version = reader.byte()?;
         if !(FLAT..=NESTED).contains(&version) {
             return Err(DecodeError::UnknownVersion(version));

@@ -22,6 +22,7 @@ use crate::replica::{Dot, ReplicaId};
 use crate::replicas::Replicas;
 use crate::sequence::{Elements, Spot};
 use crate::slab::{Entry, NONE, Slab, Slot};
+use crate::stability::Tombstones;
 use crate::transaction::Transaction;
 use crate::value::Value;
 use crate::view::MapView;
@@ -65,6 +66,7 @@ pub struct Document {
     /// Positions whose parent is not known so far.
     pub(crate) orphans: Orphans,
     pub(crate) unsettled: Unsettled,
+    pub(crate) tombstones: Tombstones,
     /// Within a transaction: elements that remember something else now, and what they remembered.
     pub(crate) forgotten: Option<Vec<(Spot, Option<Value>)>>,
     pub(crate) log: RemovalLog,
@@ -101,6 +103,7 @@ impl Document {
             elements: Elements::default(),
             orphans: Orphans::default(),
             unsettled: Unsettled::default(),
+            tombstones: Tombstones::default(),
             forgotten: None,
             log: RemovalLog::default(),
             past: Past::default(),

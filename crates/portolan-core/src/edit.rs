@@ -288,8 +288,8 @@ impl<'t, 'd> ArrayMut<'t, 'd> {
         Ok(())
     }
 
-    /// Brings a deleted element back in its old place among those that are seen here, with what
-    /// it last held. False, and no operation, where it is not deleted.
+    /// Brings a deleted element back in its old place, with what it last held. False, and no
+    /// operation, where it is not deleted. Fails once its deletion is known to be stable.
     pub fn undelete(&mut self, id: Dot) -> Result<bool, Error> {
         let element = self.element(id)?;
         let document = &*self.0.transaction.document;
@@ -298,14 +298,9 @@ impl<'t, 'd> ArrayMut<'t, 'd> {
         }
         let value = document.last_value(element)?;
         let array = document.elements[element].array();
-        let index = document
-            .sequence(array)
-            .map_or(0, |sequence| sequence.rank_of(&document.elements, element));
         let transaction = &mut *self.0.transaction;
         transaction.put(array, Key::Element(id), value)?;
         transaction.document.settle(&mut transaction.journal);
-        // By a position of its own: others may have dropped the old one by now.
-        self.shift(element, index);
         Ok(true)
     }
 
@@ -359,11 +354,9 @@ impl<'t, 'd> ArrayMut<'t, 'd> {
     fn element(&self, id: Dot) -> Result<Spot, Error> {
         let array = self.0.number()?;
         let document = &*self.0.transaction.document;
-        let element = document.spot(id).filter(|spot| {
-            let element = &document.elements[*spot];
-            element.array() == array && !element.moved() && !document.is_orphan(*spot)
-        });
-        element.ok_or(Error::NoSuchElement)
+        let element = document.element_in(array, id);
+        let placed = element.filter(|element| !document.is_orphan(*element));
+        placed.ok_or(Error::NoSuchElement)
     }
 
     fn inner(self, index: usize, kind: Kind) -> Target<'t, 'd> {

@@ -9,6 +9,7 @@ use crate::replica::Dot;
 use crate::sequence::Spot;
 use crate::slab::{NONE, Slot};
 use crate::value::Value;
+use crate::view::AllHeld;
 
 /// One of the concurrent values of a key.
 #[derive(Clone, Copy, Debug)]
@@ -191,7 +192,16 @@ impl<'a> Iterator for Entries<'a> {
     }
 }
 
-impl Entries<'_> {
+impl<'a> Entries<'a> {
+    /// The same keys, each with everything under it: values and containers, the kind written last
+    /// first.
+    pub fn held(mut self) -> impl Iterator<Item = (&'a Key, AllHeld<'a>)> {
+        std::iter::from_fn(move || {
+            let (key, values) = self.next()?;
+            Some((key, self.document.all_held(values.next, values)))
+        })
+    }
+
     /// The first of what stands under the next key.
     pub(crate) fn next_head(&mut self) -> Option<Slot> {
         self.next().map(|(_, siblings)| siblings.next)

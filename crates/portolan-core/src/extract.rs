@@ -12,14 +12,14 @@ use crate::sequence::{NOWHERE, Side, Spot};
 use crate::slab::{BIRTH, Entry, Slot};
 
 impl Document {
-    /// What a replica at `version` lacks. Costs the difference, unless the log of what was
-    /// removed meanwhile is gone: then the whole state.
+    /// What a replica at `version` lacks. Costs the difference; where the log of what was removed
+    /// meanwhile is gone, it names all that is known to be dead and that the other may hold live,
+    /// and costs as much as there are gaps among the live operations.
     pub fn delta_since(&self, version: &Version) -> Delta {
         self.delta_for(self.replicas.applied_beyond(version))
     }
 
-    /// What stands for these of the applied operations; where the log of any of them is gone,
-    /// what stands for all applied operations.
+    /// What stands for these of the applied operations.
     ///
     /// Either the operations of the latest transaction, or all that the receiver may lack: what a
     /// delta shows as dead, an operation in it must have removed, or one that the receiver has.
@@ -55,9 +55,10 @@ impl Document {
     }
 
     fn delta_for(&self, applied: DotSet) -> Delta {
-        let Some(removed) = self.log.removed_by(&applied) else {
-            return self.snapshot();
-        };
+        let removed = self.log.removed_by(&applied).unwrap_or_else(|| {
+            let other = self.version().difference(&applied);
+            self.dead_among(&other).union(&self.replicas.early())
+        });
         let dead = removed.difference(&applied);
         let slots = self.live_among(&applied);
         self.compose(applied, dead, slots)
@@ -151,9 +152,17 @@ impl Document {
                 of: element
                     .moved()
                     .then(|| self.dot_at(self.elements.of(*spot))),
+                adopted: None,
             };
+            if element.adopted()
+                && let Some(sequence) = self.sequence(element.array())
+            {
+                let origin = sequence.origin(&self.elements, *spot);
+                run.adopted = Some((origin.rank, origin.ordinal));
+            }
             if let Some(origin) = self.orphans.origin(*spot) {
                 (run.parent, run.side, run.of) = (origin.parent, origin.side, origin.of);
+                run.adopted = origin.adopted;
             }
             if run.parent.is_none() {
                 run.side = Side::Right; // the array itself has children on one side only

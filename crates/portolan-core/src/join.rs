@@ -252,27 +252,6 @@ impl Document {
         placed
     }
 
-    /// Those of the applied operations `among` that are not live.
-    fn dead_among(&self, among: &DotSet) -> DotSet {
-        let mut dead = DotSet::new();
-        for range in among.ranges() {
-            let Some(known) = self.replicas.by_id(range.replica) else {
-                continue;
-            };
-            let mut next = range.first;
-            for (seq, _) in known.live.range(range.first, range.last) {
-                if next < seq {
-                    dead.insert_range(range.replica, next, seq - 1);
-                }
-                next = seq + 1;
-            }
-            if next <= range.last {
-                dead.insert_range(range.replica, next, range.last);
-            }
-        }
-        dead
-    }
-
     /// Takes in what a replica of the same version holds live and this one does not, or holds
     /// otherwise: for when equal versions have unequal digests, because memory or disk was
     /// damaged. What either holds survives on both; of two contents of one operation both keep
@@ -285,6 +264,10 @@ impl Document {
             return 0;
         };
         let containers = self.intern_containers(snapshot);
+        let mut births = DotSet::new();
+        if let Some(nested) = &snapshot.nested {
+            births = self.repair_positions(nested, &containers, &removed, &mut journal);
+        }
         let mut damaged = Vec::new();
         let mut repaired = Vec::new();
         for theirs in &snapshot.entries {
@@ -293,6 +276,10 @@ impl Document {
             };
             let known = self.replicas.get(number);
             if !known.applied.contains(theirs.dot) || removed.contains(theirs.dot) {
+                continue;
+            }
+            // proof: the numbers of containers are checked when a delta is decoded.
+            if !self.may_stand(theirs, containers[theirs.container as usize]) {
                 continue;
             }
             if let Some(slot) = known
@@ -327,16 +314,29 @@ impl Document {
             above = Some((theirs.container, &theirs.key, slot));
         }
         let mut repaired: DotSet = repaired.into_iter().map(|(_, theirs)| theirs.dot).collect();
-        if let Some(nested) = &snapshot.nested {
-            let births = self.repair_positions(nested, &containers, &removed, &mut journal);
-            repaired.union_with(&births);
-        }
+        repaired.union_with(&births);
         self.log.revoke(&repaired);
         self.settle(&mut journal);
         let count = repaired.len() as usize;
         self.record_batch(Origin::Remote, &repaired, journal);
         self.containers.sweep();
         count
+    }
+
+    /// Whether an operation that holds this value can have made the position that it has here: a
+    /// move has made one for the element in the array beside, any other has made none.
+    fn may_stand(&self, entry: &DeltaEntry, container: u32) -> bool {
+        let moves = self.containers.get(container);
+        match (self.spot(entry.dot), moves.form == Form::Moves) {
+            (None, moved) => !moved,
+            (Some(_), false) => false,
+            (Some(spot), true) => {
+                let array = self.containers.get(self.elements[spot].array());
+                let beside = (array.parent, &array.key) == (moves.parent, &moves.key);
+                beside
+                    && self.element_at_position(spot).map(Key::Element) == Some(entry.key.clone())
+            }
+        }
     }
 
     /// As [`repair`](Self::repair), for arrays: positions that are missing, and values that
@@ -357,27 +357,28 @@ impl Document {
                     continue;
                 };
                 let known = self.replicas.get(number);
-                let live = known.live.get(dot.seq).is_some();
-                let Some(value) = value.as_ref().filter(|_| !live && !removed.contains(dot)) else {
-                    continue;
-                };
-                if !known.applied.contains(dot) {
+                if !known.applied.contains(dot) || known.live.get(dot.seq).is_some() {
                     continue;
                 }
-                match known.placed.get(dot.seq) {
-                    Some(spot) => {
+                let value = value.as_ref().filter(|_| !removed.contains(dot));
+                match (known.placed.get(dot.seq), value) {
+                    (Some(_), None) => continue,
+                    (Some(spot), Some(_)) if self.elements[spot].moved() => continue,
+                    (Some(spot), Some(value)) => {
                         self.elements.set_value(spot, Some(value.clone()));
                         self.revive_birth(spot);
                     }
-                    None => {
+                    (None, value) => {
                         let origin = run.origin(at);
                         let array = containers[run.container as usize];
                         let dot = (number, dot.seq);
-                        let value = Some(value.clone());
+                        let value = value.cloned();
                         self.place_position(array, dot, *timestamp, origin, value, journal);
                     }
                 }
-                repaired.insert(dot);
+                if value.is_some() {
+                    repaired.insert(dot);
+                }
             }
         }
         repaired
@@ -442,7 +443,7 @@ impl Document {
         let placed: Vec<Spot> = known.placed.range(first, last).map(|(_, s)| s).collect();
         // Backwards: a position goes before the one that it is a child of.
         for spot in placed.into_iter().rev() {
-            self.unplace(spot);
+            self.remove_position(spot);
         }
     }
 }

@@ -197,7 +197,7 @@ impl Document {
             }));
         }
         if let Key::Element(id) = key
-            && let Some(spot) = self.spot(*id)
+            && let Some(spot) = self.element_in(container, *id)
             && let Some(value) = self.elements[spot].born()
         {
             let time = self.elements[spot].timestamp();
@@ -225,7 +225,7 @@ impl Document {
         let place = match (self.containers.get(container).form, &key) {
             (Form::Array, Key::Element(id)) => Place::Element {
                 id: *id,
-                index: self.spot(*id).and_then(|spot| {
+                index: self.element_in(container, *id).and_then(|spot| {
                     let sequence = self.sequence(container)?;
                     sequence.index_of(&self.elements, spot)
                 })?,

@@ -9,6 +9,7 @@
 //! - Tells exactly what changed ([`Batch`]), runs several operations as one ([`Transaction`]),
 //!   and refuses bytes that no correct replica would write ([`DecodeError`]).
 //! - Synchronises replicas over any transport by a machine without I/O ([`sync`]).
+//! - Gives each replicated data type by itself, for whoever wants no more than one ([`types`]).
 //!
 //! # What it does not do
 //! - No I/O, no threads, no clock, no randomness: time and ids are passed in. The same calls give
@@ -38,6 +39,7 @@
 
 pub mod limits;
 pub mod sync;
+pub mod types;
 
 mod arrays;
 mod change;
@@ -52,6 +54,7 @@ mod edit;
 mod entries;
 mod error;
 mod extract;
+mod holdings;
 mod join;
 mod journal;
 mod key;
@@ -60,12 +63,14 @@ mod log;
 mod nested;
 mod order;
 mod past;
+mod reconcile;
 mod registers;
 mod replica;
 mod replicas;
 mod sequence;
 mod sets;
 mod slab;
+mod stability;
 mod transaction;
 mod undo;
 mod value;

@@ -24,7 +24,11 @@ pub const MAX_CLOCK_AHEAD_MILLIS: u64 = 60 * 60 * 1000;
 /// Removed dots that the log keeps at the least, before the oldest are pruned; a document with
 /// more live values keeps as many as it has values.
 pub const MIN_LOG_DOTS: usize = 1_000_000;
-/// Replaced or removed values that are kept for looking back, unless told otherwise.
-pub const MAX_PAST_VALUES: usize = 1_000;
-/// Most memory for these, in bytes, whatever is asked for.
-pub const MAX_PAST_BYTES: usize = 1024 * 1024;
+/// Replaced or removed values that are kept for looking back, unless told otherwise: enough to take
+/// back what somebody has just done, and little beside the document.
+pub const MAX_PAST_VALUES: usize = 256;
+/// Bytes that a value kept for looking back may take, on average; where they take more, fewer are
+/// kept.
+pub const PAST_VALUE_BYTES: usize = 1024;
+/// Steps that a replicated data type by itself remembers, so that histories can end at them.
+pub const MAX_PAST_STEPS: usize = 256;

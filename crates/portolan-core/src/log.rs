@@ -117,7 +117,7 @@ impl RemovalLog {
         while self.ranges > limit {
             let oldest = self.blocks.remove(0);
             self.ranges -= oldest.ranges();
-            self.pruned.union_with(&oldest.killers);
+            note_pruned(&mut self.pruned, &oldest.killers);
         }
     }
 
@@ -128,7 +128,7 @@ impl RemovalLog {
         self.blocks.retain(|block| {
             let keep = !stable.covers(&block.killers);
             if !keep {
-                pruned.union_with(&block.killers);
+                note_pruned(pruned, &block.killers);
             }
             keep
         });
@@ -160,5 +160,15 @@ impl RemovalLog {
             block.dead = block.dead.difference(dots);
         }
         self.ranges = self.blocks.iter().map(Block::ranges).sum();
+    }
+}
+
+/// Notes that it is not known any more what these operations removed. With all before them: so the
+/// set takes no more room than there are replicas, and who lacks one of these, too, has to be told
+/// more than was removed.
+fn note_pruned(pruned: &mut DotSet, killers: &DotSet) {
+    let all = killers.ranges().chunk_by(|a, b| a.replica == b.replica);
+    for last in all.filter_map(<[_]>::last) {
+        pruned.insert_range(last.replica, 1, last.last);
     }
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use smol_str::SmolStr;
 
-use crate::arrays::Origin;
+use crate::arrays::{Adopted, Origin};
 use crate::clock::Timestamp;
 use crate::codec::{
     Reader, STR, put_key, put_value_body, put_varint, put_zigzag, read_key, value_tag,
@@ -55,11 +55,20 @@ pub(crate) struct Run {
     pub(crate) chain: bool,
     /// The element that moved here, where it was not born here.
     pub(crate) of: Option<Dot>,
+    /// Of the first, as in [`Origin`].
+    pub(crate) adopted: Option<Adopted>,
 }
 
 impl Run {
     pub(crate) fn last(&self) -> u64 {
         self.first + u64::from(self.length) - 1
+    }
+
+    /// The dots that it names beside its own.
+    fn named(&self) -> impl Iterator<Item = Dot> + use<> {
+        let adopted = self.adopted;
+        let adopted = adopted.map(|((_, replica, seq), _)| Dot::new(replica, seq));
+        [self.parent, self.of, adopted].into_iter().flatten()
     }
 
     pub(crate) fn dot(&self, at: u32) -> Dot {
@@ -73,8 +82,12 @@ impl Run {
             _ if self.chain => (Some(self.dot(at - 1)), Side::Right),
             _ => (None, Side::Right),
         };
-        let of = self.of;
-        Origin { parent, side, of }
+        Origin {
+            parent,
+            side,
+            of: self.of,
+            adopted: self.adopted.filter(|_| at == 0),
+        }
     }
 
     /// Takes in the next run, if that is its continuation; else gives it back.
@@ -85,9 +98,10 @@ impl Run {
             && self.last() + 1 == next.first
             && self.of.is_none()
             && next.of.is_none()
+            && next.adopted.is_none()
             && (single || self.chain == next.chain || next.length == 1);
         let chains = next.parent == Some(self.dot(self.length - 1)) && next.side == Side::Right;
-        let appends = next.parent.is_none() && self.parent.is_none();
+        let appends = next.parent.is_none() && self.parent.is_none() && self.adopted.is_none();
         if follows && chains && (single || self.chain) {
             self.chain = true;
         } else if follows && appends && (single || !self.chain) {
@@ -108,6 +122,7 @@ const LEFT: u8 = 1;
 const CHAIN: u8 = 2;
 const HAS_PARENT: u8 = 4;
 const MOVED: u8 = 8;
+const ADOPTED: u8 = 16;
 
 /// Appends the containers.
 pub(crate) fn put_containers(out: &mut Vec<u8>, containers: &[DeltaContainer]) {
@@ -153,7 +168,7 @@ pub(crate) fn put_positions(out: &mut Vec<u8>, nested: &Nested, known: &[(Replic
     if runs.is_empty() {
         return;
     }
-    let named = runs.iter().flat_map(|run| [run.parent, run.of]).flatten();
+    let named = runs.iter().flat_map(Run::named);
     let mut others: Vec<ReplicaId> = named
         .map(|dot| dot.replica)
         .filter(|id| known.binary_search_by_key(id, |(known, _)| *known).is_err())
@@ -171,7 +186,7 @@ pub(crate) fn put_positions(out: &mut Vec<u8>, nested: &Nested, known: &[(Replic
     let mut flags = Runs::new(|out, flags: u8| out.push(flags));
     let (mut firsts, mut lengths) = (Vec::new(), Vec::new());
     let mut parents = (Runs::new(|out, n: u64| put_varint(out, n)), Vec::new());
-    let mut moved = Vec::new();
+    let (mut moved, mut adopted) = (Vec::new(), Vec::new());
     let mut next = (None, 0);
     for run in runs {
         containers.push(run.container);
@@ -198,6 +213,13 @@ pub(crate) fn put_positions(out: &mut Vec<u8>, nested: &Nested, known: &[(Replic
             put_varint(&mut moved, names.number(element.replica));
             put_zigzag(&mut moved, run.first.wrapping_sub(element.seq) as i64);
         }
+        if let Some(((timestamp, replica, seq), ordinal)) = run.adopted {
+            bits |= ADOPTED;
+            put_varint(&mut adopted, timestamp.bits());
+            put_varint(&mut adopted, names.number(replica));
+            put_zigzag(&mut adopted, run.first.wrapping_sub(seq) as i64);
+            put_varint(&mut adopted, ordinal.into());
+        }
         flags.push(bits);
     }
     for mut column in [
@@ -209,6 +231,7 @@ pub(crate) fn put_positions(out: &mut Vec<u8>, nested: &Nested, known: &[(Replic
         parents.0.finish(),
         parents.1,
         moved,
+        adopted,
     ] {
         out.append(&mut column);
     }
@@ -343,8 +366,8 @@ impl Nested {
             others,
         };
         self.read_runs(reader, count, &names)?;
-        let named = self.runs.iter().flat_map(|run| [run.parent, run.of]);
-        let named: BTreeSet<ReplicaId> = named.flatten().map(|dot| dot.replica).collect();
+        let named = self.runs.iter().flat_map(Run::named);
+        let named: BTreeSet<ReplicaId> = named.map(|dot| dot.replica).collect();
         if !names.others.iter().all(|other| named.contains(other)) {
             return Err(reader.malformed("a replica that nothing names"));
         }
@@ -418,12 +441,13 @@ impl Nested {
                 side: Side::Right,
                 chain: false,
                 of: None,
+                adopted: None,
             });
         }
         let flags = read_runs(reader, count, |reader| {
             let bits = reader.byte()?;
             let orphan = bits & HAS_PARENT == 0 && bits & LEFT != 0;
-            if bits > LEFT | CHAIN | HAS_PARENT | MOVED || orphan {
+            if bits > LEFT | CHAIN | HAS_PARENT | MOVED | ADOPTED || orphan {
                 return Err(reader.malformed("an unknown kind of run"));
             }
             Ok(bits)
@@ -450,9 +474,19 @@ impl Nested {
             let longer = run.length > 1;
             let odd = (run.chain && !longer)
                 || (longer && !run.chain && run.parent.is_some())
-                || (longer && run.of.is_some());
+                || (longer && run.of.is_some())
+                || (longer && !run.chain && bits & ADOPTED != 0);
             if odd {
                 return Err(reader.malformed("an unknown kind of run"));
+            }
+        }
+        for (run, bits) in self.runs.iter_mut().zip(expand(&flags)) {
+            if bits & ADOPTED != 0 {
+                let timestamp = Timestamp::from_bits(reader.varint()?);
+                let replica = names.read(reader)?;
+                let dot = read_dot(reader, replica, run.first)?;
+                let ordinal = reader.bounded("an ordinal", u32::MAX.into())? as u32;
+                run.adopted = Some(((timestamp, dot.replica, dot.seq), ordinal));
             }
         }
         Ok(())

@@ -10,7 +10,7 @@ use crate::document::Document;
 use crate::dots::{DotSet, Version};
 use crate::journal::Journal;
 use crate::key::Key;
-use crate::limits::{MAX_PAST_BYTES, MAX_PAST_VALUES};
+use crate::limits::{MAX_PAST_VALUES, PAST_VALUE_BYTES};
 use crate::nested::DeltaContainer;
 use crate::replica::Dot;
 use crate::slab::BIRTH;
@@ -112,7 +112,7 @@ impl Past {
         self.values += removal.values.len();
         self.bytes += removal.values.iter().map(PastValue::weight).sum::<usize>();
         self.removals.push_back(removal);
-        while self.values > self.limit || self.bytes > MAX_PAST_BYTES {
+        while self.values > self.limit || self.bytes > self.limit.saturating_mul(PAST_VALUE_BYTES) {
             let Some(oldest) = self.removals.pop_front() else {
                 break;
             };
@@ -143,8 +143,8 @@ impl Past {
 }
 
 impl Document {
-    /// How many replaced or removed values to keep for looking back; 1,000 at first, and never
-    /// more than take 1 MiB. Zero forgets those there are.
+    /// How many replaced or removed values to keep for looking back; 256 at first, and never more
+    /// than take 1 KiB each on average. Zero forgets those there are.
     pub fn keep_past(&mut self, values: usize) {
         self.past.limit = values;
         if self.past.values > values {
@@ -249,6 +249,22 @@ impl Document {
         then.apply(&delta);
         then.forget_past();
         Some(then)
+    }
+
+    /// The whole state as it was at a version; `None` as for [`as_of`](Self::as_of).
+    ///
+    /// Whoever applies it knows all that these operations removed, but only where this replica
+    /// once was at the version: what is removed by several at once is noted with the first.
+    pub(crate) fn snapshot_of(&self, version: &Version) -> Option<Delta> {
+        let mut delta = self.as_of(version)?.snapshot();
+        // What they had removed before it came. The log names more: what is known to have been
+        // removed by others stays.
+        let removed = self.log.removed_by(version)?;
+        let removals = self.past.removals.iter();
+        let later = removals.filter(|removal| !version.intersects(&removal.killers));
+        let later: DotSet = later.flat_map(|r| &r.values).map(|v| v.dot).collect();
+        delta.dead = removed.difference(version).difference(&later);
+        Some(delta)
     }
 
     /// The operations applied that were stamped until a moment, as far as that is known: an

@@ -10,11 +10,11 @@ use xxhash_rust::xxh3::xxh3_128;
 
 use crate::clock::Timestamp;
 use crate::codec::{put_key, put_value};
-use crate::containers::{Form, ROOT};
+use crate::containers::{Containers, Form, ROOT};
 use crate::document::{Document, Head, spread};
 use crate::journal::Journal;
 use crate::key::Key;
-use crate::replica::ReplicaId;
+use crate::replica::{Dot, ReplicaId};
 use crate::replicas::Replicas;
 use crate::slab::{Entry, NONE, Slot};
 use crate::value::Value;
@@ -50,7 +50,7 @@ impl Document {
             hash,
             next: NONE,
         };
-        self.print_in(&fresh);
+        let print = self.print_in(&fresh);
         let slab = &self.slab;
         let place = self.index.entry(
             spread(hash),
@@ -94,7 +94,7 @@ impl Document {
                 }
             }
         };
-        self.replicas.get_mut(replica).live.insert(seq, slot);
+        self.replicas.get_mut(replica).live.insert(seq, slot, print);
         self.entry_gained(slot);
     }
 
@@ -121,35 +121,22 @@ impl Document {
         self.restore(fresh, NONE);
     }
 
-    /// Adds a live operation to the digest.
+    /// Adds a live operation to the digest; gives its fingerprint.
     #[inline]
-    fn print_in(&mut self, entry: &Entry) {
-        let print = self.fingerprint(entry);
+    fn print_in(&mut self, entry: &Entry) -> u128 {
+        let id = self.replicas.get(entry.replica).id;
+        let print = fingerprint(&mut self.scratch, id, &self.containers, entry);
         self.digest = self.digest.wrapping_add(print);
+        print
     }
 
     /// Takes a live operation out of everything but the slab and the chain of siblings.
     pub(crate) fn bury(&mut self, entry: &Entry) {
-        let print = self.fingerprint(entry);
+        let known = self.replicas.get_mut(entry.replica);
+        let print = fingerprint(&mut self.scratch, known.id, &self.containers, entry);
         self.digest = self.digest.wrapping_sub(print);
-        self.replicas.get_mut(entry.replica).live.remove(entry.seq);
+        known.live.remove(entry.seq, print);
         self.entry_lost(entry);
-    }
-
-    /// Everything of a live operation that replicas must agree on, hashed.
-    pub(crate) fn fingerprint(&mut self, entry: &Entry) -> u128 {
-        let replica = self.replicas.get(entry.replica).id;
-        let scratch = &mut self.scratch;
-        scratch.clear();
-        let head = [replica.get(), entry.seq, entry.timestamp.bits()].map(u64::to_le_bytes);
-        scratch.extend_from_slice(head.as_flattened());
-        put_key(scratch, &entry.key);
-        put_value(scratch, &entry.value);
-        if entry.container != ROOT {
-            let path = self.containers.get(entry.container).print;
-            scratch.extend_from_slice(&path.to_le_bytes());
-        }
-        xxh3_128(scratch)
     }
 
     /// Removes every value under a key, of which `head` is the first; what they were is noted in
@@ -277,7 +264,7 @@ impl Document {
         entry.next = NONE;
         let (hash, container) = (entry.hash, entry.container);
         let (replica, seq) = (entry.replica, entry.seq);
-        self.print_in(&entry);
+        let print = self.print_in(&entry);
         let rank = rank_of(&self.replicas, &entry);
         self.live += 1;
         let slot = if behind == NONE {
@@ -313,7 +300,7 @@ impl Document {
             self.link(slot, rank, behind);
             slot
         };
-        self.replicas.get_mut(replica).live.insert(seq, slot);
+        self.replicas.get_mut(replica).live.insert(seq, slot, print);
         self.entry_gained(slot);
         slot
     }
@@ -397,8 +384,13 @@ impl Document {
         let known = self.containers.get_mut(container);
         known.records += 1;
         match (known.form, &entry.key) {
-            (Form::Counter, _) if matches!(entry.value, Value::Int(_)) => {
-                self.item_gained(container);
+            (Form::Counter, Key::Element(epoch)) => {
+                if matches!(entry.value, Value::Int(_)) {
+                    self.item_gained(container);
+                } else {
+                    let dot = Dot::new(self.replicas.get(entry.replica).id, entry.seq);
+                    self.tombstones.note_reset(dot, *epoch);
+                }
             }
             (Form::Moves, Key::Element(id)) => self.unsettled.moves.push((container, *id)),
             _ => {}
@@ -495,6 +487,29 @@ impl Document {
         self.slab.remove(slot);
         self.containers.offer(number);
     }
+}
+
+/// Everything of a live operation that replicas must agree on, hashed; 0 of what each lets go by
+/// itself.
+pub(crate) fn fingerprint(
+    scratch: &mut Vec<u8>,
+    replica: ReplicaId,
+    containers: &Containers,
+    entry: &Entry,
+) -> u128 {
+    scratch.clear();
+    let head = [replica.get(), entry.seq, entry.timestamp.bits()].map(u64::to_le_bytes);
+    scratch.extend_from_slice(head.as_flattened());
+    put_key(scratch, &entry.key);
+    put_value(scratch, &entry.value);
+    if entry.container != ROOT {
+        let container = containers.get(entry.container);
+        if !container.form.keeps(&entry.value) {
+            return 0;
+        }
+        scratch.extend_from_slice(&container.print.to_le_bytes());
+    }
+    xxh3_128(scratch)
 }
 
 /// As [`rank_of`]; containers stand behind all values.

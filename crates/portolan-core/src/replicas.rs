@@ -63,6 +63,10 @@ impl Replicas {
         self.number(id).map(|number| self.get(number))
     }
 
+    pub(crate) fn iter_mut(&mut self) -> impl Iterator<Item = &mut Known> {
+        self.known.iter_mut()
+    }
+
     fn in_order(&self) -> impl Iterator<Item = &Known> {
         self.numbers.values().map(|number| self.get(*number))
     }

@@ -29,6 +29,8 @@ pub struct Transaction<'a> {
     /// One timestamp for all; given to the first operation.
     timestamp: Option<Timestamp>,
     pub(crate) journal: Journal,
+    /// Tombstones noted before it.
+    tombstones: (usize, usize),
 }
 
 impl<'a> Transaction<'a> {
@@ -36,6 +38,7 @@ impl<'a> Transaction<'a> {
         let base = document.own_seq();
         let journal = Journal::new(document);
         document.forgotten = Some(Vec::new());
+        let tombstones = document.tombstones.noted();
         Self {
             document,
             now,
@@ -43,6 +46,7 @@ impl<'a> Transaction<'a> {
             seq: base,
             timestamp: None,
             journal,
+            tombstones,
         }
     }
 
@@ -278,6 +282,7 @@ impl Drop for Transaction<'_> {
         document.settle(&mut unheard);
         let (first, last) = (self.base + 1, self.seq);
         document.forget(own, first, last, &mut unheard);
+        document.drop_notes(self.tombstones);
         document.containers.sweep();
     }
 }

@@ -108,19 +108,12 @@ impl Transaction<'_> {
             }
             Form::Map | Form::Set => self.undo_write(container, key, done),
             Form::Array => {
-                let id = key.clone();
-                let shown = |tx: &Self| match &id {
-                    Key::Element(id) => {
-                        let element = tx.document.spot(*id);
-                        element.is_some_and(|element| tx.document.elements[element].shown())
-                    }
-                    _ => false,
-                };
-                let before = shown(self);
-                self.undo_write(container, key, done)?;
-                self.document.settle(&mut self.journal);
-                if let (Key::Element(id), false, true) = (&id, before, shown(self)) {
-                    self.return_element(*id);
+                if let Key::Element(id) = key
+                    && let Some(element) = self.document.spot(id)
+                    && !self.document.elements[element].is_sealed()
+                {
+                    self.undo_write(container, key, done)?;
+                    self.document.settle(&mut self.journal);
                 }
                 Ok(())
             }
@@ -224,22 +217,5 @@ impl Transaction<'_> {
         let (seq, _) = self.next();
         self.document.kill_birth(element, seq, &mut self.journal);
         self.document.settle(&mut self.journal);
-    }
-
-    /// Gives an element that shows again a position of its own in its old place: others may have
-    /// dropped the old one by now.
-    fn return_element(&mut self, id: Dot) {
-        let Some(element) = self.document.spot(id) else {
-            return;
-        };
-        let array = self.document.elements[element].array();
-        let sequence = self.document.sequence(array);
-        let Some(to) = sequence.map(|s| s.rank_of(&self.document.elements, element)) else {
-            return;
-        };
-        let (seq, timestamp) = self.next();
-        let (document, journal) = (&mut *self.document, &mut self.journal);
-        document.move_element(element, to, seq, timestamp, journal);
-        document.settle(journal);
     }
 }

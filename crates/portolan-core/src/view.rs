@@ -77,7 +77,7 @@ impl Document {
     }
 
     /// What stands in a chain, and with the value that an element was born with.
-    fn all_held<'a>(&'a self, head: Slot, values: Siblings<'a>) -> AllHeld<'a> {
+    pub(crate) fn all_held<'a>(&'a self, head: Slot, values: Siblings<'a>) -> AllHeld<'a> {
         let mut all: SmallVec<[(Timestamp, Held<'a>); 2]> = SmallVec::new();
         if let Some(winner) = values.clone().next() {
             all.push((winner.timestamp, Held::Values(values)));
@@ -276,7 +276,7 @@ impl<'a> SetView<'a> {
     }
 
     /// All members: booleans, integers, strings, then all others, each kind in order.
-    pub fn iter(&self) -> impl Iterator<Item = Value> + 'a {
+    pub fn iter(&self) -> impl Iterator<Item = Value> + use<'a> {
         let map = MapView::new(self.document, self.container);
         map.iter().filter_map(|(key, _)| member_of(key))
     }
@@ -349,22 +349,18 @@ impl<'a> ArrayView<'a> {
 
     /// The index at which an element stands; `None` where it is unknown or deleted. Logarithmic.
     pub fn index_of(&self, id: Dot) -> Option<usize> {
-        let element = self.document.spot(id)?;
-        let position = &self.document.elements[element];
-        if Some(position.array()) != self.container || position.moved() {
-            return None;
-        }
+        let element = self.document.element_in(self.container?, id)?;
         let sequence = self.document.sequence(self.container?)?;
         sequence.index_of(&self.document.elements, element)
     }
 
     /// The elements in order, each with its id and siblings.
-    pub fn iter(&self) -> impl Iterator<Item = (Dot, Siblings<'a>)> + 'a {
+    pub fn iter(&self) -> impl Iterator<Item = (Dot, Siblings<'a>)> + use<'a> {
         self.slice(0)
     }
 
     /// As [`iter`](Self::iter), from an index on.
-    pub fn slice(&self, from: usize) -> impl Iterator<Item = (Dot, Siblings<'a>)> + 'a {
+    pub fn slice(&self, from: usize) -> impl Iterator<Item = (Dot, Siblings<'a>)> + use<'a> {
         let document = self.document;
         let sequence = self.container.and_then(|array| document.sequence(array));
         let elements = sequence.map(|sequence| sequence.iter(&document.elements, from));

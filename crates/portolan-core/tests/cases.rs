@@ -447,9 +447,9 @@ fn an_addition_survives_a_concurrent_reset_and_nothing_else_does() {
         let first = adder.delta_of(&base);
         for order in orders(&[first, added, reset]) {
             let mut third = replica(9);
-            order
-                .iter()
-                .for_each(|delta| drop(third.apply(&read(delta))));
+            for delta in &order {
+                third.apply(&read(delta));
+            }
             assert_eq!(third.counter("n"), 3);
         }
         meet(&mut [&mut adder, &mut resetter]);
@@ -480,9 +480,9 @@ fn two_resets_take_back_each_addition_once() {
     for order in orders(&deltas) {
         let mut third = replica(9);
         third.apply(&read(&adder.delta_of(&base)));
-        order
-            .iter()
-            .for_each(|delta| drop(third.apply(&read(delta))));
+        for delta in &order {
+            third.apply(&read(delta));
+        }
         assert_eq!(third.counter("n"), 100);
     }
     meet(&mut [&mut adder, &mut early, &mut late]);
@@ -760,11 +760,11 @@ const OPERATIONS: [Operation; 28] = [
     |tx| tx.set("register", 2),
     |tx| tx.set("fresh", 2),
     |tx| tx.set("map", 2),
-    |tx| Ok(drop(tx.unset("register"))),
-    |tx| Ok(drop(tx.unset("map"))),
-    |tx| Ok(drop(tx.unset("array"))),
-    |tx| Ok(drop(tx.unset("set"))),
-    |tx| Ok(drop(tx.unset("counter"))),
+    |tx| tx.root().unset("register").map(drop),
+    |tx| tx.root().unset("map").map(drop),
+    |tx| tx.root().unset("array").map(drop),
+    |tx| tx.root().unset("set").map(drop),
+    |tx| tx.root().unset("counter").map(drop),
     |tx| tx.root().clear().map(drop),
     |tx| tx.map("map").set("a", 2),
     |tx| tx.map("map").unset("deep").map(drop),
@@ -1099,4 +1099,59 @@ fn a_whole_move_is_told_as_a_going_and_a_coming() {
     assert_eq!(places, [at(0), at(2)]);
     assert_eq!(batches[0].changes[0].old, Some(Value::from(0)));
     assert_eq!(batches[0].changes[1].new, Some(Value::from(0)));
+}
+
+#[test]
+fn damage_in_containers_is_repaired_on_both_sides() {
+    let whole = furnished();
+    // It believes to have applied everything, but has lost some of each.
+    let mut broken = replica(1);
+    let mut garbled = furnished();
+    garbled
+        .transact(NOW + 5, |tx| {
+            tx.array("array").delete(0)?;
+            tx.array("array").delete(2)?;
+            tx.map("map").unset("deep")?;
+            tx.or_set("set").clear()
+        })
+        .expect("within limits");
+    broken.apply(&garbled.delta_of(&whole.version()));
+    assert_eq!(broken.version(), whole.version());
+    assert_ne!(broken.digest(), whole.digest());
+    let mut whole = copy(1, &whole);
+    let (from_whole, from_broken) = (read(&whole.snapshot()), read(&broken.snapshot()));
+    whole.repair(&from_broken);
+    assert!(broken.repair(&from_whole) >= 5);
+    assert_eq!(broken.digest(), whole.digest());
+    assert_eq!(broken.encode(), whole.encode());
+    assert_eq!(array(&broken, "array"), array(&furnished(), "array"));
+    assert!(read(&broken.snapshot()) == whole.snapshot());
+}
+
+#[test]
+fn members_and_values_that_are_too_large_are_refused() {
+    let mut document = replica(1);
+    let before = document.encode();
+    let large = "x".repeat(limits::MAX_VALUE_BYTES);
+    let outcome = document.transact(NOW, |tx| {
+        let refused = |outcome: Result<(), Error>| matches!(outcome, Err(Error::ValueTooLarge(_)));
+        assert!(refused(tx.map("m").set("k", large.clone())));
+        assert!(refused(tx.array("a").append(large.clone()).map(drop)));
+        assert!(refused(
+            tx.array("a")
+                .append_all([Value::from(1), large.clone().into()])
+                .map(drop)
+        ));
+        assert!(tx.or_set("s").insert(large.clone()).is_err());
+        assert!(
+            tx.or_set("s")
+                .insert(vec![0u8; limits::MAX_KEY_BYTES])
+                .is_err()
+        );
+        Ok::<(), ()>(())
+    });
+    assert_eq!(outcome, Ok(()));
+    assert_eq!(document.encode(), before);
+    let own = document.own_seq();
+    assert_eq!(own, 0, "what was refused took no number");
 }

@@ -544,16 +544,23 @@ fn removing_everything_leaves_a_version() {
 }
 
 #[test]
-fn a_pruned_log_sends_the_whole_state_and_a_kept_one_the_difference() {
+fn a_pruned_log_costs_the_gaps_among_what_is_live_and_the_answer_is_right() {
     let mut document = Document::new(ReplicaId::new(1));
     for i in 0..1000i64 {
         document.set(NOW, i, i).expect("within limits");
     }
     let version = document.version();
+    let mut behind = Document::new(ReplicaId::new(2));
+    behind.apply(&document.snapshot());
     document.set(NOW, 7i64, 0).expect("within limits");
-    assert_eq!(document.delta_since(&version).len(), 1);
+    document.unset(NOW, 8i64);
+    let kept = document.delta_since(&version);
     document.prune_log(&document.version());
-    assert_eq!(document.delta_since(&version).len(), 1000);
+    let pruned = document.delta_since(&version);
+    assert_eq!((kept.len(), pruned.len()), (1, 1));
+    assert!(pruned.encode().len() <= kept.encode().len() + 10);
+    behind.apply(&pruned);
+    assert_eq!(behind.encode(), document.encode());
     assert_eq!(document.delta_since(&document.version()).len(), 0);
 }
 

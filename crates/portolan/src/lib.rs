@@ -35,43 +35,57 @@
 //! What it does not do: it has no place for data larger than memory, and no transactions across
 //! maps.
 
+mod array;
 mod authorize;
 mod builder;
 mod clock;
+mod content;
 mod control;
 mod convert;
 mod core;
+mod counter;
+mod entry;
 mod error;
 mod limits;
 mod link;
+mod location;
 mod map;
 mod node;
 mod outbox;
 mod pattern;
 mod peer;
+mod set;
 mod shared;
+mod site;
 mod status;
 mod store;
 mod timers;
 mod watch;
 mod websocket;
 
+pub use array::Array;
 pub use authorize::{AllowAll, Authorize};
 pub use builder::Builder;
+pub use content::Content;
 pub use convert::{from_value, to_value};
+pub use counter::Counter;
+pub use entry::Entry;
 pub use error::{Error, Result};
+pub use location::{Location, LocationMut};
 pub use map::Map;
 pub use node::Node;
 pub use pattern::{Pattern, path_text};
 pub use peer::Peer;
 pub use portolan_core::sync::{Access, Config};
 pub use portolan_core::{
-    Batch, Change, Delta, Document, Dot, Key, KeyRef, Origin, ReplicaId, Sibling, SmolStr,
-    Timestamp, Transaction, Value, Version, limits as engine_limits,
+    AllHeld, ArrayMut, ArrayView, Batch, Change, CounterMut, Delta, Document, Dot, Held, Key,
+    KeyRef, Kind, MapMut, MapView, Origin, Place, ReplicaId, SetMut, SetView, Sibling, Siblings,
+    SmolStr, Timestamp, Transaction, Value, Version, limits as engine_limits,
 };
+pub use set::Set;
 pub use status::{LinkState, LinkStatus, MapStatus, NodeStatus, StoreStatus};
 pub use store::{MapReport, Report, verify};
-pub use watch::{Entry, Event, Numbered, Watch};
+pub use watch::{Event, Numbered, Watch};
 
 /// The examples in the documents are compiled with those here.
 #[cfg(doctest)]

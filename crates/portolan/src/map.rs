@@ -1,73 +1,173 @@
-//! A map: reads, writes, and waiting for the others.
+//! A map, the root or one within it: reads, writes, and waiting for the others.
 
 use std::fmt;
 use std::ops::RangeBounds;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use portolan_core::{Document, Key, KeyRef, ReplicaId, Transaction, Value, Version};
+use portolan_core::{
+    Document, Entries, Key, KeyRef, MapMut, MapView, ReplicaId, Transaction, Value, Version,
+};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use crate::array::Array;
+use crate::content::Content;
 use crate::convert::{from_value, to_value};
 use crate::core::Core;
+use crate::counter::Counter;
+use crate::entry::{Entry, Walk};
 use crate::error::{Error, Result};
+use crate::location::{map_at, map_mut};
 use crate::node::Handle;
-use crate::pattern::Pattern;
+use crate::pattern::{Pattern, Scope, path_text};
+use crate::set::Set;
 use crate::shared::Shared;
+use crate::site::Site;
 use crate::status::MapStatus;
-use crate::watch::{Entry, Watch};
+use crate::watch::Watch;
 
-/// A map that is open at a [`Node`](crate::Node). Cheap to clone, safe to share.
+/// A map that is open at a [`Node`](crate::Node), or one within it. Cheap to clone, safe to share.
 ///
 /// Reads see the latest state at once; they wait for no network and no disk. Writes are visible
 /// here when they return, and reach the others by themselves.
+///
+/// Under a key stand values, and containers: [`map`](Self::map), [`array`](Self::array),
+/// [`or_set`](Self::or_set) and [`counter`](Self::counter) give handles to them, which cost nothing
+/// and make nothing. A container is there as long as something is in it. What concerns the whole
+/// ([`read`](Self::read), [`transact`](Self::transact), [`flush`](Self::flush), …) concerns the open
+/// map, from whichever of its maps it is called.
+///
+/// ```
+/// # tokio::runtime::Runtime::new()?.block_on(async {
+/// # let node = portolan::Node::builder().spawn().await?;
+/// let fleet = node.open("fleet").await?;
+/// let ada = fleet.map("users").map("ada");
+/// ada.set("name", "Ada")?;
+/// ada.array("inbox").append("hello")?;
+/// ada.or_set("tags").insert("admin")?;
+/// ada.counter("hits").add(3)?;
+/// assert_eq!(ada.counter("hits").get(), 3);
+///
+/// let mut users: std::collections::BTreeMap<String, serde_json::Value> =
+///     fleet.get_as("users")?.unwrap_or_default();
+/// let shown = serde_json::json!({"name": "Ada", "inbox": ["hello"], "tags": ["admin"], "hits": 3});
+/// assert_eq!(users.remove("ada"), Some(shown));
+/// # Ok::<(), portolan::Error>(())
+/// # })?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone)]
 pub struct Map {
-    handle: Arc<Handle>,
-    pub(crate) shared: Arc<Shared>,
+    site: Site,
 }
 
 impl Map {
     pub(crate) fn new(handle: Arc<Handle>, shared: Arc<Shared>) -> Self {
-        Self { handle, shared }
+        let path = Arc::default();
+        Self::at(Site {
+            handle,
+            shared,
+            path,
+        })
+    }
+
+    pub(crate) fn at(site: Site) -> Self {
+        Self { site }
     }
 
     fn core(&self) -> &Arc<Core> {
-        &self.handle.core
+        self.site.core()
     }
 
-    /// Its name.
+    pub(crate) fn shared(&self) -> &Arc<Shared> {
+        &self.site.shared
+    }
+
+    fn view<T>(&self, f: impl FnOnce(MapView<'_>) -> T) -> Option<T> {
+        self.site
+            .read(|document| map_at(document, &self.site.path).map(f))
+    }
+
+    fn edit<T>(
+        &self,
+        f: impl FnOnce(MapMut<'_, '_>) -> Result<T, portolan_core::Error>,
+    ) -> Result<T> {
+        self.site
+            .transact(|transaction| Ok(f(map_mut(transaction, &self.site.path)?)?))
+    }
+
+    /// The name of the open map.
     pub fn name(&self) -> &str {
-        &self.shared.name
+        &self.shared().name
     }
 
-    /// The winner under the key.
+    /// The keys that lead here; none for the root.
+    pub fn path(&self) -> &[Key] {
+        &self.site.path
+    }
+
+    /// The map under a key.
+    #[must_use]
+    pub fn map(&self, key: impl Into<Key>) -> Map {
+        Map::at(self.site.under(key.into()))
+    }
+
+    /// The array under a key.
+    pub fn array(&self, key: impl Into<Key>) -> Array {
+        Array(self.site.under(key.into()))
+    }
+
+    /// The observed-remove set under a key.
+    pub fn or_set(&self, key: impl Into<Key>) -> Set {
+        Set(self.site.under(key.into()))
+    }
+
+    /// The counter under a key.
+    pub fn counter(&self, key: impl Into<Key>) -> Counter {
+        Counter(self.site.under(key.into()))
+    }
+
+    /// The winner under the key; `None` where there are only containers.
     pub fn get<'k>(&self, key: impl Into<KeyRef<'k>>) -> Option<Value> {
-        self.read(|document| document.get(key).cloned())
+        self.view(|map| map.get(key).cloned())?
     }
 
-    /// The winner under the key, as the program's own type. See [`from_value`].
+    /// What the key shows, as the program's own type: a value, or a container with all that is in
+    /// it, whichever was written last. See [`from_value`]; a map is read as a struct or a map, an
+    /// array or a set as a list, a counter as a number.
     pub fn get_as<'k, T: DeserializeOwned>(&self, key: impl Into<KeyRef<'k>>) -> Result<Option<T>> {
-        self.get(key).map(|value| from_value(&value)).transpose()
+        let shown = self.view(|map| map.held(key).first().map(Content::of));
+        match shown.flatten() {
+            None => Ok(None),
+            Some(content) => from_value(&content.to_value()?).map(Some),
+        }
     }
 
     /// All siblings under the key, the winner first, in the same order on every replica.
     pub fn get_all<'k>(&self, key: impl Into<KeyRef<'k>>) -> Vec<Value> {
-        self.read(|document| {
-            let siblings = document.get_all(key);
+        let all = self.view(|map| {
+            let siblings = map.get_all(key);
             siblings.map(|sibling| sibling.value.clone()).collect()
-        })
+        });
+        all.unwrap_or_default()
+    }
+
+    /// Everything under the key: values and containers with all that is in them, the kind written
+    /// last first.
+    pub fn held<'k>(&self, key: impl Into<KeyRef<'k>>) -> Vec<Content> {
+        let held = self.view(|map| Content::of_all(&map.held(key)));
+        held.unwrap_or_default()
     }
 
     /// Whether there is anything under the key.
     pub fn contains_key<'k>(&self, key: impl Into<KeyRef<'k>>) -> bool {
-        self.read(|document| document.contains_key(key))
+        self.view(|map| map.contains_key(key)).unwrap_or(false)
     }
 
     /// How many keys there are.
     pub fn len(&self) -> usize {
-        self.read(Document::len)
+        self.view(|map| map.len()).unwrap_or(0)
     }
 
     /// Whether there is no key.
@@ -77,62 +177,74 @@ impl Map {
 
     /// All keys, in order.
     pub fn keys(&self) -> Vec<Key> {
-        self.read(|document| document.iter().map(|(key, _)| key.clone()).collect())
+        let keys = self.view(|map| map.iter().map(|(key, _)| key.clone()).collect());
+        keys.unwrap_or_default()
     }
 
-    /// All entries, in the order of their keys: one moment of the map.
+    /// All that the map holds, at every depth, in the order of the keys: one moment of it.
     pub fn entries(&self) -> Vec<Entry> {
-        self.read(|document| Entry::matching(document, &Pattern::all()))
+        self.range(..)
     }
 
-    /// The entries whose string keys start so.
+    /// All that stands under the string keys that start so.
     pub fn prefix(&self, prefix: &str) -> Vec<Entry> {
-        self.read(|document| {
-            let entries = document.prefix(prefix);
-            let entries = entries.filter_map(|(key, siblings)| Entry::new(key, siblings));
-            entries.collect()
-        })
+        self.collect(|map| map.prefix(prefix))
     }
 
-    /// The entries of a range of keys.
+    /// All that stands under a range of keys.
     pub fn range(&self, keys: impl RangeBounds<Key>) -> Vec<Entry> {
-        self.read(|document| {
-            let entries = document.range(keys);
-            let entries = entries.filter_map(|(key, siblings)| Entry::new(key, siblings));
-            entries.collect()
-        })
+        self.collect(|map| map.range(keys))
     }
 
-    /// Reads one moment of the map, without copying: siblings with their dots, digest, version.
+    fn collect(&self, keys: impl for<'a> FnOnce(&MapView<'a>) -> Entries<'a>) -> Vec<Entry> {
+        let everything = Scope::new(Pattern::all());
+        let entries = self.view(|map| {
+            let mut walk = Walk::new(&everything, self.site.path.to_vec());
+            for (key, held) in keys(&map).held() {
+                walk.key(key, &held);
+            }
+            walk.entries
+        });
+        entries.unwrap_or_default()
+    }
+
+    /// Reads one moment of the open map, from its root, without copying: siblings with their dots,
+    /// digest, version.
     ///
     /// Writers wait while `f` runs: it should be quick, and must not use this map.
     pub fn read<T>(&self, f: impl FnOnce(&Document) -> T) -> T {
-        self.shared.read(|state| f(state.replica.document()))
+        self.site.read(f)
     }
 
     /// As [`read`](Self::read), with the number of the latest batch that the state holds: a watch
     /// that exists gives the batches after it, and only those, with greater numbers.
     pub fn read_numbered<T>(&self, f: impl FnOnce(&Document, u64) -> T) -> T {
-        self.shared
+        self.shared()
             .read(|state| f(state.replica.document(), state.number))
     }
 
     /// Sets the value of a key, in place of every sibling seen here.
     pub fn set(&self, key: impl Into<Key>, value: impl Into<Value>) -> Result<()> {
-        self.transact(|transaction| Ok(transaction.set(key, value)?))
+        self.edit(|mut map| map.set(key, value))
     }
 
-    /// As [`set`](Self::set), from the program's own type. See [`to_value`].
+    /// As [`set`](Self::set), from the program's own type, as one value. See [`to_value`].
     pub fn set_as<T: Serialize + ?Sized>(&self, key: impl Into<Key>, content: &T) -> Result<()> {
         self.set(key, to_value(content)?)
     }
 
-    /// Removes what is seen here under a key; false where there was nothing.
+    /// Removes what is seen here under a key, containers included; false where there was nothing.
     pub fn unset<'k>(&self, key: impl Into<KeyRef<'k>>) -> Result<bool> {
-        self.transact(|transaction| Ok(transaction.unset(key)))
+        self.edit(|mut map| map.unset(key))
+    }
+
+    /// Removes everything that is seen here in the map; false where there was nothing.
+    pub fn clear(&self) -> Result<bool> {
+        self.edit(|mut map| map.clear())
     }
 
     /// Several operations that every replica sees as one change. Where `f` fails, none is done.
+    /// The transaction starts at the root of the open map.
     ///
     /// Never waits for the disk. While the store cannot take writes, it fails with the reason.
     ///
@@ -142,32 +254,27 @@ impl Map {
         &self,
         f: impl FnOnce(&mut Transaction<'_>) -> Result<T, E>,
     ) -> Result<T, E> {
-        self.core().check_writable()?;
-        self.shared
-            .with(|state, now| state.replica.transact(now, f))
+        self.site.transact(f)
     }
 
-    /// Watches the changes of keys that match a [`Pattern`], from now on.
+    /// Watches the changes beneath this map whose paths from here match a [`Pattern`], from now on.
+    /// What is told has its whole path. The path of an array, a set or a counter is that of the
+    /// container, and an element of an array on the way is a segment of its own: `users/*/inbox`
+    /// are the changes of all inboxes, `users/**` all that happens beneath `users`.
     pub fn watch(&self, pattern: &str) -> Result<Watch> {
-        let limit = self.core().options.watch_queue;
-        Ok(Watch::new(
-            self.clone(),
-            Pattern::new(pattern)?,
-            limit,
-            false,
-        ))
+        self.watch_scope(pattern, false)
     }
 
     /// As [`watch`](Self::watch), starting with a snapshot of what matches now: nothing is missed
     /// between the two.
     pub fn watch_from_snapshot(&self, pattern: &str) -> Result<Watch> {
+        self.watch_scope(pattern, true)
+    }
+
+    fn watch_scope(&self, pattern: &str, snapshot: bool) -> Result<Watch> {
+        let scope = Scope::beneath(&self.site.path, Pattern::new(pattern)?);
         let limit = self.core().options.watch_queue;
-        Ok(Watch::new(
-            self.clone(),
-            Pattern::new(pattern)?,
-            limit,
-            true,
-        ))
+        Ok(Watch::new(self.clone(), scope, limit, snapshot))
     }
 
     /// Waits until the map was synchronised with a server for the first time: what the server had
@@ -180,8 +287,8 @@ impl Map {
         if servers.is_empty() {
             return Ok(());
         }
-        let ready = self.shared.wait(|| {
-            self.shared.read(|state| {
+        let ready = self.shared().wait(|| {
+            self.shared().read(|state| {
                 if state.synced {
                     return Some(Ok(()));
                 }
@@ -206,9 +313,9 @@ impl Map {
         let Some(store) = &self.core().store else {
             return Ok(());
         };
-        let written = self.shared.read(|state| state.written);
-        let flushed = self.shared.wait(|| {
-            if self.shared.read(|state| state.stored) >= written {
+        let written = self.shared().read(|state| state.written);
+        let flushed = self.shared().wait(|| {
+            if self.shared().read(|state| state.stored) >= written {
                 return Some(Ok(()));
             }
             let closed = || store.is_closed().then_some(Error::Closed);
@@ -224,12 +331,12 @@ impl Map {
         let servers: Vec<usize> = self.servers(|access| access.write).collect();
         let seq = self.read(Document::own_seq);
         let replica = self.read(Document::replica);
-        let flushed = self.shared.wait(|| {
+        let flushed = self.shared().wait(|| {
             let failure = self.core().store.as_ref().and_then(|store| store.failure());
             if let Some(error) = failure {
                 return Some(Err(error));
             }
-            self.shared.read(|state| {
+            self.shared().read(|state| {
                 let mut failures = servers.iter().filter_map(|place| state.refused.get(place));
                 if let Some(error) = failures.next() {
                     return Some(Err(error.clone()));
@@ -273,7 +380,7 @@ impl Map {
 
     /// The operations applied.
     pub fn version(&self) -> Version {
-        self.shared.read(|state| state.replica.version().clone())
+        self.shared().read(|state| state.replica.version().clone())
     }
 
     /// Fingerprint of the live state: replicas of equal versions have equal digests.
@@ -286,14 +393,14 @@ impl Map {
     pub fn set_presence(&self, state: Option<Bytes>) -> Result<()> {
         let presence = state;
         let set = self
-            .shared
+            .shared()
             .with(|state, now| state.replica.set_presence(now, presence));
         set.map_err(|error| Error::Presence(error.to_string()))
     }
 
     /// The presence of others.
     pub fn presences(&self) -> Vec<(ReplicaId, Bytes)> {
-        self.shared.read(|state| {
+        self.shared().read(|state| {
             let presences = state.replica.presences();
             presences.map(|(id, state)| (id, state.clone())).collect()
         })
@@ -301,9 +408,9 @@ impl Map {
 
     /// Waits until the presence of others is not what it was when this was called.
     pub async fn presence_changed(&self) -> Result<()> {
-        let before = self.shared.read(|state| state.presence);
-        let changed = self.shared.wait(|| {
-            if self.shared.read(|state| state.presence) != before {
+        let before = self.shared().read(|state| state.presence);
+        let changed = self.shared().wait(|| {
+            if self.shared().read(|state| state.presence) != before {
                 return Some(Ok(()));
             }
             self.core().is_closed().then_some(Err(Error::Closed))
@@ -313,12 +420,17 @@ impl Map {
 
     /// How the map stands.
     pub fn status(&self) -> MapStatus {
-        self.shared.status()
+        self.shared().status()
     }
 }
 
 impl fmt::Debug for Map {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Map").field("name", &self.name()).finish()
+        let mut shown = f.debug_struct("Map");
+        shown.field("name", &self.name());
+        if !self.path().is_empty() {
+            shown.field("path", &path_text(self.path()));
+        }
+        shown.finish()
     }
 }

@@ -128,6 +128,36 @@ impl Pattern {
     }
 }
 
+/// What is watched: a pattern over the paths beneath a map.
+#[derive(Clone, Debug)]
+pub(crate) struct Scope {
+    base: Box<[Key]>,
+    pattern: Pattern,
+}
+
+impl Scope {
+    pub(crate) fn new(pattern: Pattern) -> Self {
+        Self::beneath(&[], pattern)
+    }
+
+    pub(crate) fn beneath(base: &[Key], pattern: Pattern) -> Self {
+        let base = base.into();
+        Self { base, pattern }
+    }
+
+    pub(crate) fn is_all(&self) -> bool {
+        self.base.is_empty() && self.pattern.is_all()
+    }
+
+    pub(crate) fn matches(&self, path: &[Key]) -> bool {
+        match path.strip_prefix(&*self.base) {
+            // A path that ends at the map itself tells of what stands beside it.
+            None | Some([]) => false,
+            Some(rest) => self.pattern.matches_path(rest),
+        }
+    }
+}
+
 /// The keys of a path joined by slashes, as patterns see it.
 pub fn path_text(path: &[Key]) -> String {
     let mut text = String::new();

@@ -184,8 +184,9 @@ impl Shared {
                 let map = &*self.name;
                 tracing::error!(map, %session, "equal versions, unequal states: repairing");
             }
-            Event::Repaired { session } => {
-                tracing::info!(map = &*self.name, %session, "repaired");
+            Event::Repaired { session, values } => {
+                let map = &*self.name;
+                tracing::warn!(map, %session, values, "repaired: values were damaged or missing");
             }
             Event::ReplicaReused => {
                 let id = portolan_core::ReplicaId::new(random());
@@ -266,6 +267,7 @@ impl Shared {
                 digest: document.digest(),
                 own_seq: document.own_seq(),
                 unstored: state.replica.unstored(),
+                repaired: state.replica.repaired(),
                 watchers: state.watchers.len(),
                 refused: state.refused.values().map(ToString::to_string).collect(),
                 sessions: state.replica.sessions().collect(),

@@ -83,6 +83,9 @@ pub struct MapStatus {
     pub own_seq: u64,
     /// Deltas that are not known to be stored.
     pub unstored: u64,
+    /// Values that were damaged or missing here since it was opened, and taken from a peer: a sign
+    /// of bad memory, a bad disk, or a mistake in the program.
+    pub repaired: u64,
     /// Why it is not shared with servers that it should be shared with: they refuse it, or one side
     /// breaks the protocol in the eyes of the other. Empty when all is well.
     pub refused: Vec<String>,

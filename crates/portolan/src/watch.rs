@@ -7,10 +7,11 @@ use std::task::{Context, Poll, Waker};
 
 use futures_util::Stream;
 use parking_lot::Mutex;
-use portolan_core::{Batch, Document, Key, ReplicaId, Siblings, Timestamp, Value};
+use portolan_core::{Batch, Key};
 
+use crate::entry::Entry;
 use crate::map::Map;
-use crate::pattern::Pattern;
+use crate::pattern::Scope;
 
 /// The changes of a map, exact: what it gives, applied to what its receiver had, is what the map
 /// holds. Made by [`Map::watch`](crate::Map::watch).
@@ -33,7 +34,7 @@ pub enum Event {
         number: u64,
         /// How many batches were left out; 0 for the snapshot that was asked for.
         missed: u64,
-        /// In the order of their keys.
+        /// In the order of their keys; what is in a container after what stands beside it.
         entries: Vec<Entry>,
     },
 }
@@ -55,48 +56,9 @@ impl std::ops::Deref for Numbered {
     }
 }
 
-/// One key of a map at one moment.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Entry {
-    /// The keys from the root.
-    pub path: Vec<Key>,
-    /// The winner.
-    pub value: Value,
-    /// The siblings beside it, in their order.
-    pub siblings: Vec<Value>,
-    /// Who wrote the winner.
-    pub by: ReplicaId,
-    /// When.
-    pub timestamp: Timestamp,
-}
-
-impl Entry {
-    /// The entry of a key; `None` where it has no sibling.
-    pub fn new(key: &Key, mut siblings: Siblings<'_>) -> Option<Self> {
-        let winner = siblings.next()?;
-        Some(Self {
-            path: vec![key.clone()],
-            value: winner.value.clone(),
-            siblings: siblings.map(|sibling| sibling.value.clone()).collect(),
-            by: winner.dot.replica,
-            timestamp: winner.timestamp,
-        })
-    }
-
-    /// The entries of a document that match.
-    pub(crate) fn matching(document: &Document, pattern: &Pattern) -> Vec<Self> {
-        let matching = document
-            .iter()
-            .filter(|(key, _)| pattern.matches_path(std::slice::from_ref(key)));
-        matching
-            .filter_map(|(key, siblings)| Self::new(key, siblings))
-            .collect()
-    }
-}
-
 /// What waits for one watcher.
 pub(crate) struct Queue {
-    pattern: Pattern,
+    scope: Scope,
     /// Most changes that wait.
     limit: usize,
     state: Mutex<Waiting>,
@@ -115,8 +77,8 @@ impl Queue {
     /// Takes the part of a batch that matches; who is to be woken for it. Called in the order of
     /// the batches, under the lock of the map.
     pub(crate) fn push(&self, batch: &Arc<Numbered>) -> Option<Waker> {
-        let matches = |path: &[Key]| self.pattern.matches_path(path);
-        let matching = if self.pattern.is_all() {
+        let matches = |path: &[Key]| self.scope.matches(path);
+        let matching = if self.scope.is_all() {
             batch.changes.len()
         } else {
             let changes = batch.changes.iter();
@@ -164,9 +126,9 @@ impl Queue {
 }
 
 impl Watch {
-    pub(crate) fn new(map: Map, pattern: Pattern, limit: usize, snapshot: bool) -> Self {
+    pub(crate) fn new(map: Map, scope: Scope, limit: usize, snapshot: bool) -> Self {
         let queue = Arc::new(Queue {
-            pattern,
+            scope,
             limit,
             state: Mutex::new(Waiting {
                 batches: VecDeque::new(),
@@ -176,8 +138,8 @@ impl Watch {
                 waker: None,
             }),
         });
-        map.shared.watch(queue.clone());
-        if map.shared.core().is_err() {
+        map.shared().watch(queue.clone());
+        if map.shared().core().is_err() {
             let _ = queue.end();
         }
         Self { map, queue }
@@ -201,12 +163,12 @@ impl Watch {
         self.queue.state.lock().behind?;
         // With the map's lock no batch comes in between the state and the mark. The map's lock is
         // always taken before the queue's.
-        self.map.shared.read(|state| {
+        self.map.shared().read(|state| {
             let missed = self.queue.state.lock().behind.take()?;
             Some(Event::Snapshot {
                 number: state.number,
                 missed,
-                entries: Entry::matching(state.replica.document(), &self.queue.pattern),
+                entries: Entry::within(state.replica.document(), &self.queue.scope),
             })
         })
     }
@@ -250,6 +212,6 @@ impl Stream for Watch {
 
 impl Drop for Watch {
     fn drop(&mut self) {
-        self.map.shared.unwatch(&self.queue);
+        self.map.shared().unwatch(&self.queue);
     }
 }

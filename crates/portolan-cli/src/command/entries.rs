@@ -1,14 +1,17 @@
-//! get, set, unset, keys, export.
+//! get, set, unset, add, append, insert, remove, keys, export.
 
-use std::collections::HashSet;
-use std::io::{BufRead as _, BufReader, BufWriter, IsTerminal as _, Read as _, Write};
+use std::fmt;
+use std::io::{BufRead as _, BufReader, BufWriter, IsTerminal as _, Read as _, Write as _};
 
 use anstream::eprintln;
 use portolan::{Key, Value};
 use serde::Deserialize;
+use serde::de::{self, DeserializeSeed, Deserializer, MapAccess, Visitor};
+
+use serde_json::value::RawValue;
 
 use super::{output, written};
-use crate::arguments::{Export, ExportFormat, Get, Keys, Set, Unset};
+use crate::arguments::{Append, Export, ExportFormat, Get, Keys, Place, Server, Set, Unset, Write};
 use crate::client::{Client, key_path, map_path, segment};
 use crate::failure::Failure;
 use crate::json::{ParsedKey, ParsedValue, key_json, key_text, value_from_text, value_json};
@@ -17,7 +20,8 @@ use crate::json::{ParsedKey, ParsedValue, key_json, key_text, value_from_text, v
 pub(crate) fn get(arguments: &Get) -> Result<(), Failure> {
     let client = Client::new(&arguments.server)?;
     let text = text(client.get(&key_path(&arguments.place, true), &[])?)?;
-    let siblings: Vec<ParsedValue> =
+    // As the server wrote it, however deep it is.
+    let siblings: Vec<&RawValue> =
         serde_json::from_str(&text).map_err(|error| no_portolan(&error))?;
     let Some(winner) = siblings.first() else {
         return Err(Failure::NotFound("the key has no value".to_owned()));
@@ -25,21 +29,17 @@ pub(crate) fn get(arguments: &Get) -> Result<(), Failure> {
     let mut out = output();
     let printed = match (arguments.all, arguments.json) {
         (true, true) => writeln!(out, "{}", text.trim_end()),
-        (false, true) => writeln!(out, "{}", value_json(&winner.0)),
+        (false, true) => writeln!(out, "{winner}"),
         (true, false) => siblings
             .iter()
-            .try_for_each(|value| writeln!(out, "{}", plain(&value.0))),
-        (false, false) => writeln!(out, "{}", plain(&winner.0)),
+            .try_for_each(|value| writeln!(out, "{}", plain(value))),
+        (false, false) => writeln!(out, "{}", plain(winner)),
     };
     written(printed.and_then(|()| out.flush()))?;
     let more = siblings.len() - 1;
     if more > 0 && !arguments.all && std::io::stderr().is_terminal() {
-        let values = if more == 1 {
-            "value was"
-        } else {
-            "values were"
-        };
-        eprintln!("{more} more {values} written at the same time: --all shows them");
+        let stand = if more == 1 { "stands" } else { "stand" };
+        eprintln!("{more} more {stand} beside it: --all shows them");
     }
     Ok(())
 }
@@ -47,7 +47,14 @@ pub(crate) fn get(arguments: &Get) -> Result<(), Failure> {
 /// `portolan set`
 pub(crate) fn set(arguments: &Set) -> Result<(), Failure> {
     let client = Client::new(&arguments.server)?;
-    let text = match arguments.value.as_str() {
+    let (place, value) = arguments.target.split();
+    let value = read_value(value)?;
+    client.put(&key_path(&place, false), &value_json(&value))
+}
+
+/// The value that an argument gives.
+fn read_value(text: &str) -> Result<Value, Failure> {
+    let text = match text {
         "-" => {
             let mut text = String::new();
             let read = std::io::stdin().read_to_string(&mut text);
@@ -59,8 +66,88 @@ pub(crate) fn set(arguments: &Set) -> Result<(), Failure> {
         text => text.to_owned(),
     };
     let value = value_from_text(&text);
-    let value = value.map_err(|error| Failure::Usage(format!("the value: {error}")))?;
-    client.put(&key_path(&arguments.place, false), &value_json(&value))
+    value.map_err(|error| Failure::Usage(format!("the value: {error}")))
+}
+
+/// `portolan add`
+pub(crate) fn add(arguments: &Write) -> Result<(), Failure> {
+    let (place, text) = arguments.target.split();
+    let value = read_value(text)?;
+    if value.as_int().is_none() {
+        return Err(Failure::Usage(format!("{text} is no integer of 64 bits")));
+    }
+    write(&arguments.server, &place, "add", &value, None).map(drop)
+}
+
+/// `portolan append`
+pub(crate) fn append(arguments: &Append) -> Result<(), Failure> {
+    let (place, text) = arguments.target.split();
+    let operation = match arguments.at {
+        Some(_) => "insert",
+        None => "append",
+    };
+    let value = read_value(text)?;
+    write(&arguments.server, &place, operation, &value, arguments.at).map(drop)
+}
+
+/// `portolan insert`
+pub(crate) fn insert(arguments: &Write) -> Result<(), Failure> {
+    let (place, text) = arguments.target.split();
+    write(
+        &arguments.server,
+        &place,
+        "insert",
+        &read_value(text)?,
+        None,
+    )
+    .map(drop)
+}
+
+/// `portolan remove`
+pub(crate) fn remove(arguments: &Write) -> Result<(), Failure> {
+    let (place, text) = arguments.target.split();
+    let done = write(
+        &arguments.server,
+        &place,
+        "remove",
+        &read_value(text)?,
+        None,
+    )?;
+    if done.unset == 0 {
+        return Err(Failure::NotFound(format!("{text} is no member of the set")));
+    }
+    Ok(())
+}
+
+/// What the server says that a transaction did.
+#[derive(Deserialize)]
+struct Done {
+    unset: usize,
+}
+
+/// A transaction of one operation.
+fn write(
+    server: &Server,
+    place: &Place,
+    operation: &str,
+    value: &Value,
+    index: Option<usize>,
+) -> Result<Done, Failure> {
+    let keys: Vec<String> = if place.typed {
+        let parsed = place.keys().map(serde_json::from_str::<ParsedKey>);
+        let texts = parsed.map(|key| key.map(|key| key_json(&key.0)));
+        let texts: Result<_, _> = texts.collect();
+        texts.map_err(|error| Failure::Usage(format!("the typed key: {error}")))?
+    } else {
+        let keys = place.keys().map(|key| key_json(&Key::from(key)));
+        keys.collect()
+    };
+    let index = index.map_or_else(String::new, |index| format!(",\"index\":{index}"));
+    let (keys, value) = (keys.join(","), value_json(value));
+    let body = format!("{{\"op\":\"{operation}\",\"path\":[{keys}],\"value\":{value}{index}}}\n");
+    let client = Client::new(server)?;
+    let answer = text(client.transact(&place.map, body.len(), &mut body.as_bytes())?)?;
+    serde_json::from_str(&answer).map_err(|error| no_portolan(&error))
 }
 
 /// `portolan unset`
@@ -72,8 +159,17 @@ pub(crate) fn unset(arguments: &Unset) -> Result<(), Failure> {
 pub(crate) fn keys(arguments: &Keys) -> Result<(), Failure> {
     let client = Client::new(&arguments.server)?;
     let mut path = format!("{}/keys", map_path(&arguments.map));
+    let mut query = Vec::new();
     if let Some(pattern) = &arguments.pattern {
-        path = format!("{path}?pattern={}", segment(pattern));
+        query.push(format!("pattern={}", segment(pattern)));
+    }
+    if !arguments.within.is_empty() {
+        let keys = arguments.within.iter().map(|key| key_json(&Key::from(key)));
+        let keys = keys.collect::<Vec<_>>().join(",");
+        query.push(format!("in={}", segment(&format!("[{keys}]"))));
+    }
+    if !query.is_empty() {
+        path = format!("{path}?{}", query.join("&"));
     }
     let response = client.get(&path, &[("accept", "application/x-ndjson")])?;
     let mut out = BufWriter::new(output());
@@ -100,8 +196,8 @@ pub(crate) fn keys(arguments: &Keys) -> Result<(), Failure> {
 pub(crate) fn export(arguments: &Export) -> Result<(), Failure> {
     let client = Client::new(&arguments.server)?;
     let accept = match arguments.format {
-        ExportFormat::Json => "application/json",
-        ExportFormat::Ndjson | ExportFormat::Csv => "application/x-ndjson",
+        ExportFormat::Json | ExportFormat::Csv => "application/json",
+        ExportFormat::Ndjson => "application/x-ndjson",
     };
     let response = client.get(&map_path(&arguments.map), &[("accept", accept)])?;
     let mut body = response.into_body().into_reader();
@@ -124,53 +220,62 @@ pub(crate) fn export(arguments: &Export) -> Result<(), Failure> {
     written(out.flush())
 }
 
-#[derive(Deserialize)]
-struct Line {
-    key: ParsedKey,
-    value: ParsedValue,
-}
-
-fn csv_table(lines: impl std::io::BufRead) -> Result<Vec<u8>, Failure> {
+fn csv_table(object: impl std::io::Read) -> Result<Vec<u8>, Failure> {
     let mut table = csv::Writer::from_writer(Vec::new());
     let wrong = |error: csv::Error| Failure::Refused(format!("cannot write CSV: {error}"));
     table.write_record(["key", "value"]).map_err(wrong)?;
-    // A string can look like another key only if it looks like JSON, which few do.
-    let mut texts: HashSet<String> = HashSet::new();
-    for line in lines.lines() {
-        let line: Line = serde_json::from_str(&line.map_err(|error| broken_off(&error))?)
-            .map_err(|error| no_portolan(&error))?;
-        let text = key_text(&line.key.0);
-        let may_clash = !matches!(&line.key.0, Key::Str(text) if !looks_like_other_key(text));
-        if may_clash && !texts.insert(text.clone().into_owned()) {
-            let key = key_json(&line.key.0);
-            return Err(Failure::Refused(format!(
-                "two keys would both be written {text} (one is {key}): export with --format ndjson"
-            )));
-        }
-        let value = value_json(&line.value.0);
-        table
-            .write_record([text.as_ref(), value.as_str()])
-            .map_err(wrong)?;
-    }
+    let mut input = serde_json::Deserializer::from_reader(object);
+    let read = Rows(&mut table).deserialize(&mut input);
+    read.and_then(|()| input.end())
+        .map_err(|error| match error.io_error_kind() {
+            Some(kind) => broken_off(&kind.into()),
+            None => no_portolan(&error),
+        })?;
     table
         .into_inner()
         .map_err(|error| Failure::Refused(format!("cannot write CSV: {error}")))
 }
 
-fn looks_like_other_key(text: &str) -> bool {
-    text.starts_with(|first: char| first.is_ascii_digit() || matches!(first, '-' | '{' | 't' | 'f'))
+/// The fields of an object as rows, one after the other.
+struct Rows<'t>(&'t mut csv::Writer<Vec<u8>>);
+
+impl<'de> DeserializeSeed<'de> for Rows<'_> {
+    type Value = ();
+
+    fn deserialize<D: Deserializer<'de>>(self, input: D) -> Result<(), D::Error> {
+        input.deserialize_map(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Rows<'_> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object of keys and values")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut input: A) -> Result<(), A::Error> {
+        while let Some(name) = input.next_key::<String>()? {
+            let value = value_json(&input.next_value::<ParsedValue>()?.0);
+            let row = self.0.write_record([name, value]);
+            row.map_err(de::Error::custom)?;
+        }
+        Ok(())
+    }
 }
 
 /// A string as it is, everything else as JSON, spread over lines where that helps.
-fn plain(value: &Value) -> String {
-    match value {
-        Value::Str(text) => text.to_string(),
-        Value::List(_) | Value::Map(_) if std::io::stdout().is_terminal() => {
-            let json = serde_json::to_string_pretty(&crate::json::JsonValue(value));
-            json.expect("a value always serialises")
-        }
-        other => value_json(other),
+fn plain(value: &RawValue) -> String {
+    let json = value.get();
+    if json.starts_with('"') {
+        return serde_json::from_str(json).unwrap_or_else(|_| json.to_owned());
     }
+    let wide = json.starts_with(['[', '{']) && std::io::stdout().is_terminal();
+    let parsed = wide.then(|| serde_json::from_str::<serde_json::Value>(json).ok());
+    let pretty = parsed
+        .flatten()
+        .and_then(|parsed| serde_json::to_string_pretty(&parsed).ok());
+    pretty.unwrap_or_else(|| json.to_owned())
 }
 
 /// The whole of an answer.

@@ -6,12 +6,13 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
+use portolan::Value;
 
 use super::{output, written};
 use crate::arguments::Import;
 use crate::client::Client;
 use crate::failure::Failure;
-use crate::import::{Entries, Layout};
+use crate::import::{Entries, Held, Layout};
 use crate::json::{key_json, value_json};
 
 /// `portolan import`
@@ -20,6 +21,7 @@ pub(crate) fn import(arguments: &Import) -> Result<(), Failure> {
         map,
         file,
         format,
+        nested,
         rows,
         key,
         duplicates,
@@ -31,16 +33,21 @@ pub(crate) fn import(arguments: &Import) -> Result<(), Failure> {
     let start = Instant::now();
     let bytes = read(file)?;
     let name = file.display();
-    let entries = layout
+    let mut entries = layout
         .parse(&bytes)
         .map_err(|error| Failure::Usage(format!("{name}, {error}; nothing was imported")))?;
     drop(bytes);
+    if *nested {
+        for entry in &mut entries.list {
+            entry.held = std::mem::take(&mut entry.held).nested();
+        }
+    }
     let body = operations(&entries);
     let bar = progress(body.len() as u64);
     let mut reader = bar.wrap_read(body.as_slice());
     let stored = client.transact(map, body.len(), &mut reader);
     bar.finish_and_clear();
-    stored?;
+    stored.map(drop)?;
     let mut line = format!(
         "imported {} into {map}",
         count(entries.list.len(), "entry", "entries")
@@ -59,7 +66,7 @@ pub(crate) fn import(arguments: &Import) -> Result<(), Failure> {
     let with_siblings = entries
         .list
         .iter()
-        .filter(|entry| !entry.siblings.is_empty());
+        .filter(|entry| !entry.held.siblings.is_empty());
     match with_siblings.count() {
         0 => {}
         1 => line.push_str("; of 1 key with siblings only the winner"),
@@ -91,11 +98,55 @@ fn read(file: &Path) -> Result<Vec<u8>, Failure> {
 fn operations(entries: &Entries) -> Vec<u8> {
     let mut body = String::new();
     for entry in &entries.list {
-        let (key, value) = (key_json(&entry.key), value_json(&entry.value));
-        let _ = write!(body, "{{\"op\":\"set\",\"key\":{key},\"value\":{value}");
-        body.push_str("}\n");
+        let key = key_json(&entry.key);
+        if entry.held.has_containers() {
+            // What is in the file is to stand there, and not what it makes of what was there.
+            operation(&mut body, "unset", std::slice::from_ref(&key), None);
+        }
+        put(&mut body, &mut vec![key], &entry.held);
     }
     body.into_bytes()
+}
+
+/// Writes what stands in one place.
+fn put(body: &mut String, path: &mut Vec<String>, held: &Held) {
+    if let Some(value) = &held.value {
+        operation(body, "set", path, Some(&value_json(value)));
+    }
+    put_containers(body, path, held);
+}
+
+/// The array comes last: behind one a number would be an index.
+fn put_containers(body: &mut String, path: &mut Vec<String>, held: &Held) {
+    for entry in &held.map {
+        path.push(key_json(&entry.key));
+        put(body, path, &entry.held);
+        path.pop();
+    }
+    for member in &held.set {
+        operation(body, "insert", path, Some(&value_json(member)));
+    }
+    if let Some(count) = held.counter {
+        operation(body, "add", path, Some(&count.to_string()));
+    }
+    for (index, element) in held.array.iter().enumerate() {
+        // An element begins with a value, if only null.
+        let value = element.value.as_ref().unwrap_or(&Value::Null);
+        operation(body, "append", path, Some(&value_json(value)));
+        path.push(index.to_string());
+        put_containers(body, path, element);
+        path.pop();
+    }
+}
+
+fn operation(body: &mut String, name: &str, path: &[String], value: Option<&str>) {
+    let place = match path {
+        [key] => format!("\"key\":{key}"),
+        path => format!("\"path\":[{}]", path.join(",")),
+    };
+    let value = value.map_or_else(String::new, |value| format!(",\"value\":{value}"));
+    // Writing to a string does not fail.
+    let _ = writeln!(body, "{{\"op\":\"{name}\",{place}{value}}}");
 }
 
 /// Drawn on a terminal only.

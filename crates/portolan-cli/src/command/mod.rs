@@ -11,7 +11,7 @@ use std::io::Write;
 use crate::failure::Failure;
 
 pub(crate) use check::{completions, verify};
-pub(crate) use entries::{export, get, keys, set, unset};
+pub(crate) use entries::{add, append, export, get, insert, keys, remove, set, unset};
 pub(crate) use import::import;
 pub(crate) use status::status;
 pub(crate) use watch::watch;

@@ -1,6 +1,7 @@
 //! watch.
 
-use std::collections::{BTreeMap, HashSet};
+mod held;
+
 use std::io::{IsTerminal as _, Write};
 use std::sync::mpsc::{RecvTimeoutError, sync_channel};
 use std::time::Duration;
@@ -9,6 +10,7 @@ use anstream::eprintln;
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::value::RawValue;
 
+use self::held::Held;
 use super::entries::no_portolan;
 use super::{output, written};
 use crate::arguments::Watch;
@@ -65,6 +67,9 @@ pub(crate) fn watch(arguments: &Watch) -> Result<(), Failure> {
 #[derive(Debug, Deserialize, Serialize)]
 struct Change {
     path: Raw,
+    /// Unless it is the value of a key.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    place: Option<Raw>,
     #[serde(
         default,
         deserialize_with = "present",
@@ -100,6 +105,7 @@ struct Snapshot {
 #[derive(Deserialize)]
 struct Entry {
     path: Raw,
+    place: Option<Raw>,
     value: Raw,
     siblings: Option<Raw>,
     by: Option<String>,
@@ -116,8 +122,8 @@ struct Watcher {
     json: bool,
     /// Where to resume.
     id: Option<String>,
-    /// Winner and siblings by path; `None` before the first snapshot.
-    held: Option<BTreeMap<String, (Raw, Option<Raw>)>>,
+    /// What there is; `None` before the first snapshot.
+    held: Option<Held>,
     /// Pieces of a snapshot that is not complete.
     snapshot: Vec<Entry>,
 }
@@ -169,8 +175,9 @@ impl Watcher {
             "change" => {
                 let changes: Changes =
                     serde_json::from_str(&event.data).map_err(|error| no_portolan(&error))?;
+                let held = self.held.get_or_insert_default();
                 for change in &changes.changes {
-                    self.hold(change);
+                    held.apply(change);
                 }
                 self.print(&changes.changes)?;
             }
@@ -204,65 +211,15 @@ impl Watcher {
         Ok(())
     }
 
-    fn hold(&mut self, change: &Change) {
-        let held = self.held.get_or_insert_default();
-        let path = change.path.get().to_owned();
-        match &change.new {
-            Some(new) => held.insert(path, (new.clone(), change.siblings.clone())),
-            None => held.remove(&path),
-        };
-    }
-
     /// Takes the snapshot in place of what is held; returns what differs.
     fn replace(&mut self) -> Vec<Change> {
-        let entries = std::mem::take(&mut self.snapshot);
-        let fresh = |entry: &Entry| (entry.value.clone(), entry.siblings.clone());
-        let new: BTreeMap<_, _> = entries
-            .iter()
-            .map(|entry| (entry.path.get().to_owned(), fresh(entry)))
-            .collect();
-        let Some(old) = self.held.replace(new) else {
+        let new = Held::of(std::mem::take(&mut self.snapshot));
+        let changes = match &self.held {
             // The first one is where watching starts.
-            return Vec::new();
+            None => Vec::new(),
+            Some(old) => old.changes_to(&new),
         };
-        let there: HashSet<&str> = entries.iter().map(|entry| entry.path.get()).collect();
-        let gone = old
-            .iter()
-            .filter(|(path, _)| !there.contains(path.as_str()));
-        let removed = gone.map(|(path, (value, _))| Change {
-            path: RawValue::from_string(path.clone()).expect("it was JSON before"),
-            old: Some(value.clone()),
-            new: None,
-            siblings: None,
-            by: None,
-            at: None,
-        });
-        let mut changes: Vec<_> = removed.collect();
-        let text = |raw: &Option<Raw>| raw.as_ref().map(|raw| raw.get().to_owned());
-        for entry in entries {
-            let before = old.get(entry.path.get());
-            let same = before.is_some_and(|(value, siblings)| {
-                value.get() == entry.value.get() && text(siblings) == text(&entry.siblings)
-            });
-            if !same {
-                let Entry {
-                    path,
-                    value,
-                    siblings,
-                    by,
-                    at,
-                } = entry;
-                let old = before.map(|(value, _)| value.clone());
-                changes.push(Change {
-                    path,
-                    old,
-                    new: Some(value),
-                    siblings,
-                    by,
-                    at,
-                });
-            }
-        }
+        self.held = Some(new);
         changes
     }
 
@@ -290,7 +247,7 @@ fn line(change: &Change) -> String {
     const PLAIN: &str = "\x1b[0m";
     // Of what happened while nobody was connected, the time is not always known.
     let time = change.at.as_deref().map_or("--:--:--".to_owned(), clock);
-    let key = path_text(&change.path);
+    let key = path_text(&change.path) + &place_text(change.place.as_ref());
     let head = format!("{DIM}{time}{PLAIN} {BOLD}{key}{PLAIN}");
     let value = |raw: &Raw| short(raw.get());
     let body = match (&change.old, &change.new) {
@@ -308,6 +265,16 @@ fn line(change: &Change) -> String {
     format!("{head} {body}{siblings}")
 }
 
+/// Which element, where it is one.
+fn place_text(place: Option<&Raw>) -> String {
+    #[derive(Deserialize)]
+    struct Element {
+        index: usize,
+    }
+    let element = place.and_then(|place| serde_json::from_str::<Element>(place.get()).ok());
+    element.map_or_else(String::new, |element| format!(" [{}]", element.index))
+}
+
 /// The time of day here.
 fn clock(at: &str) -> String {
     let Ok(moment) = at.parse::<jiff::Timestamp>() else {
@@ -321,6 +288,9 @@ fn path_text(path: &RawValue) -> String {
     let keys: Vec<serde_json::Value> = serde_json::from_str(path.get()).unwrap_or_default();
     let texts = keys.iter().map(|key| match key {
         serde_json::Value::String(text) if !text.contains(char::is_control) => text.clone(),
+        serde_json::Value::Object(id) if id.contains_key("$element") => {
+            format!("@{}", id["$element"].as_str().unwrap_or_default())
+        }
         other => other.to_string(),
     });
     texts.collect::<Vec<_>>().join(" / ")

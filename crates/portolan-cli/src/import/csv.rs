@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use portolan::{Key, SmolStr, Value};
 
-use super::{Entries, Entry, ParseError};
+use super::{Entries, Entry, Held, ParseError};
 use crate::json::value_from_text;
 
 /// A row is an object of strings under the text in its key column; columns `key` and `value`,
@@ -76,11 +76,8 @@ pub(super) fn read(
             Value::from(fields.collect::<BTreeMap<_, _>>())
         };
         let key = Key::from(&record[key_column]);
-        let entry = Entry {
-            key,
-            value,
-            siblings: Vec::new(),
-        };
+        let held = Held::from(value);
+        let entry = Entry { key, held };
         entries
             .push(entry)
             .map_err(|message| at(key_column, message))?;

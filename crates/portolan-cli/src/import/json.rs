@@ -7,7 +7,7 @@ use portolan::Key;
 use serde::Deserialize;
 use serde::de::{self, DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
-use super::{Entries, Entry, ParseError};
+use super::{Entries, Entry, Held, ParseError};
 use crate::json::{ParsedKey, ParsedValue, ValueSeed};
 
 /// An object: every field is a key with its value.
@@ -33,7 +33,7 @@ pub(super) fn read_rows(
     )
 }
 
-/// A line an entry: `{"key": …, "value": …, "siblings": […]}` or, with a key, a row.
+/// A line an entry, in the typed form, or, with a key, a row.
 pub(super) fn read_lines(
     file: &[u8],
     key: Option<&str>,
@@ -57,26 +57,75 @@ pub(super) fn read_lines(
             let row: ParsedValue = serde_json::from_slice(line).map_err(at_line)?;
             entries.push_row(row.0, key).map_err(at_start)?;
         } else {
-            let line: Line = serde_json::from_slice(line).map_err(at_line)?;
-            let siblings = line.siblings.into_iter().map(|value| value.0).collect();
-            let entry = Entry {
-                key: line.key.0,
-                value: line.value.0,
-                siblings,
-            };
-            entries.push(entry).map_err(at_start)?;
+            let line: KeyedHeld = serde_json::from_slice(line).map_err(at_line)?;
+            entries.push(line.0).map_err(at_start)?;
         }
     }
     Ok(())
 }
 
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Line {
-    key: ParsedKey,
-    value: ParsedValue,
-    #[serde(default)]
-    siblings: Vec<ParsedValue>,
+/// What stands under a key, in the typed form.
+struct KeyedHeld(Entry);
+
+/// What an element of an array holds, in the typed form.
+struct ElementHeld(Held);
+
+impl<'de> Deserialize<'de> for KeyedHeld {
+    fn deserialize<D: Deserializer<'de>>(input: D) -> Result<Self, D::Error> {
+        let (key, held) = input.deserialize_map(HeldVisitor { keyed: true })?;
+        let key = key.ok_or_else(|| de::Error::missing_field("key"))?;
+        Ok(Self(Entry { key, held }))
+    }
+}
+
+impl<'de> Deserialize<'de> for ElementHeld {
+    fn deserialize<D: Deserializer<'de>>(input: D) -> Result<Self, D::Error> {
+        let (_, held) = input.deserialize_map(HeldVisitor { keyed: false })?;
+        Ok(Self(held))
+    }
+}
+
+struct HeldVisitor {
+    keyed: bool,
+}
+
+impl<'de> Visitor<'de> for HeldVisitor {
+    type Value = (Option<Key>, Held);
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object with a value or containers")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut input: A) -> Result<Self::Value, A::Error> {
+        const FIELDS: &[&str] = &["key", "value", "siblings", "map", "array", "set", "counter"];
+        let values = |all: Vec<ParsedValue>| all.into_iter().map(|value| value.0).collect();
+        let (mut key, mut held) = (None, Held::default());
+        while let Some(name) = input.next_key::<Cow<'de, str>>()? {
+            match &*name {
+                "key" if self.keyed => key = Some(input.next_value::<ParsedKey>()?.0),
+                "value" => held.value = Some(input.next_value::<ParsedValue>()?.0),
+                "siblings" => held.siblings = values(input.next_value()?),
+                "map" => {
+                    let entries: Vec<KeyedHeld> = input.next_value()?;
+                    held.map = entries.into_iter().map(|entry| entry.0).collect();
+                }
+                "array" => {
+                    let elements: Vec<ElementHeld> = input.next_value()?;
+                    held.array = elements.into_iter().map(|element| element.0).collect();
+                }
+                "set" => held.set = values(input.next_value()?),
+                "counter" => held.counter = Some(input.next_value()?),
+                other => return Err(de::Error::unknown_field(other, FIELDS)),
+            }
+        }
+        if self.keyed && key.is_none() {
+            return Err(de::Error::missing_field("key"));
+        }
+        if held.value.is_none() && !held.has_containers() {
+            return Err(de::Error::missing_field("value"));
+        }
+        Ok((key, held))
+    }
 }
 
 fn read_document<'f>(
@@ -123,8 +172,7 @@ impl<'de> Visitor<'de> for Fields<'_> {
             let value = input.next_value_seed(ValueSeed::default())?;
             let entry = Entry {
                 key: Key::from(&*name),
-                value,
-                siblings: Vec::new(),
+                held: Held::from(value),
             };
             self.0.push(entry).map_err(de::Error::custom)?;
         }

@@ -16,9 +16,62 @@ use crate::json::check_key;
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Entry {
     pub(crate) key: Key,
-    pub(crate) value: Value,
+    pub(crate) held: Held,
+}
+
+/// What stands in one place.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct Held {
+    pub(crate) value: Option<Value>,
     /// Values that stood beside it.
     pub(crate) siblings: Vec<Value>,
+    pub(crate) map: Vec<Entry>,
+    pub(crate) array: Vec<Held>,
+    pub(crate) set: Vec<Value>,
+    pub(crate) counter: Option<i64>,
+}
+
+impl From<Value> for Held {
+    fn from(value: Value) -> Self {
+        Self {
+            value: Some(value),
+            ..Self::default()
+        }
+    }
+}
+
+impl Held {
+    pub(crate) fn has_containers(&self) -> bool {
+        let none = self.map.is_empty() && self.array.is_empty() && self.set.is_empty();
+        !none || self.counter.is_some()
+    }
+
+    /// With maps for the objects and arrays for the lists in values. Empty ones stay values:
+    /// containers in which there is nothing are not there.
+    pub(crate) fn nested(self) -> Self {
+        match self.value {
+            Some(Value::Map(fields)) if !fields.is_empty() => {
+                let fields = fields.iter().map(|(name, value)| Entry {
+                    key: Key::Str(name.clone()),
+                    held: Self::from(value.clone()).nested(),
+                });
+                Self {
+                    value: None,
+                    map: fields.collect(),
+                    ..self
+                }
+            }
+            Some(Value::List(items)) if !items.is_empty() => {
+                let items = items.iter().map(|item| Self::from(item.clone()).nested());
+                Self {
+                    value: None,
+                    array: items.collect(),
+                    ..self
+                }
+            }
+            _ => self,
+        }
+    }
 }
 
 /// How a file is to be read.
@@ -215,11 +268,8 @@ impl Entries {
                 ));
             }
         };
-        self.push(Entry {
-            key,
-            value: row,
-            siblings: Vec::new(),
-        })
+        let held = Held::from(row);
+        self.push(Entry { key, held })
     }
 }
 
@@ -250,7 +300,7 @@ mod tests {
         let show = |e: &Entry| {
             (
                 crate::json::key_json(&e.key),
-                crate::json::value_json(&e.value),
+                crate::json::value_json(e.held.value.as_ref().expect("a value")),
             )
         };
         entries.list.iter().map(show).collect()
@@ -301,7 +351,7 @@ mod tests {
             .expect("a good file");
         assert_eq!(entries.list[0].key, Key::from(1i64));
         assert_eq!(entries.list[1].key, Key::from(&b"\0"[..]));
-        assert_eq!(entries.list[1].siblings, [Value::from(3i64)]);
+        assert_eq!(entries.list[1].held.siblings, [Value::from(3i64)]);
         let by_field = Layout {
             key: Some("id".to_owned()),
             ..layout(ImportFormat::Ndjson)

@@ -10,15 +10,18 @@ use axum::extract::{Path, Query, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use futures_util::StreamExt as _;
-use portolan::{Document, Error, Key, Pattern, Sibling, Value};
+use portolan::{Content, Document, Error, Held, Key, Location, LocationMut, Pattern};
 use serde::Deserialize;
 use serde_json::json;
 use xxhash_rust::xxh3::Xxh3;
 
 use super::app::{App, Need};
 use super::auth::Caller;
+use super::place::{Place, check_steps, resolve, steps_text};
 use super::problem::Problem;
-use crate::json::{JsonKey, JsonValue, ParsedKey, ParsedValue, key_json, key_text, value_json};
+use crate::json::{
+    JsonHeld, JsonKey, ParsedKey, ParsedValue, alike, all_json, content_json, key_json, key_text,
+};
 
 /// Largest body for one value: JSON may take six bytes for one (`\u00ff`), and the limit on a
 /// value is checked when it is read.
@@ -28,16 +31,6 @@ const CHUNK_BYTES: usize = 64 * 1024;
 
 pub(crate) const JSON: HeaderValue = HeaderValue::from_static("application/json");
 pub(crate) const NDJSON: HeaderValue = HeaderValue::from_static("application/x-ndjson");
-
-/// What may follow the `?`.
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct KeyQuery {
-    /// All siblings, winner first.
-    all: Option<String>,
-    /// The key is JSON that gives its kind.
-    typed: Option<String>,
-}
 
 /// `GET /v1/maps`
 pub(crate) async fn list(State(app): State<Arc<App>>, caller: Caller) -> Result<Response, Problem> {
@@ -68,23 +61,22 @@ pub(crate) async fn read_map(
     let map = app.existing(&name).await?;
     let typed = prefers_ndjson(&headers);
     // One moment of the map; keys and values are shared, not copied.
-    let (etag, entries) = map.read(|document| {
+    let (etag, content) = map.read(|document| {
         let suffix = if typed { "n" } else { "j" };
         let etag = format!("\"{:032x}-{suffix}\"", document.digest());
         if is_named(&headers, header::IF_NONE_MATCH, &etag) {
-            return Ok((etag, None));
+            return (etag, None);
         }
-        if !typed && let Some(text) = alike(document) {
-            return Err(Problem::keys_alike(&text));
-        }
-        let entries = document.iter().map(|(key, siblings)| {
-            let values: Vec<Value> = siblings.map(|sibling| sibling.value.clone()).collect();
-            (key.clone(), values)
-        });
-        Ok((etag, Some(entries.collect::<Vec<_>>())))
-    })?;
-    let Some(entries) = entries else {
+        (etag, Some(Content::of_map(document.root())))
+    });
+    let Some(content) = content else {
         return Ok(not_modified(&etag));
+    };
+    if !typed && let Some(text) = alike(&content) {
+        return Err(Problem::keys_alike(&text));
+    }
+    let Content::Map(entries) = content else {
+        return Err(Problem::no_map(&name));
     };
     let body = Body::from_stream(futures_util::stream::iter(MapText {
         entries: entries.into_iter(),
@@ -105,6 +97,9 @@ pub(crate) async fn read_map(
 pub(crate) struct KeysQuery {
     /// Only keys that match.
     pattern: Option<String>,
+    /// Of the map at this path: a JSON list of keys.
+    #[serde(rename = "in")]
+    within: Option<String>,
 }
 
 /// `GET /v1/maps/{map}/keys`: the keys in order, each as JSON that gives its kind.
@@ -122,11 +117,29 @@ pub(crate) async fn list_keys(
         .as_deref()
         .map_or(Ok(Pattern::all()), Pattern::new)?;
     let map = app.existing(&name).await?;
+    let steps = match query
+        .within
+        .as_deref()
+        .map(serde_json::from_str::<Vec<ParsedKey>>)
+    {
+        None => Vec::new(),
+        Some(Ok(steps)) => steps.into_iter().map(|step| step.0).collect::<Vec<_>>(),
+        Some(Err(error)) => return Err(Problem::bad_request(format!("`in`: {error}"))),
+    };
+    check_steps(&steps)?;
     let keys = map.read(|document| {
-        let keys = document.iter().map(|(key, _)| key);
+        let within = if steps.is_empty() {
+            document.root()
+        } else {
+            let path = resolve(document, &steps)?;
+            Location::find(document, &path)?.map()
+        };
+        let keys = within.iter().map(|(key, _)| key);
         let matching = keys.filter(|key| pattern.matches_path(std::slice::from_ref(key)));
-        matching.cloned().collect::<Vec<_>>()
+        Some(matching.cloned().collect::<Vec<_>>())
     });
+    let keys = keys.filter(|keys| steps.is_empty() || !keys.is_empty());
+    let keys = keys.ok_or_else(|| Problem::no_key(&name, &steps_text(&steps)))?;
     if prefers_ndjson(&headers) {
         let lines: String = keys.iter().map(|key| key_json(key) + "\n").collect();
         return Ok(([(header::CONTENT_TYPE, NDJSON)], lines).into_response());
@@ -160,33 +173,29 @@ pub(crate) async fn read_key(
     caller: Caller,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
-    let Place {
-        map: name,
-        key,
-        all,
-    } = place;
-    caller.may(Need::Read, &name)?;
-    let missing = || Problem::no_key(&name, &key_json(&key));
-    let map = app.node.get(&name).await?.ok_or_else(missing)?;
+    let name = &place.map;
+    caller.may(Need::Read, name)?;
+    let map = app.node.get(name).await?.ok_or_else(|| place.missing())?;
     let read = map.read(|document| {
-        let etag = key_tag(document.get_all(&key))?;
+        let at = Location::find(document, &resolve(document, &place.steps)?)?;
+        let held = at.held();
+        let etag = place_tag(&held)?;
         if is_named(&headers, header::IF_NONE_MATCH, &etag) {
             return Some((etag, None));
         }
-        let siblings = document
-            .get_all(&key)
-            .map(|sibling| JsonValue(sibling.value));
-        let text = if all {
-            serde_json::to_string(&siblings.collect::<Vec<_>>())
-        } else {
-            serde_json::to_string(&siblings.take(1).next())
-        };
-        Some((etag, Some(text.expect("a value always serialises"))))
+        Some((etag, Some(Content::of_all(&held))))
     });
     match read {
-        None => Err(missing()),
+        None => Err(place.missing()),
         Some((etag, None)) => Ok(not_modified(&etag)),
-        Some((etag, Some(text))) => {
+        Some((etag, Some(held))) => {
+            if let Some(text) = held.iter().find_map(alike) {
+                return Err(Problem::keys_alike(&text));
+            }
+            let text = match held.first() {
+                Some(shown) if !place.all => content_json(shown),
+                _ => all_json(&held),
+            };
             let headers = [(header::CONTENT_TYPE, JSON), (header::ETAG, tag(&etag))];
             Ok((headers, text).into_response())
         }
@@ -201,18 +210,20 @@ pub(crate) async fn write_key(
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, Problem> {
-    let Place { map: name, key, .. } = place;
-    caller.may(Need::Write, &name)?;
+    let name = &place.map;
+    caller.may(Need::Write, name)?;
     check_length(&headers, MAX_VALUE_BODY)?;
     let body = whole(&app, body, MAX_VALUE_BODY).await?;
     let value: ParsedValue = serde_json::from_slice(&body)
         .map_err(|error| Problem::bad_request(format!("the body is no JSON value: {error}")))?;
-    let map = app.node.open(&name).await?;
+    let map = app.node.open(name).await?;
     let (existed, etag) = map.transact(|tx| {
-        let before = key_tag(tx.document().get_all(&key));
+        let path = resolve(tx.document(), &place.steps).ok_or_else(|| place.missing())?;
+        let before = tag_at(tx.document(), &path);
         check_conditions(&headers, before.as_deref())?;
-        tx.set(&key, value.0).map_err(Error::from)?;
-        let after = key_tag(tx.document().get_all(&key));
+        let at = LocationMut::find(tx, &path).map_err(Error::from)?;
+        at.set(value.0).map_err(Error::from)?;
+        let after = tag_at(tx.document(), &path);
         Ok::<_, Problem>((before.is_some(), after.unwrap_or_default()))
     })?;
     map.flush().await?;
@@ -231,59 +242,22 @@ pub(crate) async fn remove_key(
     caller: Caller,
     headers: HeaderMap,
 ) -> Result<StatusCode, Problem> {
-    let Place { map: name, key, .. } = place;
-    caller.may(Need::Write, &name)?;
-    let missing = || Problem::no_key(&name, &key_json(&key));
-    let map = app.node.get(&name).await?.ok_or_else(missing)?;
+    let name = &place.map;
+    caller.may(Need::Write, name)?;
+    let map = app.node.get(name).await?.ok_or_else(|| place.missing())?;
     map.transact(|tx| {
-        let before = key_tag(tx.document().get_all(&key));
+        let path = resolve(tx.document(), &place.steps).ok_or_else(|| place.missing())?;
+        let before = tag_at(tx.document(), &path);
         check_conditions(&headers, before.as_deref())?;
-        if tx.unset(&key) {
+        let at = LocationMut::find(tx, &path).map_err(Error::from)?;
+        if at.unset().map_err(Error::from)? {
             Ok(())
         } else {
-            Err(missing())
+            Err(place.missing())
         }
     })?;
     map.flush().await?;
     Ok(StatusCode::NO_CONTENT)
-}
-
-/// Which key of which map a request is about.
-#[derive(Debug)]
-pub(crate) struct Place {
-    map: String,
-    key: Key,
-    all: bool,
-}
-
-impl axum::extract::FromRequestParts<Arc<App>> for Place {
-    type Rejection = Problem;
-
-    async fn from_request_parts(
-        parts: &mut axum::http::request::Parts,
-        app: &Arc<App>,
-    ) -> Result<Self, Problem> {
-        let path = Path::<Vec<String>>::from_request_parts(parts, app).await;
-        let Path(mut names) = path.map_err(|error| Problem::bad_request(error.body_text()))?;
-        // The empty key has a route of its own, without a second name.
-        let key = if names.len() > 1 { names.pop() } else { None }.unwrap_or_default();
-        let map = names.pop().unwrap_or_default();
-        let query = Query::<KeyQuery>::from_request_parts(parts, app).await;
-        let Query(query) = query.map_err(|error| Problem::bad_request(error.body_text()))?;
-        let key = if query.typed.is_some() {
-            let parsed = serde_json::from_str::<ParsedKey>(&key);
-            parsed
-                .map_err(|error| Problem::bad_request(format!("the typed key: {error}")))?
-                .0
-        } else {
-            Key::from(key)
-        };
-        Ok(Self {
-            map,
-            key,
-            all: query.all.is_some(),
-        })
-    }
 }
 
 /// Refuses a body that says itself that it is too large, before any of it is sent.
@@ -309,16 +283,31 @@ pub(crate) async fn whole(app: &App, body: Body, limit: u64) -> Result<Vec<u8>, 
     Ok(bytes)
 }
 
-/// Names the siblings of a key: it changes whenever they do. `None` where there are none.
-fn key_tag<'a>(siblings: impl Iterator<Item = Sibling<'a>>) -> Option<String> {
+/// Names what stands in a place: it changes whenever what is shown does. `None` where there is
+/// nothing.
+fn place_tag(held: &[Held<'_>]) -> Option<String> {
     let mut hash = Xxh3::new();
-    let mut any = false;
-    for sibling in siblings {
-        any = true;
-        hash.update(&sibling.dot.replica.get().to_le_bytes());
-        hash.update(&sibling.dot.seq.to_le_bytes());
+    for held in held {
+        match held {
+            Held::Values(siblings) => {
+                for sibling in siblings.clone() {
+                    hash.update(&sibling.dot.replica.get().to_le_bytes());
+                    hash.update(&sibling.dot.seq.to_le_bytes());
+                }
+            }
+            container => {
+                let held = &[Content::of(container)];
+                let typed = serde_json::to_vec(&JsonHeld { key: None, held });
+                // proof: keys and values always serialise.
+                hash.update(&typed.expect("content always serialises"));
+            }
+        }
     }
-    any.then(|| format!("\"{:032x}\"", hash.digest128()))
+    (!held.is_empty()).then(|| format!("\"{:032x}\"", hash.digest128()))
+}
+
+fn tag_at(document: &Document, path: &[Key]) -> Option<String> {
+    place_tag(&Location::find(document, path)?.held())
 }
 
 fn check_conditions(headers: &HeaderMap, etag: Option<&str>) -> Result<(), Problem> {
@@ -367,19 +356,9 @@ fn prefers_ndjson(headers: &HeaderMap) -> bool {
     })
 }
 
-/// The text that two keys share as the names of JSON fields, if any do.
-fn alike(document: &Document) -> Option<String> {
-    let texts = document.iter().filter(|(key, _)| key.as_str().is_none());
-    let mut texts = texts.map(|(key, _)| key_text(key));
-    // Kinds other than strings have different texts among themselves: 1, true, {"$bytes": …}.
-    texts
-        .find(|text| document.get(&**text).is_some())
-        .map(std::borrow::Cow::into_owned)
-}
-
 /// A map as text, in pieces.
 struct MapText {
-    entries: std::vec::IntoIter<(Key, Vec<Value>)>,
+    entries: std::vec::IntoIter<(Key, Vec<Content>)>,
     typed: bool,
     at: At,
 }
@@ -400,7 +379,7 @@ impl Iterator for MapText {
         }
         let mut text = String::with_capacity(CHUNK_BYTES + CHUNK_BYTES / 4);
         while text.len() < CHUNK_BYTES {
-            let Some((key, values)) = self.entries.next() else {
+            let Some((key, held)) = self.entries.next() else {
                 if !self.typed {
                     text.push_str(if self.at == At::Start { "{}" } else { "}" });
                 }
@@ -408,11 +387,12 @@ impl Iterator for MapText {
                 break;
             };
             if self.typed {
-                push_line(&mut text, &key, &values);
+                push_line(&mut text, &key, &held);
             } else {
                 text.push(if self.at == At::Start { '{' } else { ',' });
                 let name = serde_json::to_string(&key_text(&key)).expect("text serialises");
-                let _ = write!(text, "{name}:{}", value_json(&values[0]));
+                let value = held.first().map_or_else(|| "null".to_owned(), content_json);
+                let _ = write!(text, "{name}:{value}");
             }
             self.at = At::Inside;
         }
@@ -420,14 +400,11 @@ impl Iterator for MapText {
     }
 }
 
-/// One line of NDJSON: the key with its kind, the winner, and its siblings if it has any.
-fn push_line(text: &mut String, key: &Key, values: &[Value]) {
-    let key = serde_json::to_string(&JsonKey(key)).expect("a key always serialises");
-    let _ = write!(text, "{{\"key\":{key},\"value\":{}", value_json(&values[0]));
-    if values.len() > 1 {
-        let siblings: Vec<_> = values[1..].iter().map(JsonValue).collect();
-        let siblings = serde_json::to_string(&siblings).expect("a value always serialises");
-        let _ = write!(text, ",\"siblings\":{siblings}");
-    }
-    text.push_str("}\n");
+/// One line of NDJSON: the key with its kind, and all that stands under it.
+fn push_line(text: &mut String, key: &Key, held: &[Content]) {
+    let key = Some(key);
+    let line = serde_json::to_string(&JsonHeld { key, held });
+    // proof: keys and values always serialise.
+    text.push_str(&line.expect("content always serialises"));
+    text.push('\n');
 }

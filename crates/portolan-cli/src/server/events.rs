@@ -14,7 +14,7 @@ use axum::extract::{Path, Query, State};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, header};
 use axum::response::{IntoResponse, Response};
 use futures_util::stream;
-use portolan::{Change, Document, Key, Map, Pattern, ReplicaId, Timestamp, Value};
+use portolan::{Change, Entry, Key, Map, Pattern, Place, Timestamp, Value};
 use serde::ser::{Serialize, SerializeMap, Serializer};
 use tokio::sync::watch;
 
@@ -201,7 +201,7 @@ impl Subscriber {
         let pattern = &self.pattern;
         let (number, entries) = self
             .map
-            .read_numbered(|document, number| (number, matching(document, pattern)));
+            .read_numbered(|document, number| (number, Entry::matching(document, pattern)));
         self.position = Position::After(number);
         self.told = Some(number);
         let mut pieces = vec![String::new()];
@@ -212,7 +212,7 @@ impl Subscriber {
                 piece = pieces.last_mut().expect("it was just pushed");
             }
             let comma = if piece.is_empty() { "" } else { "," };
-            let _ = write!(piece, "{comma}{}", to_json(entry));
+            let _ = write!(piece, "{comma}{}", to_json(&JsonEntry(entry)));
         }
         let last = pieces.len() - 1;
         let id = self.app.logs.event_id(number);
@@ -268,41 +268,46 @@ fn to_json(content: &impl Serialize) -> String {
     serde_json::to_string(content).expect("keys and values always serialise")
 }
 
-fn matching(document: &Document, pattern: &Pattern) -> Vec<SnapshotEntry> {
-    let entries = document
-        .iter()
-        .filter(|(key, _)| pattern.matches_path(std::slice::from_ref(key)));
-    let entries = entries.filter_map(|(key, mut siblings)| {
-        let winner = siblings.next()?;
-        Some(SnapshotEntry {
-            key: key.clone(),
-            value: winner.value.clone(),
-            by: winner.dot.replica,
-            timestamp: winner.timestamp,
-            siblings: siblings.map(|sibling| sibling.value.clone()).collect(),
-        })
-    });
-    entries.collect()
-}
+/// An entry of a snapshot.
+struct JsonEntry<'a>(&'a Entry);
 
-/// A key in a snapshot.
-struct SnapshotEntry {
-    key: Key,
-    value: Value,
-    siblings: Vec<Value>,
-    by: ReplicaId,
-    timestamp: Timestamp,
-}
-
-impl Serialize for SnapshotEntry {
+impl Serialize for JsonEntry<'_> {
     fn serialize<S: Serializer>(&self, out: S) -> Result<S::Ok, S::Error> {
+        let entry = self.0;
         let mut map = out.serialize_map(None)?;
-        map.serialize_entry("path", &[JsonKey(&self.key)])?;
-        map.serialize_entry("value", &JsonValue(&self.value))?;
-        serialize_siblings(&mut map, &self.siblings)?;
-        map.serialize_entry("by", &self.by.to_string())?;
-        map.serialize_entry("at", &moment(self.timestamp))?;
+        map.serialize_entry("path", &JsonPath(&entry.path))?;
+        serialize_place(&mut map, entry.place)?;
+        map.serialize_entry("value", &JsonValue(&entry.value))?;
+        serialize_siblings(&mut map, &entry.siblings)?;
+        if let Some(by) = entry.by {
+            map.serialize_entry("by", &by.to_string())?;
+        }
+        if let Some(timestamp) = entry.timestamp {
+            map.serialize_entry("at", &moment(timestamp))?;
+        }
         map.end()
+    }
+}
+
+struct JsonPath<'a>(&'a [Key]);
+
+impl Serialize for JsonPath<'_> {
+    fn serialize<S: Serializer>(&self, out: S) -> Result<S::Ok, S::Error> {
+        out.collect_seq(self.0.iter().map(JsonKey))
+    }
+}
+
+/// What of the path it is about, unless it is the value of a key: `{"element": id, "index": n}`,
+/// `"member"` or `"count"`.
+fn serialize_place<M: SerializeMap>(map: &mut M, place: Place) -> Result<(), M::Error> {
+    match place {
+        Place::Key => Ok(()),
+        Place::Element { id, index } => {
+            let place = serde_json::json!({ "element": id.to_string(), "index": index });
+            map.serialize_entry("place", &place)
+        }
+        Place::Member => map.serialize_entry("place", "member"),
+        Place::Count => map.serialize_entry("place", "count"),
     }
 }
 
@@ -313,6 +318,7 @@ impl Serialize for JsonChange<'_> {
     fn serialize<S: Serializer>(&self, out: S) -> Result<S::Ok, S::Error> {
         let Change {
             path,
+            place,
             old,
             new,
             siblings,
@@ -320,7 +326,8 @@ impl Serialize for JsonChange<'_> {
             timestamp,
         } = self.0;
         let mut map = out.serialize_map(None)?;
-        map.serialize_entry("path", &path.iter().map(JsonKey).collect::<Vec<_>>())?;
+        map.serialize_entry("path", &JsonPath(path))?;
+        serialize_place(&mut map, *place)?;
         if let Some(old) = old {
             map.serialize_entry("old", &JsonValue(old))?;
         }

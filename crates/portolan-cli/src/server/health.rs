@@ -78,6 +78,7 @@ fn map_json(map: &MapStatus) -> Json_ {
         "digest": format!("{:032x}", map.digest),
         "peers": map.sessions.len(),
         "refused": map.refused,
+        "repaired": map.repaired,
         "queued_bytes": map.sessions.iter().map(|session| session.queued_bytes).sum::<usize>(),
     })
 }

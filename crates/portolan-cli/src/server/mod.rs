@@ -9,6 +9,7 @@ mod health;
 mod listener;
 mod meter;
 mod origin;
+mod place;
 mod problem;
 mod rate;
 mod router;

@@ -41,7 +41,7 @@ pub(crate) fn router(app: Arc<App>) -> Router {
         .route("/v1/maps", only(get(entries::list)))
         .route("/v1/maps/{map}", or_problem(get(entries::read_map).delete(entries::remove_map), "GET, DELETE"))
         .route("/v1/maps/{map}/keys", only(get(entries::list_keys)))
-        .route("/v1/maps/{map}/keys/{key}", key())
+        .route("/v1/maps/{map}/keys/{*path}", key())
         // The empty string is a key too.
         .route("/v1/maps/{map}/keys/", key())
         .route("/v1/maps/{map}/transact", or_problem(post(transact::transact), "POST"))

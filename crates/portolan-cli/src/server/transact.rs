@@ -8,15 +8,16 @@ use axum::extract::{Path, State};
 use axum::http::{HeaderMap, header};
 use axum::response::{IntoResponse, Response};
 use futures_util::StreamExt as _;
-use portolan::{Key, Map, Value};
+use portolan::{Key, Location, LocationMut, Map, Transaction};
 use serde::{Deserialize, Deserializer};
 use serde_json::json;
 
 use super::app::{App, Need};
 use super::auth::Caller;
 use super::entries::{check_length, whole};
+use super::place::{check_steps, resolve, steps_text};
 use super::problem::Problem;
-use crate::json::{ParsedKey, ParsedValue, key_json};
+use crate::json::{ParsedKey, ParsedValue};
 
 /// Largest body in the JSON form, which is held twice while it is read; NDJSON is read as it
 /// arrives and may be as large as the server is told.
@@ -30,17 +31,30 @@ const MANY_OPERATIONS: usize = 256;
 #[serde(deny_unknown_fields)]
 struct Operation {
     op: Kind,
-    key: ParsedKey,
+    /// A key of the root, or …
+    key: Option<ParsedKey>,
+    /// … the keys that lead further down.
+    path: Option<Vec<ParsedKey>>,
     /// Told apart from `null`, which is a value.
     #[serde(default, deserialize_with = "present")]
     value: Option<ParsedValue>,
+    /// Of an array, where to insert.
+    index: Option<usize>,
+    /// Of an array, where an element moves.
+    to: Option<usize>,
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Clone, Copy, Debug, Deserialize)]
 #[serde(rename_all = "lowercase")]
 enum Kind {
     Set,
     Unset,
+    Add,
+    Append,
+    Insert,
+    Remove,
+    Delete,
+    Move,
 }
 
 fn present<'de, D: Deserializer<'de>>(input: D) -> Result<Option<ParsedValue>, D::Error> {
@@ -54,7 +68,7 @@ struct Operations {
 }
 
 /// `POST /v1/maps/{map}/transact`: `{"operations": [{"op": "set", "key": …, "value": …},
-/// {"op": "unset", "key": …}]}`, or NDJSON with an operation a line.
+/// {"op": "unset", "path": […]}, …]}`, or NDJSON with an operation a line.
 pub(crate) async fn transact(
     State(app): State<Arc<App>>,
     Path(name): Path<String>,
@@ -88,7 +102,7 @@ pub(crate) async fn transact(
         }
     };
     let map = app.node.open(&name).await?;
-    let (set, unset) = if operations.len() < MANY_OPERATIONS {
+    let done = if operations.len() < MANY_OPERATIONS {
         apply(&map, operations)?
     } else {
         let map = map.clone();
@@ -96,42 +110,116 @@ pub(crate) async fn transact(
         applied.map_err(|_| Problem::unavailable("the transaction was given up"))??
     };
     map.flush().await?;
-    Ok(Json(json!({ "set": set, "unset": unset })).into_response())
+    let mut answer = json!({ "set": done.set, "unset": done.unset });
+    if done.changed > 0 {
+        answer["changed"] = done.changed.into();
+    }
+    Ok(Json(answer).into_response())
 }
 
-/// How many keys were set, and how many removed that were there.
-fn apply(map: &Map, operations: Vec<Operation>) -> Result<(usize, usize), Problem> {
+/// How many operations did something.
+#[derive(Default)]
+struct Done {
+    set: usize,
+    /// What was removed, of what was there.
+    unset: usize,
+    /// What was added to counters, arrays and sets, or moved.
+    changed: usize,
+}
+
+fn apply(map: &Map, operations: Vec<Operation>) -> Result<Done, Problem> {
     map.transact(|tx| {
-        let (mut set, mut unset) = (0, 0);
+        let mut done = Done::default();
         for operation in operations {
-            let Operation {
-                op,
-                key: ParsedKey(key),
-                value,
-            } = operation;
-            match (op, value) {
-                (Kind::Set, Some(value)) => {
-                    put(tx, key, value.0)?;
-                    set += 1;
-                }
-                (Kind::Unset, None) => unset += usize::from(tx.unset(&key)),
-                (Kind::Set, None) => return Err(odd(&key, "`set` takes a value")),
-                (Kind::Unset, Some(_)) => return Err(odd(&key, "`unset` takes no value")),
-            }
+            operation.apply(tx, &mut done)?;
         }
-        Ok((set, unset))
+        Ok(done)
     })
 }
 
-fn put(tx: &mut portolan::Transaction<'_>, key: Key, value: Value) -> Result<(), Problem> {
-    let name = key.clone();
-    tx.set(key, value).map_err(|error| odd(&name, error))
+impl Operation {
+    fn apply(self, tx: &mut Transaction<'_>, done: &mut Done) -> Result<(), Problem> {
+        let steps: Vec<Key> = match (self.key, self.path) {
+            (Some(key), None) => vec![key.0],
+            (None, Some(path)) if !path.is_empty() => path.into_iter().map(|key| key.0).collect(),
+            _ => {
+                let detail = "an operation has a `key`, or a `path` of at least one key";
+                return Err(Problem::unacceptable(detail));
+            }
+        };
+        check_steps(&steps)?;
+        let wrong = |what: &dyn std::fmt::Display| odd(&steps, what);
+        let path = resolve(tx.document(), &steps);
+        let Some(path) = path else {
+            return match self.op {
+                Kind::Unset | Kind::Remove => Ok(()),
+                _ => Err(wrong(&"there is no such element in the array")),
+            };
+        };
+        let removes = matches!(self.op, Kind::Unset | Kind::Delete);
+        if removes && self.value.is_some() {
+            return Err(wrong(&"`unset` and `delete` take no value"));
+        }
+        let there = removes && {
+            let at = Location::find(tx.document(), &path);
+            at.is_some_and(|at| !at.held().is_empty())
+        };
+        let value = |wanted: &str| {
+            let value = self.value.map(|value| value.0);
+            value.ok_or_else(|| wrong(&format_args!("`{wanted}` takes a value")))
+        };
+        let at = LocationMut::find(tx, &path).map_err(|error| wrong(&error))?;
+        let result = match self.op {
+            Kind::Set => {
+                done.set += 1;
+                at.set(value("set")?)
+            }
+            Kind::Unset | Kind::Delete => {
+                done.unset += usize::from(there);
+                if there { at.unset().map(drop) } else { Ok(()) }
+            }
+            Kind::Add => {
+                let n = value("add")?;
+                let n = n.as_int().ok_or_else(|| wrong(&"`add` takes an integer"))?;
+                done.changed += 1;
+                at.into_counter().add(n)
+            }
+            Kind::Append => {
+                done.changed += 1;
+                at.into_array().append(value("append")?).map(drop)
+            }
+            Kind::Insert => {
+                done.changed += 1;
+                match self.index {
+                    Some(index) => at.into_array().insert(index, value("insert")?).map(drop),
+                    None => at.into_or_set().insert(value("insert")?),
+                }
+            }
+            Kind::Remove => {
+                let removed = at.into_or_set().remove(value("remove")?);
+                removed.map(|removed| done.unset += usize::from(removed))
+            }
+            Kind::Move => {
+                let to = self
+                    .to
+                    .ok_or_else(|| wrong(&"`move` says where with `to`"))?;
+                done.changed += 1;
+                match at {
+                    LocationMut::Element(mut array, from) => array.move_to(from, to),
+                    LocationMut::Key(..) => {
+                        return Err(wrong(&"`move` takes the path of an array's element"));
+                    }
+                }
+            }
+        };
+        result.map_err(|error| wrong(&error))
+    }
 }
 
 /// What is wrong with the operation on a key.
-fn odd(key: &Key, what: impl std::fmt::Display) -> Problem {
+fn odd(steps: &[Key], what: &dyn std::fmt::Display) -> Problem {
     const SHOWN: usize = 100;
-    let text = key_json(key);
+    let text = steps_text(steps);
     let name = match text.char_indices().nth(SHOWN) {
         Some((end, _)) => format!("{}…", &text[..end]),
         None => text,

@@ -3,6 +3,7 @@
 mod auth;
 mod bad_input;
 mod commands;
+mod containers;
 mod crash;
 mod events;
 mod http;

@@ -54,6 +54,12 @@ const SHOWN: u8 = 1;
 const MOVED: u8 = 2;
 /// The value that the element was born with is not live any more.
 const BURIED: u8 = 8;
+/// It showed nothing at a version that is waited for to become stable.
+const MARKED: u8 = 16;
+/// It showed nothing at a version that is stable: nobody here will use it again.
+const SEALED: u8 = 32;
+/// There is no position here.
+const VACANT: u8 = 64;
 /// It has come into the place of a parent that was removed, and is compared by that one's rank.
 const ADOPTED: u8 = 4;
 
@@ -118,6 +124,33 @@ impl Position {
         self.value.as_ref()
     }
 
+    /// Marks it as one that showed nothing at a version that is waited for.
+    pub(crate) fn mark(&mut self) {
+        self.marks |= MARKED;
+    }
+
+    /// Has it be used no more from here.
+    pub(crate) fn seal(&mut self) {
+        self.marks |= SEALED;
+    }
+
+    pub(crate) fn unmark(&mut self) {
+        self.marks &= !(MARKED | SEALED);
+    }
+
+    pub(crate) fn is_sealed(&self) -> bool {
+        self.marks & SEALED != 0
+    }
+
+    pub(crate) fn is_marked(&self) -> bool {
+        self.marks & MARKED != 0
+    }
+
+    /// Whether there is no position here (any more).
+    pub(crate) fn is_vacant(&self) -> bool {
+        self.marks & VACANT != 0
+    }
+
     /// The value it was born with is not live any more.
     pub(crate) fn bury(&mut self) {
         self.marks |= BURIED;
@@ -167,7 +200,7 @@ impl Position {
         self.marks = self.marks & !SHOWN | if shown { SHOWN } else { 0 };
     }
 
-    pub(super) fn adopted(&self) -> bool {
+    pub(crate) fn adopted(&self) -> bool {
         self.marks & ADOPTED != 0
     }
 }
@@ -216,6 +249,13 @@ pub(crate) struct Elements {
 }
 
 impl Elements {
+    /// The position at a spot, if there is one.
+    pub(crate) fn get(&self, spot: Spot) -> Option<&Position> {
+        let chunk = self.chunks.get((spot >> CHUNK_BITS) as usize)?;
+        let position = chunk.positions.get(spot as usize % CHUNK)?;
+        (!position.is_vacant()).then_some(position)
+    }
+
     /// How many positions there are.
     pub(crate) fn len(&self) -> usize {
         self.len
@@ -341,6 +381,7 @@ impl Elements {
         let chunk = &mut self.chunks[number as usize];
         let place = &mut chunk.positions[spot as usize % CHUNK];
         place.value = None;
+        place.marks = VACANT;
         place.parent = chunk.vacant;
         chunk.vacant = spot;
         chunk.used -= 1;

@@ -3,10 +3,10 @@
 use std::hash::{BuildHasher, Hasher};
 
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct SpotHash;
+pub(crate) struct SpotHash;
 
 #[derive(Debug)]
-pub(super) struct SpotHasher(u64);
+pub(crate) struct SpotHasher(u64);
 
 impl BuildHasher for SpotHash {
     type Hasher = SpotHasher;

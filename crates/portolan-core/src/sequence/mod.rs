@@ -33,9 +33,11 @@ use std::iter;
 
 use smallvec::SmallVec;
 
-pub(crate) use elements::{Birth, Elements, NOWHERE, Rank, Side, Spot};
+pub(crate) use elements::{Birth, Elements, NOWHERE, Position, Rank, Side, Spot};
 
 use crate::value::Value;
+
+pub(crate) use hash::SpotHash;
 
 use elements::{Children, Key};
 use family::Family;

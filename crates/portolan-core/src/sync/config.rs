@@ -14,6 +14,10 @@ pub struct Config {
     /// Longest delta that a peer may send in pieces (256 MiB): it is held until it is whole, and
     /// decoding it can take a hundred times its length.
     pub staged_bytes: usize,
+    /// Ranges of dead dots that a catch-up names at the most (2,048, some 8 kB) before it first
+    /// searches for what the peer still holds live; and values of a document at the most that a
+    /// repair sends whole.
+    pub brief_ranges: usize,
     /// How far ahead of this replica's clock an operation may be stamped (one hour); `u64::MAX`
     /// accepts all.
     pub clock_ahead: u64,
@@ -44,6 +48,7 @@ impl Default for Config {
             queue_bytes: MAX_QUEUE_BYTES,
             chunk_bytes: 256 * 1024,
             staged_bytes: 256 * 1024 * 1024,
+            brief_ranges: 2048,
             clock_ahead: MAX_CLOCK_AHEAD_MILLIS,
             hello_timeout: 10_000,
             gap_delay: 200,

@@ -52,6 +52,8 @@ pub enum Event {
     Repaired {
         /// The session that showed it.
         session: SessionId,
+        /// How many values were damaged or missing here, and taken from the peer.
+        values: u64,
     },
     /// A peer knows more of this replica's operations than it does itself: the store is an old
     /// backup. Pass a fresh id to [`Replica::change_replica`](super::Replica::change_replica).

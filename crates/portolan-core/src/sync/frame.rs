@@ -3,6 +3,7 @@
 use bytes::Bytes;
 
 use super::error::{ErrorCode, ProtocolError};
+use super::search::{Compare, Compared};
 use crate::codec::{
     Reader, check_checksum, put_bytes, put_checksum, put_dots, put_varint, read_dots,
 };
@@ -10,10 +11,11 @@ use crate::delta::Delta;
 use crate::dots::{DotSet, Version};
 use crate::error::DecodeError;
 use crate::limits::{MAX_FRAME_BYTES, MAX_NAME_BYTES};
+use crate::reconcile::{self, MAX_SPANS, Span};
 use crate::replica::ReplicaId;
 
 /// The version of the protocol that this release speaks.
-pub const PROTOCOL: u16 = 1;
+pub const PROTOCOL: u16 = 2;
 /// Most bytes of credentials: a token is far smaller, and they arrive before they are checked.
 pub(super) const MAX_CREDENTIALS_BYTES: usize = 16 * 1024;
 /// Most bytes of one presence state: it is relayed to everybody whenever it changes.
@@ -67,7 +69,9 @@ impl Frame {
             ACK => Message::Ack(read_dots(&mut reader)?),
             WANT => Message::Want(read_dots(&mut reader)?),
             DIGEST => Message::Digest(read_digest(&mut reader)?),
-            REPAIR => Message::Repair,
+            REPAIR => Message::Repair(read_dots(&mut reader)?),
+            COMPARE => Message::Compare(read_compare(&mut reader)?),
+            COMPARED => Message::Compared(read_compared(&mut reader)?),
             PRESENCE => Message::Presence(read_presence(&mut reader)?),
             CREDENTIALS => Message::Credentials(read_credentials(&mut reader)?),
             ERROR => Message::Error(read_error(&mut reader)?),
@@ -108,7 +112,9 @@ impl Frame {
             Message::Ack(_) => "ack",
             Message::Want(_) => "want",
             Message::Digest(_) => "digest",
-            Message::Repair => "repair",
+            Message::Repair(_) => "repair",
+            Message::Compare(_) => "compare",
+            Message::Compared(_) => "compared",
             Message::Presence(_) => "presence",
             Message::Credentials(_) => "credentials",
             Message::Error(_) => "error",
@@ -126,7 +132,9 @@ impl Frame {
             Message::Ack(dots) => ack(handle, dots),
             Message::Want(version) => want(handle, version),
             Message::Digest(it) => digest(handle, it),
-            Message::Repair => repair(handle),
+            Message::Repair(dots) => repair(handle, dots),
+            Message::Compare(it) => compare(handle, it),
+            Message::Compared(it) => compared(handle, it),
             Message::Presence(it) => presence(handle, it),
             Message::Credentials(it) => credentials(handle, it),
             Message::Error(it) => error(handle, it.code, &it.document, &it.message),
@@ -206,8 +214,11 @@ pub(super) enum Message {
     /// The sender has only these operations, and asks for the others.
     Want(Version),
     Digest(Digest),
-    /// The states differ where they should not: send the whole state, as I do.
-    Repair,
+    /// The states differ where they should not, and in no others than these operations: send
+    /// what is live of them, as I do.
+    Repair(DotSet),
+    Compare(Compare),
+    Compared(Compared),
     Presence(Presence),
     Credentials(Bytes),
     Error(ErrorFrame),
@@ -218,7 +229,7 @@ pub(super) enum Message {
 pub(super) struct Part {
     /// Numbers the deltas of a session that are sent in pieces, from 1.
     pub(super) transfer: u64,
-    /// Whether the delta is a whole state that is to be joined even where its operations are known.
+    /// Whether the delta is a state to repair with: what the sender holds where states differ.
     pub(super) repair: bool,
     /// The length of the delta's bytes.
     pub(super) total: u64,
@@ -260,6 +271,8 @@ const REPAIR: u8 = 7;
 const PRESENCE: u8 = 8;
 const CREDENTIALS: u8 = 9;
 const ERROR: u8 = 10;
+const COMPARE: u8 = 11;
+const COMPARED: u8 = 12;
 
 const HELLO_REPLY: u8 = 1;
 const HELLO_READ: u8 = 2;
@@ -390,8 +403,91 @@ fn read_digest(reader: &mut Reader<'_>) -> Result<Digest, DecodeError> {
     })
 }
 
-pub(super) fn repair(handle: u32) -> Bytes {
-    frame(REPAIR, handle, 0, |_| {})
+pub(super) fn repair(handle: u32, dots: &DotSet) -> Bytes {
+    frame(REPAIR, handle, 32, |out| put_dots(out, dots))
+}
+
+pub(super) fn compare(handle: u32, question: &Compare) -> Bytes {
+    frame(COMPARE, handle, question.parts.len() * 12, |out| {
+        put_varint(out, question.search);
+        put_varint(out, u64::from(question.round));
+        out.push(u8::from(question.domain.is_some()));
+        if let Some(domain) = &question.domain {
+            put_dots(out, domain);
+        }
+        put_varint(out, question.parts.len() as u64);
+        let mut end = 0;
+        for part in &question.parts {
+            put_varint(out, part.span.first - end);
+            put_varint(out, part.span.end - part.span.first - 1);
+            out.extend_from_slice(&part.print.to_le_bytes());
+            end = part.span.end;
+        }
+    })
+}
+
+fn read_compare(reader: &mut Reader<'_>) -> Result<Compare, DecodeError> {
+    let search = reader.varint()?;
+    let round = reader.bounded("the number of a question", u64::from(u32::MAX))? as u32;
+    let domain = if read_flag(reader)? {
+        Some(read_dots(reader)?)
+    } else {
+        None
+    };
+    let count = reader.bounded("the number of spans", MAX_SPANS as u64)?;
+    let (mut parts, mut end) = (Vec::new(), 0u64);
+    for _ in 0..count {
+        let (gap, more) = (reader.varint()?, reader.varint()?);
+        let first = end.checked_add(gap);
+        let behind = first.and_then(|first| first.checked_add(more)?.checked_add(1));
+        let (Some(first), Some(behind)) = (first, behind) else {
+            return Err(reader.malformed("a span of more than 64 bits"));
+        };
+        end = behind;
+        parts.push(reconcile::Part {
+            span: Span { first, end },
+            print: reader.u64_le()?,
+        });
+    }
+    Ok(Compare {
+        search,
+        round,
+        domain,
+        parts,
+    })
+}
+
+pub(super) fn compared(handle: u32, answer: &Compared) -> Bytes {
+    frame(COMPARED, handle, answer.unequal.len() * 2 + 8, |out| {
+        put_varint(out, answer.search);
+        put_varint(out, u64::from(answer.round));
+        put_varint(out, answer.unequal.len() as u64);
+        let mut next = 0;
+        for number in &answer.unequal {
+            put_varint(out, u64::from(number - next));
+            next = number + 1;
+        }
+    })
+}
+
+fn read_compared(reader: &mut Reader<'_>) -> Result<Compared, DecodeError> {
+    let search = reader.varint()?;
+    let round = reader.bounded("the number of a question", u64::from(u32::MAX))? as u32;
+    let count = reader.bounded("the number of spans", MAX_SPANS as u64)?;
+    let (mut unequal, mut next) = (Vec::new(), 0u32);
+    for _ in 0..count {
+        let number = next + reader.bounded("the number of a span", MAX_SPANS as u64)? as u32;
+        if number as usize >= MAX_SPANS {
+            return Err(reader.malformed("a span beyond those of a question"));
+        }
+        unequal.push(number);
+        next = number + 1;
+    }
+    Ok(Compared {
+        search,
+        round,
+        unequal,
+    })
 }
 
 pub(super) fn presence(handle: u32, presence: &Presence) -> Bytes {
@@ -487,7 +583,7 @@ mod tests {
     }
 
     /// One of each kind, but for deltas.
-    fn frames() -> [Bytes; 9] {
+    fn frames() -> [Bytes; 11] {
         let greeting = Hello {
             protocol: PROTOCOL,
             reply: false,
@@ -509,6 +605,21 @@ mod tests {
             unstored: DotSet::new(),
             fingerprint: Some(0x0102_0304),
         };
+        let span = |first, end| reconcile::Part {
+            span: Span { first, end },
+            print: end << 40,
+        };
+        let question = Compare {
+            search: 3,
+            round: 1,
+            domain: Some(dots()),
+            parts: vec![span(0, 200), span(200, 201), span(300, 301)],
+        };
+        let answer = Compared {
+            search: 3,
+            round: 1,
+            unequal: vec![0, 2],
+        };
         let state = Presence {
             replica: ReplicaId::new(7),
             number: 300,
@@ -521,14 +632,16 @@ mod tests {
             ack(200, &dots()),
             want(200, &dots()),
             digest(200, &comparison),
-            repair(200),
+            repair(200, &dots()),
             presence(200, &state),
             credentials(200, b"token"),
             error(200, ErrorCode::Refused, "fleet", "no"),
+            compare(200, &question),
+            compared(200, &answer),
         ]
     }
 
-    /// The bytes of protocol version 1. Where one of these must change, so must [`PROTOCOL`].
+    /// The bytes of protocol version 2. Where one of these must change, so must [`PROTOCOL`].
     #[test]
     fn frames_keep_their_bytes() {
         let frames = frames();
@@ -558,7 +671,7 @@ mod tests {
 
         #[test]
         fn what_is_not_refused_has_one_encoding(
-            pick in 0..10usize,
+            pick in 0..12usize,
             edits in prop::collection::vec((any::<usize>(), any::<u8>(), 0..3u8), 1..4),
         ) {
             let whole = frames().get(pick).cloned().unwrap_or_else(small_delta);

@@ -4,7 +4,7 @@ use bytes::Bytes;
 
 use super::error::ProtocolError;
 use super::event::{CloseReason, Event};
-use super::frame::{self, Digest, ErrorFrame, Frame, Hello, Message, Part};
+use super::frame::{Digest, ErrorFrame, Frame, Hello, Message, Part};
 use super::replica::Replica;
 use super::session::{Phase, Session, SessionId, Staging};
 use crate::delta::Delta;
@@ -18,7 +18,7 @@ enum Kind {
     Live,
     /// What this replica lacked.
     CatchUp,
-    /// Comparison of whole states.
+    /// What the peer holds where states differ.
     Repair,
 }
 
@@ -78,7 +78,9 @@ impl Replica {
             Message::Ack(dots) => self.receive_ack(id, &dots),
             Message::Want(version) => self.receive_want(id, &version),
             Message::Digest(digest) => self.receive_digest(id, now, &digest),
-            Message::Repair => self.receive_repair(id, now),
+            Message::Repair(dots) => self.receive_repair(id, now, &dots),
+            Message::Compare(question) => self.receive_compare(id, now, question),
+            Message::Compared(answer) => self.receive_compared(id, now, &answer),
             Message::Presence(presence) => {
                 self.receive_presence(id, presence);
                 Ok(())
@@ -121,7 +123,6 @@ impl Replica {
         bytes: &Bytes,
         kind: Kind,
     ) -> Result<(), ProtocolError> {
-        let repair = kind == Kind::Repair;
         if !self.open(id)?.receives() {
             return Err(ProtocolError::NotWritable);
         }
@@ -133,23 +134,19 @@ impl Replica {
         let dots = delta.applied();
         self.check_own(dots)?;
         self.check_own(&delta.dead)?;
+        if kind == Kind::Repair {
+            self.join_repair(id, now, delta);
+            return Ok(());
+        }
         self.check_version(dots)?;
-        let repair = repair && self.takes_repair(id, now);
 
         let mut new = DotSet::new();
         if !self.version.covers(dots) {
             new = self.document.apply(delta);
             self.version.union_with(&new);
         }
-        let repaired = repair && self.document.repair(delta) > 0;
-        if repaired && self.durable {
-            // What was repaired is no operation: no delta brings it to the store.
-            let state = Bytes::from(self.document.encode());
-            self.write(state, new.clone(), true);
-        } else if !new.is_empty() {
+        if !new.is_empty() {
             self.write(bytes.clone(), new.clone(), false);
-        }
-        if repaired || !new.is_empty() {
             self.changed();
         }
         let number = self.last_write;
@@ -166,10 +163,6 @@ impl Replica {
             session.unacked = session.unacked.difference(&theirs);
         }
         let first = session.receipt(number, dots);
-        if repair {
-            session.digest_due = true;
-            self.wake(id);
-        }
         if number > self.stored_write {
             if first {
                 self.owing.push_back((number, id));
@@ -182,6 +175,41 @@ impl Replica {
             self.publish(&new, bytes, Some(id), kind != Kind::Live);
         }
         Ok(())
+    }
+
+    /// Joins in what a peer of the same version holds, where the states differ. It brings no
+    /// operation: what it names and is not applied here comes by itself, with what it removed.
+    fn join_repair(&mut self, id: SessionId, now: u64, state: &Delta) {
+        if !self.takes_repair(id, now) {
+            return;
+        }
+        let values = self.document.repair(state) as u64;
+        self.repaired += values;
+        if values > 0 {
+            if self.durable {
+                // What was repaired is no operation: no delta brings it to the store.
+                let state = Bytes::from(self.document.encode());
+                self.write(state, DotSet::new(), true);
+            }
+            self.changed();
+            self.note_divergence(id);
+        }
+        if let Some(session) = self.sessions.get_mut(&id) {
+            session.heard = now;
+            session.repaired += values;
+            session.digest_due = true;
+        }
+        self.wake(id);
+    }
+
+    /// States differ where they should not: tells so, once until they are equal again.
+    fn note_divergence(&mut self, id: SessionId) {
+        if let Some(session) = self.sessions.get_mut(&id)
+            && !session.diverged
+        {
+            session.diverged = true;
+            self.events.push_back(Event::Diverged { session: id });
+        }
     }
 
     /// Operations that others presuppose, and that are not here, should arrive soon.
@@ -296,6 +324,7 @@ impl Replica {
         if !session.sends() {
             return Err(ProtocolError::NotReadable);
         }
+        session.doubt(&lost);
         session.known(version);
         session.resend(lost);
         self.wake(id);
@@ -326,34 +355,62 @@ impl Replica {
         else {
             return Ok(());
         };
-        let equal = fingerprint == self.document.digest();
-        let session = self.open(id)?;
-        if equal {
+        if fingerprint != self.document.digest() {
+            self.note_divergence(id);
+            self.recount(id, now);
+        }
+        let own = self.document.replica();
+        if fingerprint == self.document.digest() {
+            let session = self.open(id)?;
+            session.unequal = 0;
             if std::mem::take(&mut session.diverged) {
-                self.events.push_back(Event::Repaired { session: id });
+                let values = std::mem::take(&mut session.repaired);
+                let session = id;
+                self.events.push_back(Event::Repaired { session, values });
             }
             return Ok(());
         }
-        if !session.diverged {
-            session.diverged = true;
-            self.events.push_back(Event::Diverged { session: id });
-        }
-        if receives && self.may_repair(id, now) {
-            let frame = frame::repair(self.handle);
-            self.open(id)?.control.push_back(frame);
-            self.send_state(id);
+        let session = self.open(id)?;
+        session.unequal = session.unequal.saturating_add(1);
+        // One side is enough to search; where the other does not, this one does the next time.
+        let mutual = receives && session.sends();
+        if mutual && session.unequal == 1 && session.peer < Some(own) {
+            session.digest_due = true;
+            self.wake(id);
+        } else if receives && self.may_repair(id, now) {
+            self.search_repair(id, now);
         }
         Ok(())
     }
 
-    fn receive_repair(&mut self, id: SessionId, now: u64) -> Result<(), ProtocolError> {
+    fn receive_repair(
+        &mut self,
+        id: SessionId,
+        now: u64,
+        dots: &DotSet,
+    ) -> Result<(), ProtocolError> {
         if !self.open(id)?.sends() {
             return Err(ProtocolError::NotReadable);
         }
         if self.may_repair(id, now) {
-            self.send_state(id);
+            let held = dots.intersection(&self.version);
+            self.open(id)?.repair_due = Some(held);
+            self.wake(id);
         }
         Ok(())
+    }
+
+    /// Where a repair did not help, makes sure that the fingerprints are those of what is held:
+    /// what was damaged may be they.
+    fn recount(&mut self, id: SessionId, now: u64) {
+        let period = self.config.digest_period / 2;
+        let Some(session) = self.sessions.get_mut(&id) else {
+            return;
+        };
+        let due = seldom(&mut session.recounted_at, period, now);
+        if due && session.unequal > 0 && self.document.recount() {
+            self.changed();
+        }
     }
 
     /// Whether a whole state may be exchanged again: it is dear, and a peer could ask for ever.
@@ -370,13 +427,6 @@ impl Replica {
         session.is_some_and(|s| seldom(&mut s.took_repair_at, period, now))
     }
 
-    fn send_state(&mut self, id: SessionId) {
-        if let Some(session) = self.sessions.get_mut(&id) {
-            session.repair_due = session.sends();
-        }
-        self.wake(id);
-    }
-
     fn receive_error(&mut self, id: SessionId, error: ErrorFrame) {
         self.shut(id, None);
         self.events.push_back(Event::Closed {
@@ -388,7 +438,7 @@ impl Replica {
         });
     }
 
-    fn open(&mut self, id: SessionId) -> Result<&mut Session, ProtocolError> {
+    pub(super) fn open(&mut self, id: SessionId) -> Result<&mut Session, ProtocolError> {
         self.sessions.get_mut(&id).ok_or(ProtocolError::Closed)
     }
 }

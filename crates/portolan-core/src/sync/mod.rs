@@ -34,6 +34,7 @@ mod inbound;
 mod outbound;
 mod presence;
 mod replica;
+mod search;
 mod session;
 
 pub use config::Config;

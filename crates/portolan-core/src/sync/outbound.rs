@@ -8,6 +8,7 @@ use bytes::Bytes;
 use super::event::Event;
 use super::frame::{self, Digest, MAX_CHUNK_BYTES, Part};
 use super::replica::{Replica, Timer};
+use super::search::Searching;
 use super::session::{Live, Phase, SessionId, Transfer};
 use crate::dots::DotSet;
 
@@ -74,6 +75,9 @@ impl Replica {
             session.want_due = false;
             return Some(frame::want(self.handle, &self.published()));
         }
+        if let Some(frame) = session.answer.take().or_else(|| session.question.take()) {
+            return Some(frame);
+        }
         if let Some(frame) = self.presence_frame(id) {
             return Some(frame);
         }
@@ -88,14 +92,18 @@ impl Replica {
         if let Some(live) = session.pop() {
             return Some(live.frame.clone());
         }
-        if session.repair_due {
-            session.repair_due = false;
-            self.begin_repair(id);
+        if let Some(dots) = session.repair_due.take() {
+            self.begin_repair(id, &dots);
             return self.transfer_frame(id);
         }
+        if session.searches() {
+            return None;
+        }
         if !session.missing.is_empty() {
-            self.begin_transfer(id);
-            return self.transfer_frame(id);
+            self.begin_transfer(id, now);
+            let session = self.sessions.get_mut(&id)?;
+            let question = session.question.take();
+            return question.or_else(|| self.transfer_frame(id));
         }
         if session.digest_due {
             session.digest_due = false;
@@ -274,21 +282,30 @@ impl Replica {
         self.config.chunk_bytes.clamp(1, MAX_CHUNK_BYTES)
     }
 
-    /// Computes what a session lacks, as one delta.
-    fn begin_transfer(&mut self, id: SessionId) {
+    /// Computes what a session lacks, as one delta; or begins the search that tells what must be
+    /// in it.
+    fn begin_transfer(&mut self, id: SessionId, now: u64) {
         let Some(session) = self.sessions.get_mut(&id) else {
             return;
         };
+        let searching = session.searching.take().filter(Searching::is_catch_up);
         // All that the peer is not known to have, what is on its way included: what the delta shows
         // as dead, an operation in it must have removed, or one that the peer surely has.
-        let mut dots = std::mem::take(&mut session.missing);
-        dots.union_with(&session.unacked);
+        let mut dots = session.missing.union(&session.unacked);
         // What is here shows what own operations did that are not stored yet: they go with it.
         if let gate @ 1.. = self.gate() {
             let own = self.document.replica();
             dots.insert_range(own, self.own_stored + 1, gate);
         }
+        if let Some(searching) = searching {
+            let delta = self.delta_found(searching, &dots);
+            let (dots, delta) = (delta.applied.clone(), Bytes::from(delta.encode()));
+            return self.transfer(id, dots, delta, self.gate(), false);
+        }
         let known = self.catch_up.take().filter(|known| known.dots == dots);
+        if known.is_none() && self.search_before(id, &dots, now) {
+            return;
+        }
         let catch_up = known.unwrap_or_else(|| CatchUp {
             delta: Bytes::from(if dots == self.version {
                 self.document.encode()
@@ -303,11 +320,14 @@ impl Replica {
         self.transfer(id, dots, delta, gate, false);
     }
 
-    /// Sends the whole state, to be joined with a state that differs where it should not.
-    ///
-    /// A reconciliation by ranges, which sends the differences only, will take its place here.
-    fn begin_repair(&mut self, id: SessionId) {
-        let delta = Bytes::from(self.document.encode());
+    /// Sends what is live of these operations, to be joined with a state that differs where it
+    /// should not.
+    fn begin_repair(&mut self, id: SessionId, dots: &DotSet) {
+        let delta = Bytes::from(if dots.covers(&self.version) {
+            self.document.encode()
+        } else {
+            self.document.state_among(dots).encode()
+        });
         let gate = self.gate();
         self.transfer(id, DotSet::new(), delta, gate, true);
     }
@@ -334,6 +354,9 @@ impl Replica {
         };
         self.told = self.told.max(last_own);
         if let Some(session) = self.sessions.get_mut(&id) {
+            if !repair {
+                session.missing = DotSet::new();
+            }
             session.transfers += 1;
             session.transfer = Some(Transfer {
                 number: session.transfers,

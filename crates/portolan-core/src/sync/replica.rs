@@ -73,6 +73,7 @@ pub struct Replica {
     pub(super) digest_frame: Option<Bytes>,
     pub(super) presences: Presences,
     reused: bool,
+    pub(super) repaired: u64,
 }
 
 #[derive(Debug)]
@@ -87,6 +88,7 @@ pub(super) enum Timer {
     Hello(SessionId),
     Ack(SessionId),
     Want(SessionId),
+    Search(SessionId),
     Digest,
 }
 
@@ -124,6 +126,7 @@ impl Replica {
             digest_frame: None,
             presences: Presences::default(),
             reused: false,
+            repaired: 0,
             document,
         }
     }
@@ -304,9 +307,15 @@ impl Replica {
                 }
                 Timer::Ack(id) => self.ack_timeout(id, at),
                 Timer::Want(id) => self.want_timeout(id, at, now),
+                Timer::Search(id) => self.search_timeout(id, at),
                 Timer::Digest => self.digest_timeout(now),
             }
         }
+    }
+
+    /// As [`Document::prune_log`].
+    pub fn prune_log(&mut self, stable: &Version) {
+        self.document.prune_log(stable);
     }
 
     /// Sets what the peers are told of this replica's presence, at most 64 KiB; `None` ends it.
@@ -412,6 +421,11 @@ impl Replica {
         let own = self.document.replica();
         (session.is_open() && session.sends())
             .then(|| own_seq <= self.own_stored && session.has_stored(own, own_seq))
+    }
+
+    /// How many values were damaged or missing here, and taken from a peer.
+    pub fn repaired(&self) -> u64 {
+        self.repaired
     }
 
     /// How a session stands.

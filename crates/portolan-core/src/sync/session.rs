@@ -7,7 +7,9 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::frame::Access;
+use super::search::Searching;
 use crate::dots::{DotRange, DotSet};
+use crate::reconcile::Domain;
 use crate::replica::ReplicaId;
 
 /// Names a session; never used twice by one [`Replica`](super::Replica).
@@ -117,8 +119,24 @@ pub(super) struct Session {
     pub(super) repaired_at: Option<u64>,
     /// When a whole state of the peer was last joined.
     pub(super) took_repair_at: Option<u64>,
-    /// The whole state is to be sent.
-    pub(super) repair_due: bool,
+    /// What is live of these operations is to be sent as a state to repair with.
+    pub(super) repair_due: Option<DotSet>,
+    /// Values repaired here since the last comparison that showed a difference.
+    pub(super) repaired: u64,
+    /// Comparisons in a row that showed a difference.
+    pub(super) unequal: u32,
+    /// When the fingerprints here were last counted anew, or trusted once more.
+    pub(super) recounted_at: Option<u64>,
+    /// The search that this side conducts.
+    pub(super) searching: Option<Searching>,
+    /// How many searches were begun.
+    pub(super) searches: u64,
+    /// Its question, to be sent.
+    pub(super) question: Option<Bytes>,
+    /// The search that the peer conducts, and what it searches.
+    pub(super) searched: Option<(u64, Domain)>,
+    /// The answer to its last question, to be sent.
+    pub(super) answer: Option<Bytes>,
     /// Whose presence is to be told.
     pub(super) presence_due: BTreeSet<ReplicaId>,
     /// Whose presence came from here.
@@ -200,7 +218,15 @@ impl Session {
             diverged: false,
             repaired_at: None,
             took_repair_at: None,
-            repair_due: false,
+            repair_due: None,
+            repaired: 0,
+            unequal: 0,
+            recounted_at: None,
+            searching: None,
+            searches: 0,
+            question: None,
+            searched: None,
+            answer: None,
             presence_due: BTreeSet::new(),
             presences: BTreeSet::new(),
             presence_bytes: 0,
@@ -229,6 +255,34 @@ impl Session {
         }
     }
 
+    /// Whether the peer answers questions about what it holds.
+    pub(super) fn answers(&self) -> bool {
+        !self.opened || self.access.read
+    }
+
+    /// Whether the peer's questions about what is held here are answered. Who opened a session
+    /// keeps nothing from the other; the other tells only who may read.
+    pub(super) fn may_ask(&self) -> bool {
+        self.opened || self.access.read
+    }
+
+    /// The peer does not have these: a search that presupposes any of them is of no use.
+    pub(super) fn doubt(&mut self, lost: &DotSet) {
+        if let Some(searching) = &self.searching
+            && searching.presupposes(lost)
+        {
+            self.searching = None;
+            self.question = None;
+        }
+    }
+
+    /// Whether a catch-up waits for the end of a search.
+    pub(super) fn searches(&self) -> bool {
+        self.searching
+            .as_ref()
+            .is_some_and(|searching| searching.is_catch_up() && !searching.over)
+    }
+
     /// Whether nothing goes before the live frames.
     pub(super) fn streams(&self) -> bool {
         self.is_open()
@@ -236,6 +290,8 @@ impl Session {
             && !self.ack_due
             && !self.want_due
             && self.presence_due.is_empty()
+            && self.question.is_none()
+            && self.answer.is_none()
             && self.transfer.is_none()
     }
 
@@ -244,7 +300,7 @@ impl Session {
         self.streams()
             && self.queue.is_empty()
             && self.missing.is_empty()
-            && !self.repair_due
+            && self.repair_due.is_none()
             && !self.digest_due
     }
 

@@ -91,7 +91,13 @@ struct World {
 impl World {
     fn new(peers: usize) -> Self {
         // High ids too: they tie-break timestamps.
-        let id = |i: u64| if i % 2 == 0 { i + 1 } else { (1 << 60) - i };
+        let id = |i: u64| {
+            if i.is_multiple_of(2) {
+                i + 1
+            } else {
+                (1 << 60) - i
+            }
+        };
         Self {
             peers: (0..peers as u64)
                 .map(|i| Peer::new(id(i), i * 977 % 5))
@@ -209,9 +215,11 @@ impl World {
         let forked = self.reference.mark();
         let mut alone = forked.clone();
         alone.forget_above(old, after);
-        // Not yet right: a sum that goes on where the backup ended holds what the world holds too.
+        // Not yet right: what a counter showed in the backup goes on in what the world holds, and
+        // neither counts nor resets apart from it.
         let counts = |o: &&Operation| o.path.iter().any(|(_, kind)| *kind == Kind::Counter);
-        for operation in operations.iter().filter(|o| !counts(o)) {
+        let counted = !Shown::of(&saved.document).counters.is_empty();
+        for operation in operations.iter().filter(|o| !counted && !counts(o)) {
             let operation = std::slice::from_ref(operation);
             saved.transact(&mut alone, now, operation, false);
         }
@@ -222,8 +230,7 @@ impl World {
         saved.document.change_replica(id, after);
         assert_eq!(saved.document.replica(), id);
         self.peers[at] = saved;
-        let delta = self.peers[at].document.own_since(0);
-        self.send(at, &delta);
+        // All sessions start anew: others hear of it when they ask for what they lack.
         // Elements that it has made have other ids now: watchers have to read anew.
         let shown = Shown::of(&self.peers[at].document);
         assert!(self.peers[at].document.take_changes().is_empty());

@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use portolan_core::{Dot, Key, Kind, ReplicaId, Timestamp, Value, Version};
+use portolan_core::{Dot, Key, ReplicaId, Timestamp, Value, Version};
 
 use crate::shown::{Path, Shown};
 

@@ -96,7 +96,7 @@ pub(crate) fn samples() -> Vec<Bytes> {
         "presence",
     ];
     assert_eq!(kinds, all);
-    frames.push(frame(7, &[]));
+    frames.push(frame(7, &[0]));
     frames.push(frame(5, &[0]));
     frames
 }
@@ -145,7 +145,7 @@ fn frames_round_trip() {
 
 #[test]
 fn a_frame_with_bytes_behind_its_end_is_refused() {
-    let error = refused(frame(7, &[1]));
+    let error = refused(frame(7, &[0, 1]));
     assert!(error.to_string().contains("bytes after the end"), "{error}");
 }
 
@@ -169,8 +169,8 @@ fn an_unknown_type_is_refused() {
 
 #[test]
 fn another_protocol_version_is_refused_whatever_follows_it() {
-    let error = Frame::decode(frame(1, &[2, 0xff, 0xff, 0xff])).unwrap_err();
-    assert_eq!(error, ProtocolError::Version { ours: 1, theirs: 2 });
+    let error = Frame::decode(frame(1, &[1, 0xff, 0xff, 0xff])).unwrap_err();
+    assert_eq!(error, ProtocolError::Version { ours: 2, theirs: 1 });
     assert_eq!(error.code(), ErrorCode::Version);
     let told = Frame::decode(error.to_frame("")).unwrap();
     let told = told.error().unwrap();
@@ -182,13 +182,13 @@ fn another_protocol_version_is_refused_whatever_follows_it() {
 fn a_name_out_of_bounds_is_refused() {
     let hello = |name: &[u8]| {
         let mut content = vec![
-            1,
+            2,
             6,
             name.len() as u8 & 0x7f | 0x80,
             (name.len() >> 7) as u8,
         ];
         if name.is_empty() {
-            content = vec![1, 6, 0];
+            content = vec![2, 6, 0];
         }
         content.extend_from_slice(name);
         content.extend_from_slice(&[5, 0, 0, 0, 0, 0, 0, 0, 0]);

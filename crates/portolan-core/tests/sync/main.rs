@@ -12,5 +12,6 @@ mod network;
 mod presence;
 #[path = "../raw/mod.rs"]
 mod raw;
+mod reconcile;
 mod repair;
 mod store;

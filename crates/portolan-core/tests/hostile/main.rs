@@ -1,6 +1,8 @@
 //! Deltas that are well-formed and meant to hurt. They are refused with the rule that they break,
 //! or do no harm: nothing panics, loops for ever or takes memory out of proportion.
 
+mod nested;
+#[path = "../raw/mod.rs"]
 mod raw;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -295,6 +297,24 @@ fn ranges_without_end_cost_nothing() {
         document.change_replica(ReplicaId::new(2), 1);
         assert_consistent(&document);
     });
+}
+
+#[test]
+fn a_new_id_for_operations_without_end_costs_nothing() {
+    let mut document = Document::new(ReplicaId::new(7));
+    document.set(NOW, "mine", 1).expect("within limits");
+    document.apply(&decode(&Raw {
+        applied: vec![(7, vec![(2, 1 << 60)])],
+        entries: vec![Entry::new("a", 0, 1 << 50, TIME)],
+        ..Raw::default()
+    }));
+    soon("taking a new id", || {
+        document.change_replica(ReplicaId::new(8), 1);
+    });
+    assert_eq!(document.own_seq(), (1 << 60) - 1);
+    assert_eq!(document.version().last_seq(ReplicaId::new(7)), 1);
+    assert_eq!(document.len(), 2);
+    assert_consistent(&document);
 }
 
 #[test]

@@ -1,0 +1,297 @@
+//! Letting go of what only replicas need that have fallen behind: once everybody has applied an
+//! operation, and everything that was done without knowing of it is here, nothing can refer any
+//! more to what it removed.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use hashbrown::HashMap;
+
+use crate::containers::Form;
+use crate::document::Document;
+use crate::dots::Version;
+use crate::key::KeyRef;
+use crate::replica::Dot;
+use crate::sequence::{Spot, SpotHash};
+use crate::slab::{BIRTH, Slot};
+use crate::value::Value;
+
+/// Positions that show nothing, and resets of counters, until they are stable.
+#[derive(Debug, Default)]
+pub(crate) struct Tombstones {
+    fresh: Batch,
+    /// Those there were at a version, which is waited for.
+    marked: Option<(Version, Batch)>,
+    /// Those there were at versions that are stable, until everybody knows that, oldest first.
+    sealed: VecDeque<(Version, Batch)>,
+    /// Of elements that have moved: to how many positions.
+    moves: BTreeMap<Spot, u32>,
+    /// Of each marked position the batch that it is in: in others its name is out of date.
+    batches: HashMap<Spot, u64, SpotHash>,
+    last_batch: u64,
+}
+
+#[derive(Debug, Default)]
+struct Batch {
+    number: u64,
+    positions: Vec<Spot>,
+    /// The dots of resets, with the counter's epoch.
+    resets: Vec<(Dot, Dot)>,
+}
+
+impl Batch {
+    fn is_empty(&self) -> bool {
+        self.positions.is_empty() && self.resets.is_empty()
+    }
+}
+
+impl Tombstones {
+    fn is_in(&self, position: Spot, batch: u64) -> bool {
+        self.batches.get(&position) == Some(&batch)
+    }
+
+    /// How many are noted that no batch has so far.
+    #[inline]
+    pub(crate) fn noted(&self) -> (usize, usize) {
+        (self.fresh.positions.len(), self.fresh.resets.len())
+    }
+
+    /// An element has got one more position.
+    pub(crate) fn note_move(&mut self, element: Spot) {
+        *self.moves.entry(element).or_default() += 1;
+    }
+
+    /// An element has one position less, of those that it moved to.
+    pub(crate) fn forget_move(&mut self, element: Spot) {
+        if let Some(moves) = self.moves.get_mut(&element) {
+            *moves -= 1;
+            if *moves == 0 {
+                self.moves.remove(&element);
+            }
+        }
+    }
+
+    pub(crate) fn note_reset(&mut self, dot: Dot, epoch: Dot) {
+        self.fresh.resets.push((dot, epoch));
+    }
+}
+
+impl Document {
+    /// Lets go of what only replicas need that lack operations in `stable`, and everybody knows
+    /// that there are none: the positions of deleted elements, what resets of counters have seen,
+    /// and the log of what the operations removed.
+    ///
+    /// `stable` holds what every replica that may still write has applied, as each has
+    /// acknowledged, and all that these had done before is applied here. From then on no element
+    /// comes back from here whose deletion is in it. `settled` holds what every such replica has
+    /// called this with as stable, and all that these had done before is applied here. A replica
+    /// of which that is not true has to begin anew from the whole state.
+    ///
+    /// A batch of what is deleted is formed at each call that finds the one before it stable, and
+    /// goes when the version it was formed at is settled. Costs what goes.
+    pub fn forget_stable(&mut self, stable: &Version, settled: &Version) {
+        self.prune_log(stable);
+        let now = self.version();
+        loop {
+            match self.tombstones.marked.take() {
+                Some((at, batch)) if stable.covers(&at) => self.seal_batch(at, batch),
+                Some(waiting) => {
+                    self.tombstones.marked = Some(waiting);
+                    break;
+                }
+                None => {
+                    let batch = self.mark_tombstones();
+                    if batch.is_empty() {
+                        break;
+                    }
+                    self.tombstones.marked = Some((now.clone(), batch));
+                }
+            }
+        }
+        let ready = |sealed: &VecDeque<(Version, Batch)>| {
+            sealed.front().is_some_and(|(at, _)| settled.covers(at))
+        };
+        while ready(&self.tombstones.sealed) {
+            if let Some((_, batch)) = self.tombstones.sealed.pop_front() {
+                self.drop_batch(batch);
+            }
+        }
+    }
+
+    /// Nothing in the batch is used again from here.
+    fn seal_batch(&mut self, at: Version, batch: Batch) {
+        for position in &batch.positions {
+            if self.tombstones.is_in(*position, batch.number) {
+                self.elements[*position].seal();
+            }
+        }
+        self.tombstones.sealed.push_back((at, batch));
+    }
+
+    /// How many positions are held that show nothing.
+    pub fn tombstones(&self) -> usize {
+        let tombstones = &self.tombstones;
+        let waiting = tombstones.marked.iter().chain(&tombstones.sealed);
+        let waiting = waiting.map(|(_, batch)| batch.positions.len());
+        tombstones.fresh.positions.len() + waiting.sum::<usize>()
+    }
+
+    /// Drops what was noted, after so many, by a transaction that has been taken back; but for
+    /// positions that show nothing all the same.
+    pub(crate) fn drop_notes(&mut self, (positions, resets): (usize, usize)) {
+        let mut fresh = std::mem::take(&mut self.tombstones.fresh);
+        let noted = fresh.positions.split_off(positions);
+        let buried = noted
+            .into_iter()
+            .filter(|position| self.is_tombstone(*position));
+        fresh.positions.extend(buried);
+        fresh.resets.truncate(resets);
+        self.tombstones.fresh = fresh;
+    }
+
+    /// Whether there is a position that shows nothing.
+    fn is_tombstone(&self, position: Spot) -> bool {
+        self.elements.get(position).is_some_and(|known| {
+            let of = if known.moved() {
+                self.elements.of(position)
+            } else {
+                position
+            };
+            !self.elements[of].shown() || self.elements.place(of) != position
+        })
+    }
+
+    /// The tombstones there are at present.
+    fn mark_tombstones(&mut self) -> Batch {
+        let mut batch = std::mem::take(&mut self.tombstones.fresh);
+        self.tombstones.last_batch += 1;
+        batch.number = self.tombstones.last_batch;
+        batch.positions.retain(|position| {
+            let marked = self
+                .elements
+                .get(*position)
+                .is_some_and(|known| known.is_marked());
+            let fresh = !marked && self.is_tombstone(*position);
+            if fresh {
+                self.elements[*position].mark();
+                self.tombstones.batches.insert(*position, batch.number);
+            }
+            fresh
+        });
+        batch
+    }
+
+    fn drop_batch(&mut self, mut batch: Batch) {
+        // Those that have been used again, or got a child, wait once more if they are buried.
+        batch.positions.retain(|position| {
+            let current = self.tombstones.is_in(*position, batch.number);
+            if current {
+                self.unearth(*position);
+            }
+            current
+        });
+        // Where elements moved to goes before the positions that name them; of others the younger
+        // ones first, which are beneath the older.
+        batch.positions.sort_unstable();
+        let (moves, births): (Vec<Spot>, Vec<Spot>) = batch
+            .positions
+            .into_iter()
+            .rev()
+            .partition(|position| self.elements[*position].moved());
+        for position in moves.into_iter().chain(births) {
+            self.drop_position(position);
+        }
+        for (reset, epoch) in batch.resets {
+            self.drop_reset(reset, epoch);
+        }
+        self.containers.sweep();
+    }
+
+    /// A position shows nothing any more, or has got a child though it shows nothing: it waits
+    /// from now on.
+    #[inline]
+    pub(crate) fn entomb(&mut self, position: Spot) {
+        self.unearth(position);
+        self.tombstones.fresh.positions.push(position);
+    }
+
+    /// A position shows something again: it waits anew when that ends.
+    pub(crate) fn unearth(&mut self, position: Spot) {
+        if self.elements[position].is_marked() {
+            self.elements[position].unmark();
+            self.tombstones.batches.remove(&position);
+        }
+    }
+
+    fn drop_position(&mut self, position: Spot) {
+        let element = self.elements.of(position);
+        let here = self.elements.place(element) == position;
+        if self.elements[element].shown() {
+            if element == position || here {
+                return; // the element's name, or where it stands
+            }
+        } else if let Some(head) = self.moves_of_element(element) {
+            // Whatever the element was moved to goes with it.
+            let moves: Vec<Slot> = self.chain(head).collect();
+            self.kill(moves);
+            self.unsettled.moves.clear();
+        }
+        if element == position && self.tombstones.moves.contains_key(&element) {
+            return self.entomb(position); // it names what stands elsewhere still
+        }
+        let dot = self.dot_at(position);
+        if self
+            .replicas
+            .by_id(dot.replica)
+            .is_some_and(|known| known.live.get(dot.seq).is_some())
+        {
+            return self.entomb(position); // a move that counts, beside the winner
+        }
+        if here && element != position {
+            let array = self.elements[element].array();
+            self.with_sequence(array, |sequence, elements| {
+                sequence.relocate(elements, element, element);
+            });
+        }
+        self.remove_position(position);
+    }
+
+    fn moves_of_element(&self, element: Spot) -> Option<Slot> {
+        if !self.containers.have_moves() {
+            return None;
+        }
+        let array = self.containers.get(self.elements[element].array());
+        let moves = self
+            .containers
+            .find(array.parent, &array.key, Form::Moves)?;
+        self.find(moves, KeyRef::Element(self.dot_at(element)))
+    }
+
+    /// Drops the note of a reset, unless it is still to be taken from a sum.
+    fn drop_reset(&mut self, reset: Dot, epoch: Dot) {
+        let Some(slot) = self
+            .replicas
+            .by_id(reset.replica)
+            .and_then(|known| known.live.get(reset.seq))
+            .filter(|slot| slot & BIRTH == 0)
+        else {
+            return;
+        };
+        let counter = self.slab[slot].container;
+        if self
+            .containers
+            .get(counter)
+            .form
+            .keeps(&self.slab[slot].value)
+        {
+            return; // no reset by that name any more
+        }
+        let head = self.find(counter, KeyRef::Element(epoch));
+        let values = head.into_iter().flat_map(|head| self.values(head));
+        let sums = values.filter(|entry| matches!(entry.value, Value::Int(_)));
+        if sums.count() > 0 {
+            self.tombstones.note_reset(reset, epoch);
+            return;
+        }
+        self.kill([slot]);
+    }
+}

@@ -1,0 +1,225 @@
+//! Deltas with containers, damaged and sealed again.
+
+use portolan_core::{
+    ArrayView, Delta, Document, Dot, Error, Held, Key, MapView, ReplicaId, Transaction, Value,
+    Version,
+};
+use proptest::prelude::*;
+
+use crate::{LAST, NOW, edit, edited, value};
+
+/// One operation somewhere in a small tree.
+type Numbers = (u8, u8, u8);
+
+fn operate(tx: &mut Transaction<'_>, (act, a, b): Numbers, value: Value) -> Result<(), Error> {
+    let array = ["x", "y"][usize::from(b) % 2];
+    let (a, b) = (usize::from(a), usize::from(b));
+    let len = tx.array(array).len()?;
+    match act % 20 {
+        0 => tx.set("x", value),
+        1 => tx.map("x").set("k", value),
+        2 => tx.map("x").map("y").set(b as i64 % 3, value),
+        3 => tx.or_set("x").insert(value),
+        4 => tx.or_set("x").remove(value).map(drop),
+        5 => tx.counter("x").add(a as i64 - 100),
+        6 => tx.counter("x").reset().map(drop),
+        7 => tx.root().unset("x").map(drop),
+        8 => tx.array(array).append_all(vec![value; a % 5]).map(drop),
+        9..=11 => tx
+            .array(array)
+            .insert_all(b % (len + 1), vec![value; a % 20])
+            .map(drop),
+        _ if len == 0 => tx.array(array).append(value).map(drop),
+        12 => tx.array(array).set(a % len, value),
+        13 => tx.array(array).delete(a % len),
+        14..=15 => tx.array(array).move_to(a % len, b % len),
+        16 => tx.array(array).map(a % len).set("k", value),
+        17 => tx.array(array).array(a % len).append(value).map(drop),
+        18 => tx.array(array).or_set(a % len).insert(value),
+        _ => tx.array(array).counter(a % len).add(b as i64),
+    }
+}
+
+/// Three replicas of one document, and the deltas that they exchanged or could have.
+fn documents() -> impl Strategy<Value = (Vec<Document>, Vec<Delta>)> {
+    let step = (0..3usize, any::<Numbers>(), value(), any::<usize>());
+    prop::collection::vec(step, 1..30).prop_map(|steps| {
+        let ids = [1, 2, 1 << 40];
+        let mut all: Vec<Document> = ids.map(|id| Document::new(ReplicaId::new(id))).into();
+        let mut deltas = Vec::new();
+        for (time, (at, numbers, value, pick)) in steps.into_iter().enumerate() {
+            let base = all[at].own_seq();
+            let now = NOW + time as u64 / 3;
+            let done = all[at].transact(now, |tx| operate(tx, numbers, value));
+            // A member may be too large for a key.
+            assert!(matches!(done, Ok(()) | Err(Error::KeyTooLong(_))));
+            deltas.push(all[at].own_since(base));
+            let to = pick % all.len();
+            let delta = deltas[pick % deltas.len()].clone();
+            all[to].apply(&delta);
+            if pick % 5 == 0 {
+                deltas.push(all[to].snapshot());
+                deltas.push(all[at].delta_since(&all[to].version()));
+            }
+        }
+        (all, deltas)
+    })
+}
+
+/// Reads everything; what is counted is there.
+fn read_map(map: MapView<'_>) -> usize {
+    let keys: Vec<&Key> = map.iter().map(|(key, _)| key).collect();
+    assert!(keys.is_sorted_by(|a, b| a < b));
+    assert_eq!(keys.len(), map.len());
+    keys.into_iter()
+        .map(|key| {
+            assert!(map.contains_key(key));
+            map.held(key).into_iter().map(read_held).sum::<usize>()
+        })
+        .sum()
+}
+
+fn read_array(array: ArrayView<'_>) -> usize {
+    let mut all = 0;
+    for (index, (id, siblings)) in array.iter().enumerate() {
+        assert_eq!(
+            (array.id(index), array.index_of(id)),
+            (Some(id), Some(index))
+        );
+        assert_eq!(array.get_all(index).count(), siblings.count());
+        all += array.held(index).into_iter().map(read_held).sum::<usize>();
+    }
+    assert_eq!(array.iter().count(), array.len());
+    all
+}
+
+fn read_held(held: Held<'_>) -> usize {
+    match held {
+        Held::Values(values) => values.count(),
+        Held::Map(map) => read_map(map),
+        Held::Array(array) => read_array(array),
+        Held::Set(set) => {
+            assert_eq!(set.iter().count(), set.len());
+            set.len()
+        }
+        Held::Counter(_) => 1,
+    }
+}
+
+fn assert_consistent(document: &Document) {
+    read_map(document.root());
+    let bytes = document.encode();
+    let snapshot = Delta::decode(&bytes).expect("own bytes decode");
+    assert_eq!(snapshot, document.snapshot());
+    assert!(snapshot.encode() == bytes);
+    let mut again = Document::new(ReplicaId::new(0x000a_9a11));
+    again.apply(&snapshot);
+    assert_eq!(again.digest(), document.digest());
+    assert!(again.encode() == bytes);
+    let all = document.delta_since(&Version::new());
+    assert_eq!(Delta::decode(&all.encode()), Ok(all));
+}
+
+/// Applies a delta, goes on writing, and repairs with it.
+fn assert_harmless(document: &mut Document, delta: &Delta, numbers: &[Numbers]) {
+    document.observe(true);
+    let before = document.version();
+    let new = document.apply(delta);
+    assert_eq!(new, delta.applied().difference(&before));
+    assert_eq!(document.version(), before.union(delta.applied()));
+    assert_consistent(document);
+    if document.own_seq() < LAST - 1000 {
+        for numbers in numbers {
+            let was = (document.encode(), document.digest());
+            let failed = document.transact(NOW, |tx| {
+                operate(tx, *numbers, Value::from(1)).ok();
+                operate(tx, (numbers.1, numbers.2, numbers.0), Value::from(1)).ok();
+                Err::<(), ()>(())
+            });
+            assert!(failed.is_err() && (document.encode(), document.digest()) == was);
+            document
+                .transact(NOW, |tx| operate(tx, *numbers, Value::from(1)))
+                .ok();
+            assert_consistent(document);
+        }
+        document
+            .transact(NOW, |tx| tx.root().clear())
+            .expect("within limits");
+        assert!(document.is_empty());
+        assert_consistent(document);
+    }
+    document.repair(delta);
+    assert_consistent(document);
+    document.prune_log(&document.version());
+    assert_consistent(document);
+}
+
+/// What a delta takes in memory, about: held in a document, and read from there.
+fn values_in(delta: &Delta) -> usize {
+    let mut holder = Document::new(ReplicaId::new(0x000a_9a11));
+    holder.apply(delta);
+    read_map(holder.root())
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig {
+        cases: std::env::var("PROPTEST_CASES").ok().and_then(|n| n.parse().ok()).unwrap_or(250),
+        max_shrink_iters: 400,
+        ..ProptestConfig::default()
+    })]
+
+    #[test]
+    fn what_damage_or_malice_makes_of_a_nested_delta_is_refused_or_harmless(
+        (all, deltas) in documents(),
+        edits in prop::collection::vec((any::<usize>(), prop::collection::vec(edit(), 1..3)), 40),
+        numbers in prop::collection::vec(any::<Numbers>(), 0..3),
+    ) {
+        let whole: Vec<Vec<u8>> = all.iter().map(Document::encode).collect();
+        let sent: Vec<Vec<u8>> = deltas.iter().map(Delta::encode).collect();
+        for (pick, edits) in edits {
+            let bytes = edited(&sent[pick % sent.len()], &edits);
+            if let Ok(delta) = Delta::decode(&bytes) {
+                prop_assert!(delta.encode() == bytes, "it has one encoding");
+                prop_assert!(values_in(&delta) <= 20 * bytes.len());
+                let at = pick % whole.len();
+                let mut document = Document::new(ReplicaId::new([1, 2, 1 << 40][at]));
+                document.apply(&Delta::decode(&whole[at]).expect("own bytes decode"));
+                assert_harmless(&mut document, &delta, &numbers);
+            }
+        }
+    }
+
+    #[test]
+    fn cut_off_nested_deltas_are_refused((_, deltas) in documents(), at in any::<prop::sample::Index>()) {
+        for delta in deltas {
+            let bytes = delta.encode();
+            let body = &bytes[..bytes.len() - 4];
+            let cut = &body[..at.index(body.len())];
+            prop_assert!(Delta::decode(&crate::seal(cut.to_vec())).is_err());
+        }
+    }
+}
+
+#[test]
+fn few_bytes_never_stand_for_many_positions() {
+    let mut document = Document::new(ReplicaId::new(1));
+    document
+        .transact(NOW, |tx| {
+            tx.array("k").append_all(vec![Value::Null; 100_000])
+        })
+        .expect("within limits");
+    let many = document.encode();
+    assert!(many.len() > 100_000 / 16);
+    document
+        .transact(NOW, |tx| tx.array("k").clear())
+        .expect("within limits");
+    let dead = document.encode();
+    assert!(dead.len() > 100_000 / 16);
+    for bytes in [many, dead] {
+        let mut body = bytes[..bytes.len() - 4].to_vec();
+        body.truncate(body.len() - 1000);
+        assert!(Delta::decode(&crate::seal(body)).is_err());
+    }
+    let unknown = Dot::new(ReplicaId::new(1), 5);
+    assert_eq!(document.array("k").index_of(unknown), None);
+}
