@@ -2,7 +2,7 @@
 //! alone.
 
 use portolan_core::sync::{Config, Event, Replica};
-use portolan_core::{Document, ReplicaId};
+use portolan_core::{Document, Key, ReplicaId};
 use portolan_sim::{Seen, Shown, Watched};
 
 use crate::disk::Disk;
@@ -31,6 +31,9 @@ pub(crate) struct Node {
     pub(crate) start_at: u64,
     /// What its watcher knows.
     watched: Watched,
+    /// Whether it has started where operations are missing that others had seen: what is in
+    /// elements that do not show so far its watcher will not be told.
+    pub(crate) blind: bool,
 }
 
 impl Node {
@@ -49,6 +52,7 @@ impl Node {
             sync_at: None,
             start_at: 0,
             watched: Watched::default(),
+            blind: false,
         }
     }
 
@@ -109,7 +113,9 @@ impl Node {
             }
         }
         for batch in batches {
-            self.watched.follow(batch);
+            if !self.blind {
+                self.watched.follow(batch);
+            }
         }
         (wrote, others)
     }
@@ -125,9 +131,17 @@ impl Node {
         })
     }
 
+    /// Has the watcher read everything anew.
+    pub(crate) fn watch_anew(&mut self) {
+        self.blind = false;
+        if let Some(document) = self.document() {
+            self.watched = Watched::of(&Shown::of(document));
+        }
+    }
+
     /// What the watcher knows is what the document holds.
     pub(crate) fn check_watcher(&self) {
-        if let Some(document) = self.document() {
+        if let Some(document) = self.document().filter(|_| !self.blind) {
             self.watched.assert_shows(&Shown::of(document));
         }
     }
