@@ -11,8 +11,8 @@ use portolan_fuzz::Script;
 #[allow(dead_code, reason = "the command uses all of it")]
 mod import;
 /// Internal to the binary, and taken in as it is.
-#[path = "../../crates/portolan-cli/src/json.rs"]
-#[allow(dead_code, reason = "the server uses all of it")]
+#[path = "../../crates/portolan-cli/src/json/mod.rs"]
+#[allow(dead_code, unused_imports, reason = "the server uses all of it")]
 mod json;
 
 /// What `import` finds there in its own crate, without the command line's parser.
@@ -64,7 +64,7 @@ fuzz_target!(|bytes: &[u8]| {
         let text = json::key_json(&entry.key);
         let key: ParsedKey = serde_json::from_str(&text).expect("a key's JSON is a key");
         assert_eq!(key.0, entry.key);
-        for value in entry.siblings.iter().chain([&entry.value]) {
+        for value in entry.held.siblings.iter().chain(&entry.held.value) {
             let text = json::value_json(value);
             let again: ParsedValue = serde_json::from_str(&text).expect("a value's JSON is one");
             assert_eq!(&again.0, value, "{text}");

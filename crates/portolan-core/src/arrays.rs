@@ -86,13 +86,11 @@ impl Document {
 
     /// The element that moved to a position; `None` where one was born there.
     pub(crate) fn element_at_position(&self, spot: Spot) -> Option<Dot> {
-        match self.orphans.origin(spot) {
-            Some(origin) => origin.of,
-            None => {
-                let moved = self.elements[spot].moved();
-                moved.then(|| self.dot_at(self.elements.of(spot)))
-            }
+        if let Some(origin) = self.orphans.origin(spot) {
+            return origin.of;
         }
+        let moved = self.elements[spot].moved();
+        moved.then(|| self.dot_at(self.elements.of(spot)))
     }
 
     pub(crate) fn sequence(&self, array: u32) -> Option<&Sequence> {

@@ -209,17 +209,14 @@ impl Containers {
             epochs: Vec::new(),
         };
         let depth = self.depths[parent as usize].saturating_add(1);
-        let number = match self.vacant.pop() {
-            Some(number) => {
-                self.table[number as usize] = Some(fresh);
-                self.depths[number as usize] = depth;
-                number
-            }
-            None => {
-                self.table.push(Some(fresh));
-                self.depths.push(depth);
-                (self.table.len() - 1) as u32
-            }
+        let number = if let Some(number) = self.vacant.pop() {
+            self.table[number as usize] = Some(fresh);
+            self.depths[number as usize] = depth;
+            number
+        } else {
+            self.table.push(Some(fresh));
+            self.depths.push(depth);
+            (self.table.len() - 1) as u32
         };
         let table = &self.table;
         self.index.insert_unique(print as u64, number, |number| {

@@ -116,10 +116,11 @@ impl Document {
         self.count_before(counter, journal);
         let key = Key::Element(epoch);
         self.put_beside(counter, key, Value::Int(sum), seq, timestamp);
-        let spent: Vec<Slot> = match live {
-            Some((.., slot)) => vec![slot],
+        let spent: Vec<Slot> = if let Some((.., slot)) = live {
+            vec![slot]
+        } else {
             // A new epoch: whatever resets noted of the own ones before it has had its effect.
-            None => over.into_iter().flat_map(|head| self.chain(head)).collect(),
+            over.into_iter().flat_map(|head| self.chain(head)).collect()
         };
         for entry in self.kill(spent) {
             if let Some((seen, _)) = note(&entry.value) {

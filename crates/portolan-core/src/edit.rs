@@ -4,7 +4,7 @@ use crate::containers::Kind;
 use crate::error::Error;
 use crate::key::{Key, KeyRef};
 use crate::replica::Dot;
-use crate::sequence::Spot;
+use crate::sequence::{Sequence, Spot};
 use crate::sets::member_key;
 use crate::transaction::{Transaction, check_key, check_value};
 use crate::value::Value;
@@ -16,7 +16,7 @@ struct Target<'t, 'd> {
     container: Result<u32, Error>,
 }
 
-impl<'t, 'd> Target<'t, 'd> {
+impl<'d> Target<'_, 'd> {
     /// The container of a kind under a key of this one.
     fn inner(self, key: &Key, kind: Kind) -> Self {
         let container = self
@@ -64,33 +64,34 @@ impl<'t, 'd> MapMut<'t, 'd> {
         })
     }
 
-    fn inner(mut self, key: Key, kind: Kind) -> Target<'t, 'd> {
-        if let Err(error) = check_key(&key)
+    fn inner(mut self, key: &Key, kind: Kind) -> Target<'t, 'd> {
+        if let Err(error) = check_key(key)
             && self.0.container.is_ok()
         {
             self.0.container = Err(error);
         }
-        self.0.inner(&key, kind)
+        self.0.inner(key, kind)
     }
 
     /// As [`map`](Self::map), for a path of many steps.
+    #[must_use]
     pub fn into_map(self, key: impl Into<Key>) -> MapMut<'t, 'd> {
-        MapMut(self.inner(key.into(), Kind::Map))
+        MapMut(self.inner(&key.into(), Kind::Map))
     }
 
     /// As [`array`](Self::array), for a path of many steps.
     pub fn into_array(self, key: impl Into<Key>) -> ArrayMut<'t, 'd> {
-        ArrayMut(self.inner(key.into(), Kind::Array))
+        ArrayMut(self.inner(&key.into(), Kind::Array))
     }
 
     /// As [`or_set`](Self::or_set), for a path of many steps.
     pub fn into_or_set(self, key: impl Into<Key>) -> SetMut<'t, 'd> {
-        SetMut(self.inner(key.into(), Kind::Set))
+        SetMut(self.inner(&key.into(), Kind::Set))
     }
 
     /// As [`counter`](Self::counter), for a path of many steps.
     pub fn into_counter(self, key: impl Into<Key>) -> CounterMut<'t, 'd> {
-        CounterMut(self.inner(key.into(), Kind::Counter))
+        CounterMut(self.inner(&key.into(), Kind::Counter))
     }
 
     /// The map under a key. It comes into being with what is first written into it.
@@ -193,7 +194,7 @@ impl<'t, 'd> ArrayMut<'t, 'd> {
     pub fn len(&self) -> Result<usize, Error> {
         let array = self.0.number()?;
         let sequence = self.0.transaction.document.sequence(array);
-        Ok(sequence.map_or(0, |sequence| sequence.len()))
+        Ok(sequence.map_or(0, Sequence::len))
     }
 
     /// Whether there is no element.
@@ -370,11 +371,13 @@ impl<'t, 'd> ArrayMut<'t, 'd> {
     }
 
     /// The map that the element at an index holds.
+    #[must_use]
     pub fn into_map(self, index: usize) -> MapMut<'t, 'd> {
         MapMut(self.inner(index, Kind::Map))
     }
 
     /// The array that the element at an index holds.
+    #[must_use]
     pub fn into_array(self, index: usize) -> ArrayMut<'t, 'd> {
         ArrayMut(self.inner(index, Kind::Array))
     }

@@ -18,15 +18,13 @@ impl Holdings for Document {
             return Tally::default();
         };
         let mut scratch = Vec::new();
-        known
-            .live
-            .tally(range.first, range.last, |slot| match slot & BIRTH {
-                0 => fingerprint(&mut scratch, known.id, &self.containers, &self.slab[slot]),
-                _ => {
-                    let element = &self.elements[slot & !BIRTH];
-                    birth_fingerprint(&mut scratch, known.id, &self.containers, element)
-                }
-            })
+        known.live.tally(range.first, range.last, |slot| {
+            if slot & BIRTH == 0 {
+                return fingerprint(&mut scratch, known.id, &self.containers, &self.slab[slot]);
+            }
+            let element = &self.elements[slot & !BIRTH];
+            birth_fingerprint(&mut scratch, known.id, &self.containers, element)
+        })
     }
 
     fn units(&self, range: DotRange, quota: u64, each: &mut dyn FnMut(u64, u64)) {
@@ -135,9 +133,11 @@ impl Document {
         let mut digest = 0u128;
         for known in self.replicas.iter_mut() {
             let id = known.id;
-            let sum = known.live.recount(|slot| match slot & BIRTH {
-                0 => fingerprint(&mut scratch, id, containers, &slab[slot]),
-                _ => birth_fingerprint(&mut scratch, id, containers, &elements[slot & !BIRTH]),
+            let sum = known.live.recount(|slot| {
+                if slot & BIRTH == 0 {
+                    return fingerprint(&mut scratch, id, containers, &slab[slot]);
+                }
+                birth_fingerprint(&mut scratch, id, containers, &elements[slot & !BIRTH])
             });
             digest = digest.wrapping_add(sum);
         }

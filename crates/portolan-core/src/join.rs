@@ -45,10 +45,13 @@ impl Document {
         let containers = self.intern_containers(delta);
         let mut dead = DotSet::new();
         if new != delta.applied {
-            dead = self.kill_superseded(delta, journal);
+            self.kill_superseded(delta, journal);
         }
         if !delta.dead.is_empty() {
-            dead.union_with(&self.kill_named(delta, journal));
+            self.kill_named(delta, journal);
+            // Those too that others had removed here before: whoever is given one of these
+            // operations later may lack the others.
+            dead.union_with(&delta.dead);
         }
         let mut placed = self.place_entries(delta, &containers, journal);
         if let Some(nested) = &delta.nested {
@@ -67,6 +70,11 @@ impl Document {
         }
         if placed < new.len() {
             dead.union_with(&self.dead_among(&new));
+        }
+        if new != delta.applied {
+            // What the new operations removed may have been dead here before, by others; whoever
+            // is given the new ones later may lack those.
+            dead.union_with(&self.dead_among(&delta.applied.difference(&new)));
         }
         self.log.note_all(&new, dead, self.live());
         self.settle(journal);
@@ -88,7 +96,7 @@ impl Document {
     }
 
     /// Removes what is live here though the sender has applied it and does not hold it live.
-    fn kill_superseded(&mut self, delta: &Delta, journal: &mut Journal) -> DotSet {
+    fn kill_superseded(&mut self, delta: &Delta, journal: &mut Journal) {
         let mut here: Vec<(Dot, Slot)> = Vec::new();
         for range in delta.applied.ranges() {
             let Some(known) = self.replicas.by_id(range.replica) else {
@@ -98,7 +106,7 @@ impl Document {
             here.extend(live.map(|(seq, slot)| (Dot::new(range.replica, seq), slot)));
         }
         if here.is_empty() {
-            return DotSet::new();
+            return;
         }
         let mut there: Vec<Dot> = delta.entries.iter().map(|entry| entry.dot).collect();
         if let Some(nested) = &delta.nested {
@@ -106,8 +114,7 @@ impl Document {
         }
         there.sort_unstable();
         here.retain(|(dot, _)| there.binary_search(dot).is_err());
-        self.kill_live(here.iter().map(|(_, slot)| *slot), journal);
-        here.into_iter().map(|(dot, _)| dot).collect()
+        self.kill_live(here.into_iter().map(|(_, slot)| slot), journal);
     }
 
     /// Removes live operations of any kind, slots or spots.
@@ -137,23 +144,19 @@ impl Document {
     }
 
     /// Removes what the delta names as dead; what has not been applied here is remembered.
-    fn kill_named(&mut self, delta: &Delta, journal: &mut Journal) -> DotSet {
-        let mut dead = DotSet::new();
-        let mut here: Vec<(Dot, Slot)> = Vec::new();
+    fn kill_named(&mut self, delta: &Delta, journal: &mut Journal) {
+        let mut here: Vec<Slot> = Vec::new();
         for (id, dots) in groups(&delta.dead) {
             let number = self.replicas.intern(id);
             let known = self.replicas.get_mut(number);
             let early = dots.difference(&known.applied);
             known.early.union_with(&early);
-            dead.union_with(&early);
             for range in dots.ranges() {
                 let live = known.live.range(range.first, range.last);
-                here.extend(live.map(|(seq, slot)| (Dot::new(id, seq), slot)));
+                here.extend(live.map(|(_, slot)| slot));
             }
         }
-        self.kill_live(here.iter().map(|(_, slot)| *slot), journal);
-        dead.union_with(&here.into_iter().map(|(dot, _)| dot).collect());
-        dead
+        self.kill_live(here.into_iter(), journal);
     }
 
     /// Places the values of operations that are neither applied here nor dead; how many those are.

@@ -222,18 +222,17 @@ impl Document {
         }
         let old = cause.winner_before(&now, &touched.removed);
         let mut path = self.containers.path(container);
-        let place = match (self.containers.get(container).form, &key) {
-            (Form::Array, Key::Element(id)) => Place::Element {
+        let form = self.containers.get(container).form;
+        let place = if let (Form::Array, Key::Element(id)) = (form, &key) {
+            let spot = self.element_in(container, *id)?;
+            let sequence = self.sequence(container)?;
+            Place::Element {
                 id: *id,
-                index: self.element_in(container, *id).and_then(|spot| {
-                    let sequence = self.sequence(container)?;
-                    sequence.index_of(&self.elements, spot)
-                })?,
-            },
-            _ => {
-                path.push(key);
-                Place::Key
+                index: sequence.index_of(&self.elements, spot)?,
             }
+        } else {
+            path.push(key);
+            Place::Key
         };
         let mut change = self.change(path, place, old, now, cause);
         if let Place::Element { .. } = place {

@@ -13,7 +13,8 @@
 //!
 //! # What it does not do
 //! - No I/O, no threads, no clock, no randomness: time and ids are passed in. The same calls give
-//!   the same bytes on every machine, wasm32 included.
+//!   the same bytes on every machine, wasm32 included. Only [`types`] look at the machine's
+//!   clock, where they are given no other.
 //! - No tombstones: what is overwritten or removed leaves its dot in the version and nothing else.
 //! - No arbitration: a value is dropped only by an operation that saw it.
 //!

@@ -542,11 +542,12 @@ impl Nested {
         entries: &[DeltaEntry],
     ) -> Result<(), DecodeError> {
         let mut used = vec![false; self.containers.len() + 1];
-        let mut mark = |number: u32| used[number as usize] = true;
-        self.containers.iter().for_each(|c| mark(c.parent));
-        entries.iter().for_each(|entry| mark(entry.container));
-        self.runs.iter().for_each(|run| mark(run.container));
-        used[0] = true;
+        let parents = self.containers.iter().map(|container| container.parent);
+        let holders = entries.iter().map(|entry| entry.container);
+        let arrays = self.runs.iter().map(|run| run.container);
+        for number in parents.chain(holders).chain(arrays).chain([0]) {
+            used[number as usize] = true;
+        }
         if used.contains(&false) {
             return Err(reader.malformed("a container with nothing in it"));
         }

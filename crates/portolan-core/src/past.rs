@@ -251,20 +251,9 @@ impl Document {
         Some(then)
     }
 
-    /// The whole state as it was at a version; `None` as for [`as_of`](Self::as_of).
-    ///
-    /// Whoever applies it knows all that these operations removed, but only where this replica
-    /// once was at the version: what is removed by several at once is noted with the first.
-    pub(crate) fn snapshot_of(&self, version: &Version) -> Option<Delta> {
-        let mut delta = self.as_of(version)?.snapshot();
-        // What they had removed before it came. The log names more: what is known to have been
-        // removed by others stays.
-        let removed = self.log.removed_by(version)?;
-        let removals = self.past.removals.iter();
-        let later = removals.filter(|removal| !version.intersects(&removal.killers));
-        let later: DotSet = later.flat_map(|r| &r.values).map(|v| v.dot).collect();
-        delta.dead = removed.difference(version).difference(&later);
-        Some(delta)
+    /// The dots among these that are not applied.
+    pub(crate) fn not_applied(&self, dots: &DotSet) -> DotSet {
+        self.replicas.split(dots, false)
     }
 
     /// The operations applied that were stamped until a moment, as far as that is known: an

@@ -11,7 +11,7 @@ use crate::document::Document;
 use crate::dots::Version;
 use crate::key::KeyRef;
 use crate::replica::Dot;
-use crate::sequence::{Spot, SpotHash};
+use crate::sequence::{Position, Spot, SpotHash};
 use crate::slab::{BIRTH, Slot};
 use crate::value::Value;
 
@@ -169,7 +169,7 @@ impl Document {
             let marked = self
                 .elements
                 .get(*position)
-                .is_some_and(|known| known.is_marked());
+                .is_some_and(Position::is_marked);
             let fresh = !marked && self.is_tombstone(*position);
             if fresh {
                 self.elements[*position].mark();

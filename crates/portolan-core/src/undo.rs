@@ -77,7 +77,7 @@ impl Document {
         }
         self.transact(now, |tx| {
             for ((path, key), done) in done {
-                tx.undo_key(&path, key, done, &undone)?;
+                tx.undo_key(&path, &key, done, &undone)?;
             }
             for id in born {
                 tx.undo_birth(id);
@@ -91,7 +91,7 @@ impl Transaction<'_> {
     fn undo_key(
         &mut self,
         path: &Path,
-        key: Key,
+        key: &Key,
         done: Done,
         undone: &DotSet,
     ) -> Result<(), Error> {
@@ -101,30 +101,26 @@ impl Transaction<'_> {
             container = self.document.containers.intern(container, key, *form);
         }
         match form {
-            Form::Counter => self.undo_count(container, done),
-            Form::Moves => {
-                self.undo_move(&key, done, undone);
-                Ok(())
-            }
+            Form::Counter => self.undo_count(container, &done)?,
+            Form::Moves => self.undo_move(key, &done, undone),
             Form::Map | Form::Set => self.undo_write(container, key, done),
             Form::Array => {
                 if let Key::Element(id) = key
-                    && let Some(element) = self.document.spot(id)
+                    && let Some(element) = self.document.spot(*id)
                     && !self.document.elements[element].is_sealed()
                 {
-                    self.undo_write(container, key, done)?;
+                    self.undo_write(container, key, done);
                     self.document.settle(&mut self.journal);
                 }
-                Ok(())
             }
         }
+        Ok(())
     }
 
     /// Puts back what was under a key, in place of what was written.
-    fn undo_write(&mut self, container: u32, key: Key, done: Done) -> Result<(), Error> {
-        if done.wrote.is_empty() && (done.removed.is_empty() || self.holds_values(container, &key))
-        {
-            return Ok(()); // somebody has written or removed since
+    fn undo_write(&mut self, container: u32, key: &Key, done: Done) {
+        if done.wrote.is_empty() && (done.removed.is_empty() || self.holds_values(container, key)) {
+            return; // somebody has written or removed since
         }
         let (seq, _) = self.next();
         let killed = self.document.kill(done.wrote);
@@ -137,7 +133,6 @@ impl Transaction<'_> {
         for value in removed {
             self.place_again(container, key.clone(), value);
         }
-        Ok(())
     }
 
     fn holds_values(&self, container: u32, key: &Key) -> bool {
@@ -164,7 +159,7 @@ impl Transaction<'_> {
     }
 
     /// Adds what a counter showed more before, or takes away what it did not.
-    fn undo_count(&mut self, counter: u32, done: Done) -> Result<(), Error> {
+    fn undo_count(&mut self, counter: u32, done: &Done) -> Result<(), Error> {
         let sum = |value: &Value| match value {
             Value::Int(sum) => Some(*sum),
             _ => None,
@@ -187,7 +182,7 @@ impl Transaction<'_> {
     }
 
     /// Moves an element back to where it stood before own moves.
-    fn undo_move(&mut self, key: &Key, done: Done, undone: &DotSet) {
+    fn undo_move(&mut self, key: &Key, done: &Done, undone: &DotSet) {
         let Key::Element(id) = key else { return };
         let before = done.removed.iter().max_by_key(|v| (v.timestamp, v.dot));
         let before = before.map_or(*id, |value| value.dot);

@@ -10,7 +10,7 @@ use crate::document::{Document, starting_with};
 use crate::entries::{Entries, Siblings};
 use crate::key::{Key, KeyRef};
 use crate::replica::Dot;
-use crate::sequence::Spot;
+use crate::sequence::{Sequence, Spot};
 use crate::sets::{member_key, member_of};
 use crate::slab::{NONE, Slot};
 use crate::value::Value;
@@ -53,16 +53,19 @@ impl Document {
     }
 
     /// The map under a key of the root.
+    #[must_use]
     pub fn map<'k>(&self, key: impl Into<KeyRef<'k>>) -> MapView<'_> {
         self.root().map(key)
     }
 
     /// The array under a key of the root.
+    #[must_use]
     pub fn array<'k>(&self, key: impl Into<KeyRef<'k>>) -> ArrayView<'_> {
         self.root().array(key)
     }
 
     /// The observed-remove set under a key of the root.
+    #[must_use]
     pub fn or_set<'k>(&self, key: impl Into<KeyRef<'k>>) -> SetView<'_> {
         self.root().or_set(key)
     }
@@ -217,18 +220,21 @@ impl<'a> MapView<'a> {
     }
 
     /// The map under a key.
+    #[must_use]
     pub fn map<'k>(&self, key: impl Into<KeyRef<'k>>) -> MapView<'a> {
         let inner = self.document.inner(self.container, key.into(), Form::Map);
         MapView::new(self.document, inner)
     }
 
     /// The array under a key.
+    #[must_use]
     pub fn array<'k>(&self, key: impl Into<KeyRef<'k>>) -> ArrayView<'a> {
         let inner = self.document.inner(self.container, key.into(), Form::Array);
         ArrayView::new(self.document, inner)
     }
 
     /// The observed-remove set under a key.
+    #[must_use]
     pub fn or_set<'k>(&self, key: impl Into<KeyRef<'k>>) -> SetView<'a> {
         let inner = self.document.inner(self.container, key.into(), Form::Set);
         SetView::new(self.document, inner)
@@ -239,6 +245,15 @@ impl<'a> MapView<'a> {
         let key = key.into();
         let inner = self.document.inner(self.container, key, Form::Counter);
         inner.map_or(0, |counter| self.document.count(counter))
+    }
+}
+
+impl<'a> IntoIterator for &MapView<'a> {
+    type Item = (&'a Key, Siblings<'a>);
+    type IntoIter = Entries<'a>;
+
+    fn into_iter(self) -> Entries<'a> {
+        self.iter()
     }
 }
 
@@ -302,7 +317,7 @@ impl<'a> ArrayView<'a> {
         let array = self
             .container
             .and_then(|array| self.document.sequence(array));
-        array.map_or(0, |sequence| sequence.len())
+        array.map_or(0, Sequence::len)
     }
 
     /// Whether there is no element.
@@ -371,16 +386,19 @@ impl<'a> ArrayView<'a> {
     }
 
     /// The map that the element at an index holds.
+    #[must_use]
     pub fn map(&self, index: usize) -> MapView<'a> {
         MapView::new(self.document, self.inner(index, Form::Map))
     }
 
     /// The array that the element at an index holds.
+    #[must_use]
     pub fn array(&self, index: usize) -> ArrayView<'a> {
         ArrayView::new(self.document, self.inner(index, Form::Array))
     }
 
     /// The observed-remove set that the element at an index holds.
+    #[must_use]
     pub fn or_set(&self, index: usize) -> SetView<'a> {
         SetView::new(self.document, self.inner(index, Form::Set))
     }

@@ -668,3 +668,24 @@ fn a_winner_that_changes_with_the_id_is_told() {
     assert_eq!(batch.changes[0].old, Some(Value::from("ben")));
     assert_eq!(batch.changes[0].new, Some(Value::from("ada")));
 }
+
+/// An operation travels with what it removed, though others had removed that before where it
+/// came with a whole state.
+#[test]
+fn a_removal_learned_from_a_whole_state_travels_on() {
+    let [mut a, mut b, mut c] = [1, 2, 3].map(|id| Document::new(ReplicaId::new(id)));
+    a.set(NOW, "k", 1).expect("within limits");
+    b.apply(&a.snapshot());
+    c.apply(&a.snapshot());
+    a.unset(NOW, "k");
+    let before = a.version();
+    b.unset(NOW, "k");
+    let (of_a, of_b) = (a.snapshot(), b.snapshot());
+    a.apply(&of_b);
+    b.apply(&of_a);
+    c.apply(&a.delta_since(&before));
+    c.apply(&b.delta_since(&c.version()));
+    assert_eq!(c.version(), b.version());
+    assert_eq!((c.get("k"), b.get("k")), (None, None));
+    assert_eq!(c.encode(), b.encode());
+}

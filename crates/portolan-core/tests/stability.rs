@@ -329,7 +329,9 @@ fn a_deletion_waits_for_itself_where_a_move_waited_before() {
             n: 0,
         },
     ];
-    steps.iter().for_each(|step| world.step(step));
+    for step in &steps {
+        world.step(step);
+    }
     world.meet();
     for _ in 0..4 {
         (0..3).for_each(|at| world.forget(at));

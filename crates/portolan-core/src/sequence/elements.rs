@@ -257,6 +257,7 @@ impl Elements {
     }
 
     /// How many positions there are.
+    #[cfg(test)]
     pub(crate) fn len(&self) -> usize {
         self.len
     }

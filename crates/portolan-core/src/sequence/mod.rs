@@ -259,6 +259,7 @@ impl Sequence {
     }
 
     /// All positions in order, tombstones included.
+    #[cfg(test)]
     pub(crate) fn all(&self, _elements: &Elements) -> impl Iterator<Item = Spot> {
         let walk = self.order.walk(self.order.start(), false);
         walk.map(|at| self.order.spot(at))

@@ -154,8 +154,12 @@ impl Shared<content::Array> {
     }
 
     /// Deletes every element that is seen here. `None` where there is none.
+    #[expect(
+        clippy::redundant_closure_for_method_calls,
+        reason = "the method is not general over its lifetimes"
+    )]
     pub fn clear(&mut self) -> Result<Option<Update>, Error> {
-        let (any, update) = self.transact(|array| array.clear())?;
+        let (any, update) = self.write(|tx| tx.array(PLACE).clear())?;
         Ok(any.then_some(update))
     }
 

@@ -40,8 +40,12 @@ impl Shared<content::Counter> {
 
     /// Takes back everything that is seen here to have been added; what is added concurrently
     /// still counts. `None` where nothing was added.
+    #[expect(
+        clippy::redundant_closure_for_method_calls,
+        reason = "the method is not general over its lifetimes"
+    )]
     pub fn reset(&mut self) -> Result<Option<Update>, Error> {
-        let (any, update) = self.transact(|counter| counter.reset())?;
+        let (any, update) = self.write(|tx| tx.counter(PLACE).reset())?;
         Ok(any.then_some(update))
     }
 

@@ -5,6 +5,7 @@ use std::collections::VecDeque;
 use super::update::Update;
 use crate::change::Change;
 use crate::clock::Timestamp;
+use crate::delta::Delta;
 use crate::document::Document;
 use crate::dots::{DotSet, Version};
 use crate::limits::MAX_PAST_STEPS;
@@ -64,26 +65,50 @@ pub struct History {
 }
 
 /// What was applied lately, one write or update after the other.
+///
+/// Only at a version that a replica was at does it know what exactly the operations until then
+/// removed: what several removed at once is noted with the first of them.
 #[derive(Debug, Default)]
-pub(super) struct Steps(VecDeque<DotSet>);
+pub(super) struct Steps {
+    steps: VecDeque<Step>,
+    /// Dots known to be dead and not applied.
+    early: DotSet,
+}
+
+#[derive(Debug)]
+struct Step {
+    applied: DotSet,
+    /// What was dead and not applied before it.
+    early: DotSet,
+}
 
 impl Steps {
-    pub(super) fn note(&mut self, applied: &DotSet) {
+    /// Notes that the document applied these, some of which removed `dead`.
+    pub(super) fn note(&mut self, applied: DotSet, dead: &DotSet, document: &Document) {
         if applied.is_empty() {
             return;
         }
-        if self.0.len() == MAX_PAST_STEPS {
-            self.0.pop_front();
+        if self.steps.len() == MAX_PAST_STEPS {
+            self.steps.pop_front();
         }
-        self.0.push_back(applied.clone());
+        let mut early = self.early.difference(&applied);
+        early.union_with(&document.not_applied(dead));
+        let early = std::mem::replace(&mut self.early, early);
+        self.steps.push_back(Step { applied, early });
     }
 
-    /// The first version that this replica was at, of those that can be told, which covers
-    /// `wanted`.
-    pub(super) fn first_covering(&self, wanted: &Version, now: Version) -> Version {
-        let steps = self.0.iter().rev();
-        let after = steps.take_while(|step| !step.intersects(wanted));
-        let after: DotSet = after.flat_map(DotSet::iter).collect();
-        now.difference(&after)
+    /// The whole state at the first version that the document was at, of those remembered, which
+    /// covers `wanted`; `None` where it cannot be told.
+    pub(super) fn first_covering(&self, wanted: &Version, document: &Document) -> Option<Delta> {
+        let newest_first = self.steps.iter().rev();
+        let after = newest_first.take_while(|step| !step.applied.intersects(wanted));
+        let (mut version, mut early) = (document.version(), &self.early);
+        for step in after {
+            version = version.difference(&step.applied);
+            early = &step.early;
+        }
+        let mut delta = document.as_of(&version)?.snapshot();
+        delta.dead = early.clone();
+        Some(delta)
     }
 }

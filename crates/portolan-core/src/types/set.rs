@@ -69,8 +69,12 @@ impl Shared<content::Set> {
     }
 
     /// Removes every member that is seen here. `None` where there is none.
+    #[expect(
+        clippy::redundant_closure_for_method_calls,
+        reason = "the method is not general over its lifetimes"
+    )]
     pub fn clear(&mut self) -> Result<Option<Update>, Error> {
-        let (any, update) = self.transact(|set| set.clear())?;
+        let (any, update) = self.write(|tx| tx.or_set(PLACE).clear())?;
         Ok(any.then_some(update))
     }
 

@@ -127,7 +127,9 @@ impl<C: Replicated> Shared<C> {
             return Err(DecodeError::Malformed { at: 17, what });
         }
         let mut replica = Self::with_clock(state.instance, replica, clock);
-        replica.document.apply(&state.delta);
+        let applied = replica.document.apply(&state.delta);
+        let dead = &state.delta.dead;
+        replica.steps.note(applied, dead, &replica.document);
         Ok(replica)
     }
 
@@ -166,7 +168,8 @@ impl<C: Replicated> Shared<C> {
         self.update(self.document.snapshot())
     }
 
-    /// What a replica at `version` lacks. Costs the difference.
+    /// What a replica at `version` lacks: for one that has applied these operations. Costs the
+    /// difference.
     pub fn since(&self, version: &Version) -> Update {
         self.update(self.document.delta_since(version))
     }
@@ -183,7 +186,8 @@ impl<C: Replicated> Shared<C> {
             return Err(Refused::OtherType { ours, theirs });
         }
         let new = self.document.apply(&update.delta);
-        self.steps.note(&new);
+        self.steps
+            .note(new.clone(), &update.delta.dead, &self.document);
         Ok(new)
     }
 
@@ -226,17 +230,14 @@ impl<C: Replicated> Shared<C> {
         let changes = document.history(since.as_ref(), until.as_ref())?;
         let delta = match &until {
             None => document.delta_since(&since.unwrap_or_default()),
-            Some(until) => {
-                let end = self.steps.first_covering(until, document.version());
-                document.snapshot_of(&end)?
-            }
+            Some(until) => self.steps.first_covering(until, document)?,
         };
         let update = self.update(delta);
         Some(History { changes, update })
     }
 
-    /// How many replaced or removed values to keep for [`history`](Self::history); 1,000 at
-    /// first, and never more than take 1 MiB. Zero forgets those there are.
+    /// How many replaced or removed values to keep for [`history`](Self::history); 256 at
+    /// first, and never more than take 1 KiB each on average. Zero forgets those there are.
     pub fn keep_past(&mut self, values: usize) {
         self.document.keep_past(values);
     }
@@ -267,10 +268,8 @@ impl<C: Replicated> Shared<C> {
         let now = (self.time)();
         let done = self.document.transact(now, f)?;
         let delta = self.document.own_since(before);
-        if self.document.own_seq() > before {
-            let own = DotSet::from_range(self.replica(), before + 1, self.document.own_seq());
-            self.steps.note(&own);
-        }
+        let own = delta.applied().clone();
+        self.steps.note(own, &DotSet::new(), &self.document);
         Ok((done, self.update(delta)))
     }
 

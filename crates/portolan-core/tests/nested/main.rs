@@ -6,7 +6,7 @@ mod reference;
 mod shadow;
 mod shown;
 
-use portolan_core::{Delta, Kind, ReplicaId};
+use portolan_core::{Delta, Kind, Origin, ReplicaId};
 use proptest::prelude::*;
 
 use crate::peer::{Operation, Peer};
@@ -231,10 +231,7 @@ impl World {
         assert_eq!(saved.document.replica(), id);
         self.peers[at] = saved;
         // All sessions start anew: others hear of it when they ask for what they lack.
-        // Elements that it has made have other ids now: watchers have to read anew.
-        let shown = Shown::of(&self.peers[at].document);
-        assert!(self.peers[at].document.take_changes().is_empty());
-        self.peers[at].shadow = self.peers[at].restarted(id.get()).shadow;
+        let shown = self.peers[at].watch(Origin::Local);
         self.check(at, &shown);
     }
 }
