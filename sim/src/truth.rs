@@ -470,6 +470,23 @@ impl Truth {
         }
     }
 
+    /// Whether undoing a transaction writes to a counter: what it added, or removed of what any
+    /// replica had added, is not nothing.
+    pub(crate) fn has_counted(&self, transaction: usize, path: &Path) -> bool {
+        let mut sums: BTreeMap<(ReplicaId, u64), i64> = BTreeMap::new();
+        let removed = self.transactions[transaction].removed.iter();
+        let all = 0..self.writes.len();
+        let wrote = all.filter(|number| self.writes[*number].transaction == transaction);
+        for number in removed.copied().chain(wrote).collect::<BTreeSet<_>>() {
+            let write = &self.writes[number];
+            if write.leaf == Leaf::Count && write.path == *path {
+                let sum = sums.entry((write.dot.replica, write.loaded)).or_default();
+                *sum += write.value.as_int().unwrap_or_default();
+            }
+        }
+        sums.values().any(|sum| *sum != 0)
+    }
+
     /// Elements that were ever moved.
     fn moved(&self) -> BTreeSet<Dot> {
         let known = self.transactions.iter().filter(|t| !t.lost);

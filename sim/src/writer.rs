@@ -109,7 +109,7 @@ pub fn undo(
     for path in counters {
         let [was, is] = [before, after].map(|shown| shown.counters.get(path).copied());
         let difference = is.unwrap_or_default() - was.unwrap_or_default();
-        if difference != 0 {
+        if difference != 0 || (is.is_some() && truth.has_counted(undone, path)) {
             let written = (own, Timestamp::default());
             truth.write(draft, (path, Leaf::Count), difference.into(), written);
         }
