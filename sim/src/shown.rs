@@ -42,7 +42,7 @@ impl Shown {
 
     fn map(&mut self, path: &mut Path, map: MapView<'_>) {
         let mut keys = 0;
-        for (key, siblings) in map.iter() {
+        for (key, siblings) in &map {
             keys += 1;
             assert_eq!(map.get(key), siblings.clone().next().map(|s| s.value));
             assert!(map.get_all(key).map(|s| s.dot).eq(siblings.map(|s| s.dot)));

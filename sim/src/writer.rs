@@ -425,15 +425,14 @@ fn write_array(
             let born: Vec<Dot> = born
                 .map(|(at, _)| Dot::new(first.replica, first.seq + at))
                 .collect();
-            match index {
-                Some(index) => drop(after.splice(index..index, born.iter().copied())),
-                None => {
-                    // Where they stand is for their timestamps to say.
-                    after = ids(tx.document(), path);
-                    let others = after.iter().filter(|id| !born.contains(id));
-                    assert!(others.eq(&before), "an append leaves the others in place");
-                    draft.appended.extend(&born);
-                }
+            if let Some(index) = index {
+                after.splice(index..index, born.iter().copied());
+            } else {
+                // Where they stand is for their timestamps to say.
+                after = ids(tx.document(), path);
+                let others = after.iter().filter(|id| !born.contains(id));
+                assert!(others.eq(&before), "an append leaves the others in place");
+                draft.appended.extend(&born);
             }
             for (id, value) in born.iter().zip(values) {
                 let array = array_at(tx.document(), path);

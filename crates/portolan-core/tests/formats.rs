@@ -155,8 +155,9 @@ fn told(heading: &str) -> String {
     let page = include_str!("../../../docs/format.md");
     let example = page.split(heading).nth(1).expect("the heading is there");
     let block = example.split("```").nth(1).expect("the bytes are there");
-    let is_bytes =
-        |word: &&str| word.len() % 2 == 0 && word.bytes().all(|digit| digit.is_ascii_hexdigit());
+    let is_bytes = |word: &&str| {
+        word.len().is_multiple_of(2) && word.bytes().all(|digit| digit.is_ascii_hexdigit())
+    };
     let lines = block.lines();
     lines
         .flat_map(|line| line.split_whitespace().take_while(is_bytes))
@@ -164,7 +165,9 @@ fn told(heading: &str) -> String {
 }
 
 fn hexadecimal(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    let digits = bytes.iter().flat_map(|byte| [byte >> 4, byte & 15]);
+    let digits = digits.filter_map(|digit| char::from_digit(digit.into(), 16));
+    digits.collect()
 }
 
 #[test]
