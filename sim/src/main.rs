@@ -3,7 +3,6 @@
 mod disk;
 mod network;
 mod node;
-mod truth;
 mod world;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};

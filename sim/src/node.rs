@@ -1,13 +1,11 @@
 //! A node: the real synchronisation machine with a simulated disk, and a watcher that sees events
 //! alone.
 
-use std::collections::BTreeMap;
-
 use portolan_core::sync::{Config, Event, Replica};
-use portolan_core::{Batch, Document, Key, ReplicaId, Value};
+use portolan_core::{Document, Key, ReplicaId};
+use portolan_sim::{Seen, Shown, Watched};
 
 use crate::disk::Disk;
-use crate::truth::{Operation, shown};
 
 pub(crate) struct Node {
     pub(crate) replica: Option<Replica>,
@@ -24,13 +22,18 @@ pub(crate) struct Node {
     pub(crate) skew: u64,
     /// Own operations that were there when it started.
     pub(crate) loaded: u64,
-    /// Own operations under dots that name others elsewhere: it does not know that it is a backup.
-    pub(crate) shadow: Vec<Operation>,
+    /// Own operations when it was started, or took a new id.
+    pub(crate) found: u64,
+    /// Own transactions since it was started, by their numbers in the reference.
+    pub(crate) since: Vec<usize>,
     /// When the disk has synced what it was given.
     pub(crate) sync_at: Option<u64>,
     pub(crate) start_at: u64,
     /// What its watcher knows.
-    seen: BTreeMap<Vec<Key>, Vec<Value>>,
+    watched: Watched,
+    /// Whether it has started where operations are missing that others had seen: what is in
+    /// elements that do not show so far its watcher will not be told.
+    pub(crate) blind: bool,
 }
 
 impl Node {
@@ -44,10 +47,12 @@ impl Node {
             renamed: false,
             skew,
             loaded: 0,
-            shadow: Vec::new(),
+            found: 0,
+            since: Vec::new(),
             sync_at: None,
             start_at: 0,
-            seen: BTreeMap::new(),
+            watched: Watched::default(),
+            blind: false,
         }
     }
 
@@ -61,10 +66,9 @@ impl Node {
 
     fn run(&mut self, document: Document, config: &Config) {
         self.loaded = document.own_seq();
-        self.seen = shown(&document)
-            .into_iter()
-            .map(|(key, values)| (vec![key], values))
-            .collect();
+        self.found = self.loaded;
+        self.since = Vec::new();
+        self.watched = Watched::of(&Shown::of(&document));
         let mut replica = Replica::new("doc", 7, document, self.disk.is_some(), config.clone());
         replica.observe(true);
         self.replica = Some(replica);
@@ -109,42 +113,36 @@ impl Node {
             }
         }
         for batch in batches {
-            self.watch(batch);
+            if !self.blind {
+                self.watched.follow(batch);
+            }
         }
         (wrote, others)
     }
 
-    fn watch(&mut self, batch: Batch) {
-        for change in batch.changes {
-            let before = self
-                .seen
-                .get(&change.path)
-                .and_then(|values| values.first());
-            assert_eq!(
-                before,
-                change.old.as_ref(),
-                "an event does not fit what was seen before"
-            );
-            match change.new {
-                Some(new) => {
-                    let values = std::iter::once(new).chain(change.siblings).collect();
-                    self.seen.insert(change.path, values);
-                }
-                None => drop(self.seen.remove(&change.path)),
-            }
+    /// What it has applied; `None` while it does not run.
+    pub(crate) fn applied(&self) -> Option<Seen> {
+        let document = self.document()?;
+        let unaware = self.restored && !self.renamed;
+        Some(Seen {
+            version: document.version(),
+            loaded: self.found,
+            backup: unaware.then_some((self.id, self.loaded)),
+        })
+    }
+
+    /// Has the watcher read everything anew.
+    pub(crate) fn watch_anew(&mut self) {
+        self.blind = false;
+        if let Some(document) = self.document() {
+            self.watched = Watched::of(&Shown::of(document));
         }
     }
 
     /// What the watcher knows is what the document holds.
     pub(crate) fn check_watcher(&self) {
-        let Some(document) = self.document() else {
-            return;
-        };
-        let seen: BTreeMap<_, _> = self
-            .seen
-            .iter()
-            .map(|(path, values)| (path[0].clone(), values.clone()))
-            .collect();
-        assert_eq!(seen, shown(document), "events replayed are not the state");
+        if let Some(document) = self.document().filter(|_| !self.blind) {
+            self.watched.assert_shows(&Shown::of(document));
+        }
     }
 }

@@ -5,12 +5,12 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use fastrand::Rng;
 use portolan_core::sync::{Access, Config, Event, Frame, Replica};
-use portolan_core::{Dot, Key, ReplicaId, Value, Version};
+use portolan_core::{Error, Key, ReplicaId, Version};
+use portolan_sim::{Dice, Shown, Tree, Truth, undo, write};
 
 use crate::disk::Disk;
 use crate::network::Link;
 use crate::node::Node;
-use crate::truth::{Operation, Truth, shown};
 
 /// A moment of 2026, in milliseconds: the runs begin here.
 const DAWN: u64 = 1_767_225_600_000;
@@ -24,12 +24,15 @@ const PATIENCE: u64 = 15 * 60_000;
 pub(crate) struct Outcome {
     nodes: usize,
     operations: usize,
+    undone: usize,
     frames: usize,
     connections: usize,
     crashes: usize,
     backups: usize,
     new_ids: usize,
     repaired: usize,
+    /// Checks of replicas that had applied operations without all that these had seen.
+    parted: usize,
     searches: usize,
 }
 
@@ -37,6 +40,8 @@ impl Outcome {
     pub(crate) fn add(&mut self, other: &Outcome) {
         self.nodes += other.nodes;
         self.operations += other.operations;
+        self.undone += other.undone;
+        self.parted += other.parted;
         self.frames += other.frames;
         self.connections += other.connections;
         self.crashes += other.crashes;
@@ -69,7 +74,7 @@ pub(crate) struct World {
     truth: Truth,
     next_id: u64,
     trouble_ends: u64,
-    keys: u64,
+    tree: Tree,
     /// Whether logs of removals are pruned of what others may still ask for.
     prunes: bool,
     /// Whether a memory was damaged, so that states differ at equal versions for a while.
@@ -107,10 +112,15 @@ impl World {
             truth: Truth::default(),
             next_id: 0,
             trouble_ends: 0,
-            keys: if rng.u8(0..4) == 0 {
-                rng.u64(30..1_000)
-            } else {
-                rng.u64(1..30)
+            tree: Tree {
+                keys: if rng.u8(0..4) == 0 {
+                    rng.usize(30..1_000)
+                } else {
+                    rng.usize(1..30)
+                },
+                // A quarter of the clusters hold the root alone.
+                depth: rng.usize(0..4),
+                text: if rng.u8(..) < 40 { 256 } else { 20 },
             },
             prunes: rng.bool(),
             damaged: false,
@@ -189,15 +199,18 @@ impl World {
         if self.rng.bool() {
             self.damage();
         }
-        self.outcome.operations = self.truth.len();
+        self.outcome.operations = self.truth.operations() as usize;
         self.outcome
     }
 
     /// Some of the nodes lose values, each others. All come back, to everybody.
     fn damage(&mut self) {
         self.damaged = true;
-        let all: Vec<Key> = shown(self.nodes[0].document().expect("all run"))
-            .into_keys()
+        let shown = Shown::of(self.nodes[0].document().expect("all run"));
+        let root = shown.values.into_keys();
+        let all: Vec<Key> = root
+            .filter(|(path, _)| path.is_empty())
+            .map(|(_, key)| key)
             .collect();
         let mut lost: Vec<Vec<Key>> = vec![Vec::new(); self.nodes.len()];
         for key in all {
@@ -249,7 +262,8 @@ impl World {
         let at = self.rng.usize(0..self.nodes.len());
         let link = self.rng.usize(0..self.links.len());
         match self.rng.u8(..) {
-            0..150 => self.write(at),
+            0..140 => self.write(at),
+            140..150 => self.undo(at),
             150..165 => {
                 self.links[link].up = !self.links[link].up;
                 self.say(|| {
@@ -321,53 +335,74 @@ impl World {
     }
 
     fn write_once(&mut self, at: usize) {
-        let (node, rng, keys) = (&mut self.nodes[at], &mut self.rng, self.keys);
+        let (node, rng, tree) = (&mut self.nodes[at], &mut self.rng, self.tree);
+        let Some(seen) = node.applied() else {
+            return;
+        };
         let now = self.now + node.skew;
         let Some(replica) = &mut node.replica else {
             return;
         };
-        let own = replica.document().replica();
-        let mut seq = replica.document().own_seq();
-        let mut made = Vec::new();
+        let document = replica.document();
+        let (own, before) = (document.own_seq(), (document.encode(), document.digest()));
+        let mut draft = self.truth.begin(document.replica(), own, seen);
         let fails = rng.u8(..) < 10;
         let outcome = replica.transact(now, |tx| {
-            for _ in 0..rng.usize(1..4) {
-                let key = Key::from(format!("key/{}", rng.u64(0..keys)));
-                let seen: Vec<Dot> = tx.document().get_all(&key).map(|s| s.dot).collect();
-                if rng.u8(..) < 60 {
-                    if !tx.unset(&key) {
-                        continue;
-                    }
-                    seq += 1;
-                    made.push((Dot::new(own, seq), None, seen));
-                } else {
-                    let value = match rng.u8(0..3) {
-                        0 => Value::from(rng.i64(..)),
-                        1 => Value::from("x".repeat(rng.usize(0..300))),
-                        _ => Value::from(rng.bool()),
-                    };
-                    tx.set(&key, value.clone()).expect("within limits");
-                    seq += 1;
-                    made.push((Dot::new(own, seq), Some((key, value)), seen));
-                }
+            let mut dice = Choices(rng);
+            for _ in 0..=dice.below(3) {
+                write(tx, &mut dice, tree, &mut self.truth, &mut draft);
             }
             if fails { Err(()) } else { Ok(()) }
         });
+        let document = replica.document();
         if outcome.is_ok() {
-            let time = replica.document().latest();
-            if let (Some((first, ..)), Some((last, ..))) = (made.first(), made.last()) {
-                self.truth.note_transaction(*first, *last);
+            let done = self.truth.commit(draft, document.own_seq());
+            node.since.extend(done);
+            if let Some(done) = done {
+                self.say(|| format!("node {at} writes {}", self.truth.tell(done)));
             }
-            for (dot, wrote, removed) in made {
-                let wrote = wrote.map(|(key, value)| (key, value, time));
-                let operation = Operation { wrote, removed };
-                if self.truth.contains(dot) {
-                    node.shadow.push(operation);
-                } else {
-                    self.truth.add(dot, operation);
-                }
-            }
+        } else {
+            self.truth.cancel(&draft);
+            let after = (document.encode(), document.digest());
+            assert_eq!(after, before, "a transaction that failed leaves nothing");
         }
+        self.settle(at);
+    }
+
+    /// Takes an own transaction back.
+    fn undo(&mut self, at: usize) {
+        let (node, rng) = (&mut self.nodes[at], &mut self.rng);
+        let (Some(seen), false) = (node.applied(), node.since.is_empty()) else {
+            return;
+        };
+        let latest = node.since.len().saturating_sub(5);
+        let undone = node.since[rng.usize(latest..node.since.len())];
+        let now = self.now + node.skew;
+        let Some(replica) = &mut node.replica else {
+            return;
+        };
+        let document = replica.document();
+        let (id, first, last) = self.truth.operations_of(undone);
+        if self.truth.is_undone(undone) || id != document.replica() {
+            return;
+        }
+        let before = Shown::of(document);
+        let mut draft = self.truth.begin(id, document.own_seq(), seen);
+        if replica.undo(now, first..=last) == Err(Error::PastForgotten) {
+            return;
+        }
+        let document = replica.document();
+        let after = Shown::of(document);
+        let what = (undone, node.since.as_slice());
+        undo(&mut self.truth, &mut draft, what, (&before, &after));
+        // Undoing it again is not for the reference to follow.
+        let done = self.truth.commit(draft, document.own_seq());
+        node.since.extend(done);
+        if let Some(done) = done {
+            self.truth.keep(done);
+            self.say(|| format!("node {at} undoes {undone} by {}", self.truth.tell(done)));
+        }
+        self.outcome.undone += 1;
         self.settle(at);
     }
 
@@ -471,7 +506,13 @@ impl World {
         let first: Option<Version> = known.next().flatten();
         let stored =
             others().all(|(_, node)| node.replica.as_ref().is_some_and(|r| r.unstored() == 0));
-        if first.is_none() || !stored || known.any(|version| version != first) {
+        // What the burnt disk alone has is lost, and what others have built upon it.
+        let whole = |known: &Version| match known.ranges() {
+            [] => true,
+            [only] => only.first == 1,
+            _ => false,
+        };
+        if !first.as_ref().is_some_and(whole) || !stored || known.any(|version| version != first) {
             return;
         }
         drop(known);
@@ -569,8 +610,15 @@ impl World {
     fn start_if_due(&mut self, at: usize) {
         if self.nodes[at].replica.is_none() && self.nodes[at].start_at <= self.now {
             self.nodes[at].start(&self.config);
+            self.nodes[at].blind = self.lacks(at);
             self.say(|| format!("node {at} starts as {}", self.nodes[at].id));
         }
+    }
+
+    /// Whether a node has applied operations without all that these had seen.
+    fn lacks(&self, at: usize) -> bool {
+        let seen = self.nodes[at].applied();
+        seen.is_some_and(|seen| !self.truth.missing(&seen).is_empty())
     }
 
     fn sync_if_due(&mut self, at: usize) {
@@ -607,6 +655,9 @@ impl World {
     /// Does what follows from anything that was done at a node: stores, answers, sends.
     fn settle(&mut self, at: usize) {
         let (wrote, events) = self.nodes[at].drain();
+        if self.nodes[at].blind && !self.lacks(at) {
+            self.nodes[at].watch_anew();
+        }
         if wrote && self.nodes[at].sync_at.is_none() {
             self.nodes[at].sync_at = Some(self.now + self.rng.u64(0..30));
         }
@@ -624,22 +675,22 @@ impl World {
         }
     }
 
-    /// At any time a replica shows what the operations that it has applied amount to, and of a
-    /// transaction all or nothing.
-    fn check_meanwhile(&self, at: usize) {
+    /// At any time a replica shows what the operations that it has applied amount to, of a
+    /// transaction all or nothing, and elements in the order in which others have them.
+    fn check_meanwhile(&mut self, at: usize) {
+        if self.damaged || self.nodes.iter().any(|n| n.restored) {
+            return;
+        }
         let node = &self.nodes[at];
-        if let Some(document) = node
-            .document()
-            .filter(|_| self.nodes.iter().all(|n| !n.restored) && !self.damaged)
-        {
-            let version = document.version();
-            assert_eq!(
-                shown(document),
-                self.truth.shown(&version),
-                "node {at} meanwhile, lossy {}",
-                self.links[0].lossy
-            );
-            self.truth.check_transactions(&version);
+        let (Some(document), Some(seen)) = (node.document(), node.applied()) else {
+            return;
+        };
+        let shown = Shown::of(document);
+        self.truth.check_transactions(&seen.version);
+        self.outcome.parted += usize::from(self.truth.assert_shown(&seen, &shown));
+        let other = self.rng.usize(0..self.nodes.len());
+        if let Some(document) = self.nodes[other].document() {
+            self.truth.assert_one_order(&shown, &Shown::of(document));
         }
     }
 
@@ -661,22 +712,20 @@ impl World {
                 self.outcome.new_ids += 1;
                 let id = self.fresh_id();
                 self.say(|| format!("node {at} learns that its id was reused, becomes {id}"));
-                let mut others = Version::new();
-                for (other, node) in self.nodes.iter().enumerate() {
-                    if let Some(document) = node.document().filter(|_| other != at) {
-                        others.union_with(&document.version());
-                    }
-                }
                 let node = &mut self.nodes[at];
                 let (old, loaded) = (node.id, node.loaded);
                 let Some(replica) = &mut node.replica else {
                     return;
                 };
                 replica.change_replica(id);
-                let shadow = std::mem::take(&mut node.shadow);
-                let old = Dot::new(old, loaded);
-                self.truth.rename(old, shadow, &others, replica.document());
+                let since = std::mem::take(&mut node.since);
+                let new = (id, replica.document().own_seq());
+                self.truth.rename(&since, (old, loaded), new);
+                node.found = new.1;
+                let shown = Shown::of(replica.document());
                 (node.id, node.loaded, node.backup, node.renamed) = (id, 0, None, true);
+                let seen = node.applied().expect("it runs");
+                self.truth.assert_shown(&seen, &shown);
                 self.settle(at);
             }
             Event::Diverged { .. } => assert!(self.damaged, "equal versions, unequal digests"),
@@ -786,17 +835,24 @@ impl World {
         let first = self.nodes[0].document().expect("all run");
         let version = first.version();
         self.truth.check_version(&version);
-        let want = self.truth.shown(&version);
+        let want = Shown::of(first);
+        let seen = self.nodes[0].applied().expect("all run");
+        let missing = self.truth.missing(&seen);
+        assert!(missing.is_empty(), "{missing:?} was seen and is missing");
+        self.truth.assert_shown(&seen, &want);
         for (at, node) in self.nodes.iter().enumerate() {
             let document = node.document().expect("all run");
+            node.check_watcher();
             assert_eq!(
-                shown(document),
+                Shown::of(document),
                 want,
-                "node {at} does not show what the reference does"
+                "node {at} does not show what others do"
             );
-            assert_eq!(
-                document.encode(),
-                first.encode(),
+            // What was searched for by ranges leaves moves and resets behind that others have
+            // let go of: these change nothing that shows.
+            let bytes = document.encode();
+            assert!(
+                bytes == first.encode() || self.outcome.searches > 0,
                 "node {at} differs in its bytes"
             );
             assert_eq!(
@@ -805,18 +861,29 @@ impl World {
                 "node {at} differs in its digest"
             );
             if let Some(disk) = &node.disk {
-                assert_eq!(
-                    disk.load(node.id).encode(),
-                    first.encode(),
+                let stored = disk.load(node.id);
+                assert!(
+                    stored.encode() == bytes || self.outcome.searches > 0,
                     "the disk of node {at}"
                 );
+                assert_eq!(stored.digest(), first.digest(), "the disk of node {at}");
+                assert_eq!(Shown::of(&stored), want, "the disk of node {at}");
             }
         }
         // Nothing acknowledged is lost: every operation that still counts has been applied.
         assert_eq!(
             version.len(),
-            self.truth.len() as u64,
+            self.truth.operations(),
             "operations are missing"
         );
+    }
+}
+
+/// Decisions of the run.
+struct Choices<'a>(&'a mut Rng);
+
+impl Dice for Choices<'_> {
+    fn below(&mut self, limit: usize) -> usize {
+        self.0.usize(0..limit)
     }
 }

@@ -1,10 +1,11 @@
 //! Counters that can be reset without losing what was added concurrently.
 //!
 //! A replica that adds keeps one live operation for each counter: the sum of what it has added
-//! since its *epoch* began, that is since it last found nothing of its own. The key of the
-//! operation is the epoch's first dot. Whoever resets the counter removes the sums it has seen,
-//! and notes how far it has seen them: of a sum that has grown meanwhile, only what came after
-//! counts. After Weidner and Almeida, *An oblivious observed-resettable embeddable replicated
+//! since its *epoch* began, that is since it last found nothing of its own, or was started: what
+//! it then finds in its store may be an old backup, and the epoch have gone on elsewhere. The key
+//! of the operation is the epoch's first dot. Whoever resets the counter removes the sums it has
+//! seen, and notes how far it has seen them: of a sum that has grown meanwhile, only what came
+//! after counts. After Weidner and Almeida, *An oblivious observed-resettable embeddable replicated
 //! counter* (PaPoC 2022), with the notes in place of FIFO delivery.
 
 use crate::clock::Timestamp;
@@ -70,21 +71,19 @@ impl Document {
     /// nothing; nor does one where a later epoch of its replica has a sum, for that began when
     /// nothing was left of those before it.
     pub(crate) fn count(&self, counter: u32) -> i64 {
-        let (mut all, mut counted) = (0, None);
-        for epoch in self.containers.get(counter).epochs.iter().rev() {
+        let epochs = self.containers.get(counter).epochs.iter();
+        let counts = epochs.map(|epoch| {
             let known = self.epoch(counter, *epoch);
             let Some((sum, seq, _)) = known.sum else {
-                continue;
+                return 0;
             };
-            if counted.replace(epoch.replica) == Some(epoch.replica) {
-                continue;
-            }
-            all += match known.seen {
+            match known.seen {
                 Some((seen, _)) if u64::try_from(seen).is_ok_and(|seen| seen >= seq) => 0,
                 Some((_, seen)) => i128::from(sum) - i128::from(seen),
                 None => i128::from(sum),
-            };
-        }
+            }
+        });
+        let all: i128 = counts.sum();
         all.clamp(i64::MIN.into(), i64::MAX.into()) as i64
     }
 
@@ -104,10 +103,12 @@ impl Document {
             .copied()
             .filter(|epoch| epoch.replica == replica)
             .collect();
-        let mut live = None;
+        let (mut live, mut over) = (None, Vec::new());
         for epoch in &own {
-            if let Some((sum, _, slot)) = self.epoch(counter, *epoch).sum {
-                live = Some((*epoch, sum, slot));
+            match self.epoch(counter, *epoch).sum {
+                Some((sum, _, slot)) if epoch.seq > self.loaded => live = Some((*epoch, sum, slot)),
+                Some(_) => {}
+                None => over.extend(self.find(counter, KeyRef::Element(*epoch))),
             }
         }
         let (epoch, sum) = live.map_or((Dot::new(replica, seq), 0), |(epoch, sum, _)| (epoch, sum));
@@ -115,15 +116,18 @@ impl Document {
         self.count_before(counter, journal);
         let key = Key::Element(epoch);
         self.put_beside(counter, key, Value::Int(sum), seq, timestamp);
-        // A new epoch: whatever resets noted of the own ones before it has had its effect.
         let spent: Vec<Slot> = if let Some((.., slot)) = live {
             vec![slot]
         } else {
-            let heads = own.iter();
-            let heads = heads.filter_map(|epoch| self.find(counter, KeyRef::Element(*epoch)));
-            heads.flat_map(|head| self.chain(head)).collect()
+            // A new epoch: whatever resets noted of the own ones before it has had its effect.
+            over.into_iter().flat_map(|head| self.chain(head)).collect()
         };
         for entry in self.kill(spent) {
+            if let Some((seen, _)) = note(&entry.value) {
+                // Who has not heard of that reset must not count the sum anew without its note.
+                let sum = Dot::new(replica, seen as u64);
+                self.log.note(&[(Dot::new(replica, seq), sum)], self.live);
+            }
             journal.removed(seq, entry);
         }
         Ok(())
@@ -145,7 +149,7 @@ impl Document {
             let Some((sum, seen_seq, _)) = known.sum else {
                 continue;
             };
-            if epoch.replica == own {
+            if epoch.replica == own && epoch.seq > self.loaded {
                 // Nobody adds to it concurrently: this replica is here.
                 if let Some(head) = self.find(counter, KeyRef::Element(epoch)) {
                     self.take_values(head, killer, journal);

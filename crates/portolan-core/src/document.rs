@@ -69,6 +69,8 @@ pub struct Document {
     pub(crate) tombstones: Tombstones,
     /// Within a transaction: elements that remember something else now, and what they remembered.
     pub(crate) forgotten: Option<Vec<(Spot, Option<Value>)>>,
+    /// The last own operation that came from outside, that is from a store.
+    pub(crate) loaded: u64,
     pub(crate) log: RemovalLog,
     pub(crate) past: Past,
     /// Live operations, siblings counted each.
@@ -105,6 +107,7 @@ impl Document {
             unsettled: Unsettled::default(),
             tombstones: Tombstones::default(),
             forgotten: None,
+            loaded: 0,
             log: RemovalLog::default(),
             past: Past::default(),
             live: 0,

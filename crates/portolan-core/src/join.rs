@@ -61,6 +61,9 @@ impl Document {
             let number = self.replicas.intern(id);
             let known = self.replicas.get_mut(number);
             known.applied.union_with(&dots);
+            if number == self.own {
+                self.loaded = known.applied.last_seq(id);
+            }
             if !known.early.is_empty() {
                 known.early = known.early.difference(&dots);
             }

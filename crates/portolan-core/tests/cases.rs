@@ -571,7 +571,6 @@ fn a_new_sum_does_not_revive_the_one_that_a_reset_took() {
 }
 
 #[test]
-#[ignore = "a sum that goes on where a backup ended holds what the world holds too"]
 fn a_counter_restored_from_a_backup_counts_each_addition_once() {
     let mut first = replica(1);
     write(&mut first, NOW, |tx| tx.counter("n").add(5));

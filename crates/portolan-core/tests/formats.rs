@@ -77,3 +77,121 @@ fn the_digest_is_the_same_on_every_machine() {
         include_str!("golden/digest.txt").trim()
     );
 }
+
+/// A document with every kind of container: at several depths, in elements, with siblings; an
+/// array with runs of each kind, moved and deleted elements, and counters that others have reset.
+fn nested_sample() -> Document {
+    let mut ada = Document::new(ReplicaId::new(0xada));
+    let mut ben = Document::new(ReplicaId::new(0xb0b0_b0b0_b0b0_b0b0));
+    let first = ada.transact(NOW, |tx| {
+        tx.set("list", "a value beside the containers")?;
+        tx.map("map").map("inner").set(7, true)?;
+        tx.or_set("set").insert(1)?;
+        tx.or_set("set").insert(1.0)?;
+        tx.or_set("set").insert("one")?;
+        tx.counter("count").add(5)?;
+        let mut list = tx.array("list");
+        list.append_all((0..20).map(Value::from))?;
+        list.insert_all(3, ["x", "yz", "x"].map(Value::from))?;
+        list.map(0).set("in an element", 0.5)?;
+        list.array(1).append(Value::Null)
+    });
+    first.expect("within limits");
+    ben.apply(&ada.snapshot());
+    let second = ben.transact(NOW + 5, |tx| {
+        tx.counter("count").reset()?;
+        tx.or_set("set").remove("one")?;
+        tx.map("map").map("inner").set(7, false)?;
+        let mut list = tx.array("list");
+        list.move_to(5, 1)?;
+        list.delete(10)?;
+        list.insert(0, "the first")?;
+        list.set(4, "b")
+    });
+    second.expect("within limits");
+    let third = ada.transact(NOW + 6, |tx| {
+        tx.counter("count").add(2)?;
+        tx.map("map").map("inner").set(7, "a sibling")?;
+        let mut list = tx.array("list");
+        list.set(2, "a")?;
+        list.move_to(5, 22)?;
+        list.append("the last")
+    });
+    third.expect("within limits");
+    ada.apply(&ben.delta_since(&ada.version()));
+    ada
+}
+
+#[test]
+fn delta_format_2_is_as_it_was() {
+    let bytes = nested_sample().encode();
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/delta-2.bin");
+    if std::env::var_os("WRITE_GOLDEN").is_some() {
+        std::fs::write(path, &bytes).expect("the golden file can be written");
+    }
+    let golden = std::fs::read(path).expect("the golden file is there");
+    assert!(
+        bytes == golden,
+        "the format changed: give it a new version and keep reading the old"
+    );
+    let mut document = Document::new(ReplicaId::new(1));
+    document.apply(&Delta::decode(&golden).expect("the golden file decodes"));
+    assert_eq!(document.digest(), nested_sample().digest());
+    assert!(document.encode() == golden);
+    assert_eq!(document.counter("count"), 2);
+    assert_eq!(document.or_set("set").len(), 2);
+    assert_eq!(document.map("map").map("inner").get_all(7).count(), 2);
+    assert_eq!(document.array("list").len(), 24);
+    assert_eq!(
+        document.array("list").get(0),
+        Some(&Value::from("the first"))
+    );
+}
+
+const EXAMPLE: u64 = 1_767_268_800_001;
+
+/// The bytes under a heading of `docs/format.md`, in hexadecimal, without what is said of them.
+fn told(heading: &str) -> String {
+    let page = include_str!("../../../docs/format.md");
+    let example = page.split(heading).nth(1).expect("the heading is there");
+    let block = example.split("```").nth(1).expect("the bytes are there");
+    let is_bytes = |word: &&str| {
+        word.len().is_multiple_of(2) && word.bytes().all(|digit| digit.is_ascii_hexdigit())
+    };
+    let lines = block.lines();
+    lines
+        .flat_map(|line| line.split_whitespace().take_while(is_bytes))
+        .collect()
+}
+
+fn hexadecimal(bytes: &[u8]) -> String {
+    let digits = bytes.iter().flat_map(|byte| [byte >> 4, byte & 15]);
+    let digits = digits.filter_map(|digit| char::from_digit(digit.into(), 16));
+    digits.collect()
+}
+
+#[test]
+fn the_examples_of_deltas_are_the_bytes_that_are_written() {
+    let replica = ReplicaId::new(0x0102_0304_0506_0708);
+    let mut flat = Document::new(replica);
+    flat.set(EXAMPLE - 1, "course", "north")
+        .expect("within limits");
+    let done = flat.transact(EXAMPLE, |tx| {
+        tx.set("course", "east")?;
+        tx.set("count", 3)?;
+        tx.set(7, true)
+    });
+    done.expect("within limits");
+    let delta = flat.own_since(1).encode();
+    assert_eq!(told("### An example"), hexadecimal(&delta));
+
+    let mut nested = Document::new(replica);
+    let done = nested.transact(EXAMPLE, |tx| {
+        tx.counter("c").add(5)?;
+        tx.array("l").append_all(["a", "b", "c"].map(Value::from))?;
+        tx.array("l").move_to(2, 0)?;
+        tx.or_set("s").insert(7)
+    });
+    done.expect("within limits");
+    assert_eq!(told("### A nested example"), hexadecimal(&nested.encode()));
+}

@@ -1,6 +1,7 @@
 //! One document with its sessions, the gate of its store and its events.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::ops::RangeInclusive;
 
 use bytes::Bytes;
 
@@ -14,6 +15,7 @@ use super::session::{Phase, Session, SessionId, SessionStatus};
 use crate::codec::put_dots;
 use crate::document::Document;
 use crate::dots::{DotSet, Version};
+use crate::error::Error;
 use crate::replica::ReplicaId;
 use crate::transaction::Transaction;
 
@@ -168,6 +170,16 @@ impl Replica {
             self.wrote(before);
         }
         Ok(result)
+    }
+
+    /// As [`Document::undo`].
+    pub fn undo(&mut self, now: u64, operations: RangeInclusive<u64>) -> Result<(), Error> {
+        let before = self.document.own_seq();
+        self.document.undo(now, operations)?;
+        if self.document.own_seq() > before {
+            self.wrote(before);
+        }
+        Ok(())
     }
 
     /// Opens a session; its hello is ready to be sent.
