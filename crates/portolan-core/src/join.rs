@@ -28,12 +28,20 @@ impl Document {
         if new.is_empty() {
             return new;
         }
+        if !self.is_told_whole(&new) {
+            self.past.note_untold(&new, self.replica());
+        }
         self.note_past(&new, delta.latest(), &journal);
         if journal.observed {
             self.record_batch(Origin::Remote, &new, journal);
         }
         self.containers.sweep();
         new
+    }
+
+    /// Whether nothing of these operations, new here, was removed before it came.
+    fn is_told_whole(&self, new: &DotSet) -> bool {
+        new.len() <= 1 || self.dead_among(new).is_empty()
     }
 
     fn join(&mut self, delta: &Delta, journal: &mut Journal) -> DotSet {

@@ -12,7 +12,7 @@ use crate::journal::Journal;
 use crate::key::Key;
 use crate::limits::{MAX_PAST_VALUES, PAST_VALUE_BYTES};
 use crate::nested::DeltaContainer;
-use crate::replica::Dot;
+use crate::replica::{Dot, ReplicaId};
 use crate::slab::BIRTH;
 use crate::value::Value;
 
@@ -87,6 +87,23 @@ impl Past {
         self.is_kept() && !self.since.intersects(operations)
     }
 
+    /// Notes operations some of which came without what they had written: states between them are
+    /// not known, nor is what those of `own` removed.
+    pub(crate) fn note_untold(&mut self, operations: &DotSet, own: ReplicaId) {
+        let last = operations.last_seq(own);
+        if last > 0 {
+            self.since.insert_range(own, 1, last);
+        }
+        self.note(Removal {
+            killers: operations.clone(),
+            timestamp: Timestamp::default(),
+            values: Vec::new(),
+        });
+        while self.removals.len() > self.limit.max(1) {
+            self.drop_oldest();
+        }
+    }
+
     /// Notes that `dot` wrote again what `first` had written.
     pub(crate) fn note_again(&mut self, dot: Dot, first: Dot) {
         let first = self.first_of(first);
@@ -113,15 +130,19 @@ impl Past {
         self.bytes += removal.values.iter().map(PastValue::weight).sum::<usize>();
         self.removals.push_back(removal);
         while self.values > self.limit || self.bytes > self.limit.saturating_mul(PAST_VALUE_BYTES) {
-            let Some(oldest) = self.removals.pop_front() else {
-                break;
-            };
-            self.values -= oldest.values.len();
-            self.bytes -= oldest.values.iter().map(PastValue::weight).sum::<usize>();
-            // With all before them, so that there are no more ranges than replicas.
-            for range in oldest.killers.ranges() {
-                self.since.insert_range(range.replica, 1, range.last);
-            }
+            self.drop_oldest();
+        }
+    }
+
+    fn drop_oldest(&mut self) {
+        let Some(oldest) = self.removals.pop_front() else {
+            return;
+        };
+        self.values -= oldest.values.len();
+        self.bytes -= oldest.values.iter().map(PastValue::weight).sum::<usize>();
+        // With all before them, so that there are no more ranges than replicas.
+        for range in oldest.killers.ranges() {
+            self.since.insert_range(range.replica, 1, range.last);
         }
     }
 

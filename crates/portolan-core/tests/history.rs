@@ -135,6 +135,28 @@ fn what_is_forgotten_is_not_made_up() {
 }
 
 #[test]
+fn what_was_never_here_is_not_made_up() {
+    let mut here = document(1);
+    here.set(NOW, "a", 1).unwrap();
+    let first = here.version();
+    here.set(NOW, "a", 2).unwrap();
+    // As after a restart, and as another that hears of it later.
+    for id in [1, 2] {
+        let mut again = document(id);
+        again.apply(&here.snapshot());
+        assert!(again.as_of(&first).is_none());
+        assert!(again.history(Some(&first), None).is_none());
+        assert_eq!(
+            again.as_of(&again.version()).unwrap().encode(),
+            here.encode()
+        );
+        if id == 1 {
+            assert_eq!(again.undo(NOW, 2..=2), Err(Error::PastForgotten));
+        }
+    }
+}
+
+#[test]
 fn a_transaction_is_taken_back_whole() {
     let mut map = document(1);
     write(&mut map, |tx| {
