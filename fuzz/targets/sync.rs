@@ -6,7 +6,7 @@
 use bytes::Bytes;
 use libfuzzer_sys::fuzz_target;
 use portolan_core::sync::{Access, Config, Event, Frame, Replica, SessionId};
-use portolan_core::{Document, Key, ReplicaId, Siblings};
+use portolan_core::{Document, ReplicaId};
 use portolan_fuzz::{Script, assert_sound, sealed};
 
 /// The network of the machine's own tests.
@@ -276,11 +276,6 @@ impl World {
             let node = &mut self.net.nodes[at];
             node.id = fresh;
             node.replica.change_replica(fresh);
-            // Of two siblings of one timestamp the other may win now, of which no event tells.
-            let winner = |(key, mut siblings): (&Key, Siblings<'_>)| {
-                Some((key.to_string(), siblings.next()?.value.clone()))
-            };
-            node.watched = node.replica.document().iter().filter_map(winner).collect();
             self.net.collect();
             for link in 0..self.net.links.len() {
                 if self.net.links[link].ends.contains(&at) {

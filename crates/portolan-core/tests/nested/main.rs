@@ -185,7 +185,10 @@ impl World {
             }
             Step::Restart { at, renamed } => {
                 let at = at % peers;
-                let id = if renamed {
+                // Who adds again under its id begins a new sum, and whoever has got that without
+                // the one before it has seen less than the reference takes it to have seen.
+                let counted = !Shown::of(&self.peers[at].document).counters.is_empty();
+                let id = if renamed || counted {
                     self.fresh_id()
                 } else {
                     self.peers[at].document.replica().get()
