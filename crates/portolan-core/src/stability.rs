@@ -141,7 +141,7 @@ impl Document {
 
     /// Whether anything waits to become stable: positions that show nothing, resets of counters,
     /// the log.
-    pub(crate) fn has_past(&self) -> bool {
+    pub fn has_past(&self) -> bool {
         let tombstones = &self.tombstones;
         !tombstones.fresh.is_empty()
             || tombstones.marked.is_some()

@@ -58,6 +58,9 @@ pub enum Event {
     /// A peer knows more of this replica's operations than it does itself: the store is an old
     /// backup. Pass a fresh id to [`Replica::change_replica`](super::Replica::change_replica).
     ReplicaReused,
+    /// A replica was not heard of for [`Config::forget_after`](super::Config::forget_after), and is
+    /// not waited for any more.
+    Forgotten(ReplicaId),
     /// A session ended otherwise than by [`Replica::close`](super::Replica::close). Send what
     /// [`poll_frame`](super::Replica::poll_frame) still gives, then call `close`.
     Closed {
@@ -82,6 +85,9 @@ pub enum CloseReason {
         /// In the peer's words.
         message: String,
     },
+    /// The others have forgotten this replica: connect again, and go on from what they have.
+    #[error("this replica was forgotten by the others, and begins again")]
+    Forgotten,
     /// This replica took a new id: connect again.
     #[error("this replica continues under a new id")]
     ReplicaChanged,

@@ -3,6 +3,7 @@
 use bytes::Bytes;
 
 use super::error::{ErrorCode, ProtocolError};
+use super::members::{Table, put_table, read_table};
 use super::search::{Compare, Compared};
 use crate::codec::{
     Reader, check_checksum, put_bytes, put_checksum, put_dots, put_varint, read_dots,
@@ -15,7 +16,7 @@ use crate::reconcile::{self, MAX_SPANS, Span};
 use crate::replica::ReplicaId;
 
 /// The version of the protocol that this release speaks.
-pub const PROTOCOL: u16 = 2;
+pub const PROTOCOL: u16 = 3;
 /// Most bytes of credentials: a token is far smaller, and they arrive before they are checked.
 pub(super) const MAX_CREDENTIALS_BYTES: usize = 16 * 1024;
 /// Most bytes of one presence state: it is relayed to everybody whenever it changes.
@@ -73,6 +74,10 @@ impl Frame {
             COMPARE => Message::Compare(read_compare(&mut reader)?),
             COMPARED => Message::Compared(read_compared(&mut reader)?),
             PRESENCE => Message::Presence(read_presence(&mut reader)?),
+            MEMBERS => {
+                let (table, base) = read_table(&mut reader)?;
+                Message::Members(table, base)
+            }
             CREDENTIALS => Message::Credentials(read_credentials(&mut reader)?),
             ERROR => Message::Error(read_error(&mut reader)?),
             unknown => return Err(ProtocolError::UnknownType(unknown)),
@@ -116,6 +121,7 @@ impl Frame {
             Message::Compare(_) => "compare",
             Message::Compared(_) => "compared",
             Message::Presence(_) => "presence",
+            Message::Members(..) => "members",
             Message::Credentials(_) => "credentials",
             Message::Error(_) => "error",
         }
@@ -136,6 +142,7 @@ impl Frame {
             Message::Compare(it) => compare(handle, it),
             Message::Compared(it) => compared(handle, it),
             Message::Presence(it) => presence(handle, it),
+            Message::Members(table, base) => members(handle, table, base),
             Message::Credentials(it) => credentials(handle, it),
             Message::Error(it) => error(handle, it.code, &it.document, &it.message),
         }
@@ -220,6 +227,8 @@ pub(super) enum Message {
     Compare(Compare),
     Compared(Compared),
     Presence(Presence),
+    /// Who holds the document; and the version that the others are told by.
+    Members(Table, Version),
     Credentials(Bytes),
     Error(ErrorFrame),
 }
@@ -247,6 +256,8 @@ pub(super) struct Digest {
     pub(super) unstored: DotSet,
     /// The fingerprint of its state; `None` while that holds more than the version tells.
     pub(super) fingerprint: Option<u128>,
+    /// What stands for its table of members.
+    pub(super) members: u64,
 }
 
 /// The presence of one replica.
@@ -273,6 +284,7 @@ const CREDENTIALS: u8 = 9;
 const ERROR: u8 = 10;
 const COMPARE: u8 = 11;
 const COMPARED: u8 = 12;
+const MEMBERS: u8 = 20;
 
 const HELLO_REPLY: u8 = 1;
 const HELLO_READ: u8 = 2;
@@ -387,6 +399,7 @@ pub(super) fn digest(handle: u32, digest: &Digest) -> Bytes {
         if let Some(fingerprint) = digest.fingerprint {
             out.extend_from_slice(&fingerprint.to_le_bytes());
         }
+        out.extend_from_slice(&digest.members.to_le_bytes());
     })
 }
 
@@ -400,7 +413,13 @@ fn read_digest(reader: &mut Reader<'_>) -> Result<Digest, DecodeError> {
         } else {
             None
         },
+        members: reader.u64_le()?,
     })
+}
+
+pub(super) fn members(handle: u32, table: &Table, base: &Version) -> Bytes {
+    let len = 32 * table.members.len() + 64;
+    frame(MEMBERS, handle, len, |out| put_table(out, table, base))
 }
 
 pub(super) fn repair(handle: u32, dots: &DotSet) -> Bytes {
@@ -575,6 +594,7 @@ mod tests {
 
     use super::*;
     use crate::document::Document;
+    use crate::sync::members::{Member, Standing};
 
     fn dots() -> DotSet {
         let mut dots = DotSet::from_range(ReplicaId::new(0x0102), 1, 300);
@@ -583,7 +603,7 @@ mod tests {
     }
 
     /// One of each kind, but for deltas.
-    fn frames() -> [Bytes; 11] {
+    fn frames() -> [Bytes; 12] {
         let greeting = Hello {
             protocol: PROTOCOL,
             reply: false,
@@ -604,6 +624,7 @@ mod tests {
             version: dots(),
             unstored: DotSet::new(),
             fingerprint: Some(0x0102_0304),
+            members: 0x0506,
         };
         let span = |first, end| reconcile::Part {
             span: Span { first, end },
@@ -626,6 +647,24 @@ mod tests {
             hops: 2,
             state: Some(Bytes::from_static(b"here")),
         };
+        let left = Member {
+            generation: 2,
+            standing: Standing::Gone,
+            beat: 300,
+            acknowledged: Version::new(),
+            sealed: Version::new(),
+        };
+        let member = Member {
+            generation: 0,
+            standing: Standing::Member,
+            beat: 1,
+            acknowledged: DotSet::from_range(ReplicaId::new(0x0102), 1, 310),
+            sealed: DotSet::from_range(ReplicaId::new(0x0102), 1, 300),
+        };
+        let table = Table {
+            members: [(ReplicaId::new(7), member), (ReplicaId::new(9), left)].into(),
+            required: DotSet::from_range(ReplicaId::new(0x0102), 1, 2),
+        };
         [
             hello(200, &greeting),
             part(200, &piece),
@@ -638,10 +677,11 @@ mod tests {
             error(200, ErrorCode::Refused, "fleet", "no"),
             compare(200, &question),
             compared(200, &answer),
+            members(200, &table, &dots()),
         ]
     }
 
-    /// The bytes of protocol version 2. Where one of these must change, so must [`PROTOCOL`].
+    /// The bytes of protocol version 3. Where one of these must change, so must [`PROTOCOL`].
     #[test]
     fn frames_keep_their_bytes() {
         let frames = frames();
@@ -671,7 +711,7 @@ mod tests {
 
         #[test]
         fn what_is_not_refused_has_one_encoding(
-            pick in 0..12usize,
+            pick in 0..13usize,
             edits in prop::collection::vec((any::<usize>(), any::<u8>(), 0..3u8), 1..4),
         ) {
             let whole = frames().get(pick).cloned().unwrap_or_else(small_delta);

@@ -79,6 +79,7 @@ impl Replica {
             Message::Want(version) => self.receive_want(id, &version),
             Message::Digest(digest) => self.receive_digest(id, now, &digest),
             Message::Repair(dots) => self.receive_repair(id, now, &dots),
+            Message::Members(table, _) => self.receive_members(id, now, table),
             Message::Compare(question) => self.receive_compare(id, now, question),
             Message::Compared(answer) => self.receive_compared(id, now, &answer),
             Message::Presence(presence) => {
@@ -148,6 +149,8 @@ impl Replica {
         if !new.is_empty() {
             self.write(bytes.clone(), new.clone(), false);
             self.changed();
+            self.note_source(id);
+            self.tend(now);
         }
         let number = self.last_write;
         let own = self.document.replica();
@@ -342,6 +345,9 @@ impl Replica {
             stored = stored.difference(&theirs.unstored);
         }
         self.receive_ack(id, &stored)?;
+        if theirs.members != self.members.print() {
+            self.owe_members(id);
+        }
         let receives = self.open(id)?.receives();
         if receives {
             self.check_own(&theirs.version)?;

@@ -65,6 +65,12 @@ impl Replica {
         if session.phase != Phase::Open {
             return None;
         }
+        if std::mem::take(&mut session.members_due)
+            && let Some(frame) = self.members_frame()
+        {
+            return Some(frame);
+        }
+        let session = self.sessions.get_mut(&id)?;
         if session.ack_due
             && let Some(frame) = self.ack_frame(id, now)
         {
@@ -405,6 +411,7 @@ impl Replica {
         let digest = Digest {
             unstored: self.unstored_dots().intersection(&version),
             fingerprint: (self.gate() == 0).then(|| self.document.digest()),
+            members: self.members.print(),
             version,
         };
         let frame = frame::digest(self.handle, &digest);

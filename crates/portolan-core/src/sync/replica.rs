@@ -8,6 +8,7 @@ use bytes::Bytes;
 use super::config::Config;
 use super::error::{ErrorCode, ProtocolError};
 use super::event::{CloseReason, Event};
+use super::members::Members;
 use super::frame::{self, Access, Hello, MAX_RANGE_BYTES, MAX_VERSION_BYTES, PROTOCOL};
 use super::outbound::CatchUp;
 use super::presence::Presences;
@@ -29,6 +30,9 @@ pub struct Write {
     /// Whether it is the whole state and takes the place of everything stored before it, which
     /// must not be read again. Rare: after [`Replica::change_replica`] and after a repair.
     pub replaces: bool,
+    /// In place of a delta, which is empty then: what is to be kept of the members, in place of
+    /// what was kept before; [`Replica::restore_members`] takes it back.
+    pub members: Option<Bytes>,
 }
 
 /// One document with its sessions, the gate of its store and its events.
@@ -72,6 +76,7 @@ pub struct Replica {
     pub(super) catch_up: Option<CatchUp>,
     pub(super) digest_frame: Option<Bytes>,
     pub(super) presences: Presences,
+    pub(super) members: Members,
     reused: bool,
     pub(super) repaired: u64,
 }
@@ -90,6 +95,7 @@ pub(super) enum Timer {
     Want(SessionId),
     Search(SessionId),
     Digest,
+    Members,
 }
 
 impl Replica {
@@ -99,7 +105,7 @@ impl Replica {
     /// hold (what `document` holds now is taken to be stored), and own operations wait for it.
     pub fn new(name: &str, handle: u32, document: Document, durable: bool, config: Config) -> Self {
         let own_seq = document.own_seq();
-        Self {
+        let mut replica = Self {
             name: name.to_owned(),
             handle,
             durable,
@@ -125,10 +131,13 @@ impl Replica {
             catch_up: None,
             digest_frame: None,
             presences: Presences::default(),
+            members: Members::default(),
             reused: false,
             repaired: 0,
             document,
-        }
+        };
+        replica.assume_members();
+        replica
     }
 
     /// The document's name.
@@ -168,6 +177,7 @@ impl Replica {
         let result = self.document.transact(now, f)?;
         if self.document.own_seq() > before {
             self.wrote(before);
+            self.tend(now);
         }
         Ok(result)
     }
@@ -178,6 +188,7 @@ impl Replica {
         self.document.undo(now, operations)?;
         if self.document.own_seq() > before {
             self.wrote(before);
+            self.tend(now);
         }
         Ok(())
     }
@@ -262,6 +273,7 @@ impl Replica {
             self.publish(&withheld.dots, &withheld.delta, None, false);
         }
         self.open_gates();
+        self.tend(now);
         while self.owing.front().is_some_and(|(n, _)| *n <= number) {
             if let Some((_, session)) = self.owing.pop_front() {
                 self.schedule_ack(session, now);
@@ -275,6 +287,7 @@ impl Replica {
             number: self.last_write,
             delta: Bytes::from(self.document.encode()),
             replaces: true,
+            members: None,
         }
     }
 
@@ -309,6 +322,7 @@ impl Replica {
                 Timer::Want(id) => self.want_timeout(id, at, now),
                 Timer::Search(id) => self.search_timeout(id, at),
                 Timer::Digest => self.digest_timeout(now),
+                Timer::Members => self.members_timeout(now, at),
             }
         }
     }
@@ -348,18 +362,8 @@ impl Replica {
     /// Own operations done since this `Replica` was made are done again under the new id; older
     /// ones are taken to be what the others know under their dots.
     pub fn change_replica(&mut self, replica: ReplicaId) {
-        let ids: Vec<SessionId> = self.sessions.keys().copied().collect();
-        for id in ids {
-            if self.sessions[&id].phase != Phase::Closed {
-                let reason = CloseReason::ReplicaChanged;
-                let words = reason.to_string();
-                self.events.push_back(Event::Closed {
-                    session: id,
-                    reason,
-                });
-                self.end(id, ErrorCode::Restart, &words);
-            }
-        }
+        self.end_all(&CloseReason::ReplicaChanged);
+        self.rename_member(self.document.replica(), replica);
         self.document.change_replica(replica, self.loaded_seq);
         self.reused = false;
         self.loaded_seq = 0;
@@ -393,6 +397,20 @@ impl Replica {
                 dots: own,
                 delta,
             });
+        }
+    }
+
+    /// Ends all sessions, to be opened again.
+    pub(super) fn end_all(&mut self, reason: &CloseReason) {
+        let ids: Vec<SessionId> = self.sessions.keys().copied().collect();
+        for id in ids {
+            if self.sessions[&id].phase != Phase::Closed {
+                self.events.push_back(Event::Closed {
+                    session: id,
+                    reason: reason.clone(),
+                });
+                self.end(id, ErrorCode::Restart, &reason.to_string());
+            }
         }
     }
 
@@ -458,6 +476,11 @@ impl Replica {
         dots
     }
 
+    /// The operations that would not be lost in a crash.
+    pub(super) fn stored_version(&self) -> Version {
+        self.version.difference(&self.unstored_dots())
+    }
+
     /// Own operations above `before` are new: stores them, and tells of them when that is done.
     fn wrote(&mut self, before: u64) {
         let (own, own_seq) = (self.document.replica(), self.document.own_seq());
@@ -485,10 +508,22 @@ impl Replica {
                 number: self.last_write,
                 delta,
                 replaces,
+                members: None,
             });
             self.unstored.push_back((self.last_write, dots));
         }
         self.last_write
+    }
+
+    /// Queues a write of what is to be kept of the members.
+    pub(super) fn write_members(&mut self, record: Bytes) {
+        self.last_write += 1;
+        self.writes.push_back(Write {
+            number: self.last_write,
+            delta: Bytes::new(),
+            replaces: false,
+            members: Some(record),
+        });
     }
 
     /// The document is not what it was.
@@ -516,7 +551,7 @@ impl Replica {
             document: self.name.clone(),
             replica: self.document.replica(),
             access,
-            version: self.version.difference(&self.unstored_dots()),
+            version: self.stored_version(),
             credentials,
         };
         let frame = frame::hello(self.handle, &hello);
@@ -609,6 +644,10 @@ impl Replica {
             self.arm_digest(now);
         }
         self.greet_presence(id);
+        if self.sessions.get(&id).is_some_and(Session::receives) {
+            self.greet_member(now, hello.replica, &hello.version);
+        }
+        self.owe_members(id);
         self.wake(id);
     }
 

@@ -113,6 +113,10 @@ pub(super) struct Session {
     pub(super) ack_at: Option<u64>,
     pub(super) acked_at: Option<u64>,
     pub(super) digest_due: bool,
+    /// Whether the table of members is to be told.
+    pub(super) members_due: bool,
+    /// Whether the peer has told its own.
+    pub(super) told_members: bool,
     /// Whether the last comparison showed a difference.
     pub(super) diverged: bool,
     /// When the whole state was last asked for or promised.
@@ -215,6 +219,8 @@ impl Session {
             ack_at: None,
             acked_at: None,
             digest_due: false,
+            members_due: false,
+            told_members: false,
             diverged: false,
             repaired_at: None,
             took_repair_at: None,
@@ -289,6 +295,7 @@ impl Session {
             && self.control.is_empty()
             && !self.ack_due
             && !self.want_due
+            && !self.members_due
             && self.presence_due.is_empty()
             && self.question.is_none()
             && self.answer.is_none()

@@ -8,6 +8,7 @@ mod chaos;
 mod faults;
 mod hostile;
 mod live;
+mod members;
 mod network;
 mod presence;
 #[path = "../raw/mod.rs"]
