@@ -247,9 +247,11 @@ impl Core {
             Some(store) => store.load(name).await?,
             None => None,
         };
+        let mut members = None;
         let document = match stored {
             None => Document::with_hash_seed(self.replica, random()),
-            Some(stored) => {
+            Some(mut stored) => {
+                members = stored.members.take();
                 let name = name.clone();
                 let path = self.store.as_ref().map(|store| store.path().to_owned());
                 let path = path.unwrap_or_default();
@@ -260,7 +262,15 @@ impl Core {
         };
         let handle = self.handles.lock().take();
         let durable = self.store.is_some();
-        let replica = Replica::new(name, handle, document, durable, self.options.sync.clone());
+        let sync = self.options.sync.clone();
+        let mut replica = Replica::new(name, handle, document, durable, sync);
+        if let (Some(members), Some(store)) = (members, &self.store) {
+            let restored = replica.restore_members(&members);
+            restored.map_err(|error| Error::StoreDamaged {
+                path: store.path().to_owned(),
+                what: format!("the members of map `{name}`: {error}"),
+            })?;
+        }
         Ok(Shared::new(name.clone(), self, replica))
     }
 

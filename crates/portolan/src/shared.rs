@@ -230,6 +230,7 @@ impl Shared {
                 _ => None,
             },
             CloseReason::ReplicaChanged
+            | CloseReason::Forgotten
             | CloseReason::Protocol(
                 ProtocolError::HelloTimeout(_) | ProtocolError::ReplicaReused { .. },
             ) => None,

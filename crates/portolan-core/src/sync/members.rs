@@ -168,7 +168,10 @@ pub(super) fn read_table(reader: &mut Reader<'_>) -> Result<(Table, Version), De
     let mut members = BTreeMap::new();
     for _ in 0..count {
         let id = ReplicaId::new(reader.u64_le()?);
-        if members.last_key_value().is_some_and(|(last, _)| *last >= id) {
+        if members
+            .last_key_value()
+            .is_some_and(|(last, _)| *last >= id)
+        {
             return Err(reader.malformed("members out of order"));
         }
         let generation = reader.varint()?;
@@ -283,7 +286,12 @@ impl Members {
     /// Stands for the table in comparisons: the sign of life grows with whatever changes.
     pub(super) fn print(&self) -> u64 {
         let print = |(id, member): (&ReplicaId, &Member)| {
-            let words = [id.get(), member.generation, member.standing as u64, member.beat];
+            let words = [
+                id.get(),
+                member.generation,
+                member.standing as u64,
+                member.beat,
+            ];
             xxh3_64(words.map(u64::to_le_bytes).as_flattened())
         };
         let prints = self.table.members.iter().map(print);
@@ -493,7 +501,10 @@ impl Replica {
     /// Has it looked at before long what is to be told, and what can be let go of.
     pub(super) fn tend(&mut self, now: u64) {
         let interval = self.config.gossip_interval.max(1);
-        let last = self.members.told_at.map_or(0, |at| at.saturating_add(interval));
+        let last = self
+            .members
+            .told_at
+            .map_or(0, |at| at.saturating_add(interval));
         self.arm_members(last.max(now.saturating_add(interval / 8)));
     }
 
@@ -581,7 +592,9 @@ impl Replica {
         };
         let interval = (self.config.forget_after / 8).max(1);
         let members = &mut self.members.table.members;
-        let known = members.entry(own).or_insert_with(|| Member::new(0, Version::new()));
+        let known = members
+            .entry(own)
+            .or_insert_with(|| Member::new(0, Version::new()));
         let grown = !known.acknowledged.covers(&stored);
         if !grown && sealed.is_none() && now < self.members.beat_at {
             return;
@@ -613,8 +626,7 @@ impl Replica {
         let members = &self.members;
         let present = |id| members.has_heard_all(id);
         let document = &mut self.document;
-        let positions =
-            document.forget_stable_among(&pending.stable, &pending.settled, present);
+        let positions = document.forget_stable_among(&pending.stable, &pending.settled, present);
         let own = self.document.replica();
         if positions {
             self.members.table.required.union_with(&pending.stable);
@@ -666,7 +678,9 @@ impl Replica {
     }
 
     fn store_members(&mut self) {
-        if self.durable && std::mem::take(&mut self.members.unstored) {
+        // What never held anything leaves nothing.
+        let worth = self.durable && !self.version.is_empty();
+        if worth && std::mem::take(&mut self.members.unstored) {
             let record = self.members_record();
             self.write_members(record);
         }

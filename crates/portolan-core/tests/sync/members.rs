@@ -22,12 +22,15 @@ fn append(net: &mut Network, node: usize, values: i64) {
 fn clear(net: &mut Network, node: usize) {
     let now = net.now;
     let replica = &mut net.nodes[node].replica;
-    replica.transact(now, |tx| tx.array("list").clear()).unwrap();
+    replica
+        .transact(now, |tx| tx.array("list").clear())
+        .unwrap();
 }
 
 fn tombstones(net: &Network) -> Vec<usize> {
     let all = net.nodes.iter();
-    all.map(|node| node.replica.document().tombstones()).collect()
+    all.map(|node| node.replica.document().tombstones())
+        .collect()
 }
 
 /// A chain, so that two replicas only know each other by what a third tells.
@@ -65,7 +68,11 @@ fn what_is_deleted_goes_by_itself_once_all_have_it() {
         assert!(!document.has_past());
         let members: Vec<_> = node.replica.members(net.now).collect();
         assert_eq!(members.len(), 2);
-        assert!(members.iter().all(|m| m.standing == Standing::Member && m.missing == 0));
+        assert!(
+            members
+                .iter()
+                .all(|m| m.standing == Standing::Member && m.missing == 0)
+        );
     }
     // Then there is nothing to tell any more.
     let before = net.count("members");
