@@ -61,6 +61,13 @@ pub enum Event {
     /// A replica was not heard of for [`Config::forget_after`](super::Config::forget_after), and is
     /// not waited for any more.
     Forgotten(ReplicaId),
+    /// The others had let go of what this replica still referred to: it has taken over their state
+    /// and done again what they did not have. What [`Changed`](Self::Changed) told before does not
+    /// lead to what the document holds now: read it anew. All sessions end, to be opened again.
+    Resynced {
+        /// The operations that were done again, by new ones, because they had no place any more.
+        again: u64,
+    },
     /// A session ended otherwise than by [`Replica::close`](super::Replica::close). Send what
     /// [`poll_frame`](super::Replica::poll_frame) still gives, then call `close`.
     Closed {
@@ -88,6 +95,9 @@ pub enum CloseReason {
     /// The others have forgotten this replica: connect again, and go on from what they have.
     #[error("this replica was forgotten by the others, and begins again")]
     Forgotten,
+    /// This replica has begun anew from the state of the peer: connect again.
+    #[error("this replica has begun anew from the state of another")]
+    Resynced,
     /// This replica took a new id: connect again.
     #[error("this replica continues under a new id")]
     ReplicaChanged,

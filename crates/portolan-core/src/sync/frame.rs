@@ -78,6 +78,7 @@ impl Frame {
                 let (table, base) = read_table(&mut reader)?;
                 Message::Members(table, base)
             }
+            ANEW => Message::Anew,
             CREDENTIALS => Message::Credentials(read_credentials(&mut reader)?),
             ERROR => Message::Error(read_error(&mut reader)?),
             unknown => return Err(ProtocolError::UnknownType(unknown)),
@@ -122,6 +123,7 @@ impl Frame {
             Message::Compared(_) => "compared",
             Message::Presence(_) => "presence",
             Message::Members(..) => "members",
+            Message::Anew => "anew",
             Message::Credentials(_) => "credentials",
             Message::Error(_) => "error",
         }
@@ -143,6 +145,7 @@ impl Frame {
             Message::Compared(it) => compared(handle, it),
             Message::Presence(it) => presence(handle, it),
             Message::Members(table, base) => members(handle, table, base),
+            Message::Anew => anew(handle),
             Message::Credentials(it) => credentials(handle, it),
             Message::Error(it) => error(handle, it.code, &it.document, &it.message),
         }
@@ -190,6 +193,9 @@ pub struct Hello {
     pub access: Access,
     /// What the sender has (a sender with a store: has stored).
     pub version: Version,
+    /// What everybody had when the sender last let go of positions: who has some of it and lacks
+    /// some has to begin anew from the whole state.
+    pub required: Version,
     /// What shows that it may.
     pub credentials: Option<Bytes>,
 }
@@ -229,6 +235,8 @@ pub(super) enum Message {
     Presence(Presence),
     /// Who holds the document; and the version that the others are told by.
     Members(Table, Version),
+    /// The sender holds what was let go of, or the other way round: send the whole state.
+    Anew,
     Credentials(Bytes),
     Error(ErrorFrame),
 }
@@ -238,13 +246,23 @@ pub(super) enum Message {
 pub(super) struct Part {
     /// Numbers the deltas of a session that are sent in pieces, from 1.
     pub(super) transfer: u64,
-    /// Whether the delta is a state to repair with: what the sender holds where states differ.
-    pub(super) repair: bool,
+    pub(super) purpose: Purpose,
     /// The length of the delta's bytes.
     pub(super) total: u64,
     /// Where in them this piece belongs.
     pub(super) offset: u64,
     pub(super) bytes: Bytes,
+}
+
+/// What a delta in pieces is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Purpose {
+    /// What the receiver lacks.
+    CatchUp = 0,
+    /// A state to repair with: what the sender holds where states differ.
+    Repair = 1,
+    /// The whole state, to go on from: the receiver holds what was let go of.
+    Anew = 2,
 }
 
 /// What the sender has, for comparison. Nothing that it has sent before comes after it.
@@ -285,6 +303,7 @@ const ERROR: u8 = 10;
 const COMPARE: u8 = 11;
 const COMPARED: u8 = 12;
 const MEMBERS: u8 = 20;
+const ANEW: u8 = 21;
 
 const HELLO_REPLY: u8 = 1;
 const HELLO_READ: u8 = 2;
@@ -308,6 +327,7 @@ pub(super) fn hello(handle: u32, hello: &Hello) -> Bytes {
         put_bytes(out, hello.document.as_bytes());
         out.extend_from_slice(&hello.replica.get().to_le_bytes());
         put_dots(out, &hello.version);
+        put_dots(out, &hello.required);
         if let Some(credentials) = &hello.credentials {
             put_bytes(out, credentials);
         }
@@ -340,6 +360,7 @@ fn read_hello(reader: &mut Reader<'_>) -> Result<Hello, ProtocolError> {
             write: flags & HELLO_WRITE != 0,
         },
         version: read_dots(reader)?,
+        required: read_dots(reader)?,
         credentials: match flags & HELLO_CREDENTIALS {
             0 => None,
             _ => Some(read_credentials(reader)?),
@@ -356,7 +377,7 @@ pub(super) fn delta(handle: u32, delta: &[u8]) -> Bytes {
 pub(super) fn part(handle: u32, part: &Part) -> Bytes {
     frame(PART, handle, part.bytes.len(), |out| {
         put_varint(out, part.transfer);
-        out.push(u8::from(part.repair));
+        out.push(part.purpose as u8);
         put_varint(out, part.total);
         put_varint(out, part.offset);
         out.extend_from_slice(&part.bytes);
@@ -366,7 +387,12 @@ pub(super) fn part(handle: u32, part: &Part) -> Bytes {
 /// The piece reaches to the end of `content`, which is what `reader` reads.
 fn read_part(reader: &mut Reader<'_>, content: &Bytes) -> Result<Part, DecodeError> {
     let transfer = reader.varint()?;
-    let repair = read_flag(reader)?;
+    let purpose = match reader.byte()? {
+        0 => Purpose::CatchUp,
+        1 => Purpose::Repair,
+        2 => Purpose::Anew,
+        _ => return Err(reader.malformed("pieces of an unknown kind")),
+    };
     let total = reader.varint()?;
     let offset = reader.varint()?;
     let bytes = content.slice(content.len() - reader.remaining()..);
@@ -376,7 +402,7 @@ fn read_part(reader: &mut Reader<'_>, content: &Bytes) -> Result<Part, DecodeErr
     }
     Ok(Part {
         transfer,
-        repair,
+        purpose,
         total,
         offset,
         bytes,
@@ -420,6 +446,10 @@ fn read_digest(reader: &mut Reader<'_>) -> Result<Digest, DecodeError> {
 pub(super) fn members(handle: u32, table: &Table, base: &Version) -> Bytes {
     let len = 32 * table.members.len() + 64;
     frame(MEMBERS, handle, len, |out| put_table(out, table, base))
+}
+
+pub(super) fn anew(handle: u32) -> Bytes {
+    frame(ANEW, handle, 0, |_| {})
 }
 
 pub(super) fn repair(handle: u32, dots: &DotSet) -> Bytes {
@@ -603,7 +633,7 @@ mod tests {
     }
 
     /// One of each kind, but for deltas.
-    fn frames() -> [Bytes; 12] {
+    fn frames() -> [Bytes; 13] {
         let greeting = Hello {
             protocol: PROTOCOL,
             reply: false,
@@ -611,11 +641,12 @@ mod tests {
             replica: ReplicaId::new(7),
             access: Access::ALL,
             version: dots(),
+            required: DotSet::from_range(ReplicaId::new(0x0102), 1, 2),
             credentials: Some(Bytes::from_static(b"token")),
         };
         let piece = Part {
             transfer: 1,
-            repair: false,
+            purpose: Purpose::CatchUp,
             total: 300,
             offset: 256,
             bytes: Bytes::from_static(b"piece"),
@@ -678,6 +709,7 @@ mod tests {
             compare(200, &question),
             compared(200, &answer),
             members(200, &table, &dots()),
+            anew(200),
         ]
     }
 
@@ -711,7 +743,7 @@ mod tests {
 
         #[test]
         fn what_is_not_refused_has_one_encoding(
-            pick in 0..13usize,
+            pick in 0..14usize,
             edits in prop::collection::vec((any::<usize>(), any::<u8>(), 0..3u8), 1..4),
         ) {
             let whole = frames().get(pick).cloned().unwrap_or_else(small_delta);

@@ -23,6 +23,7 @@ use super::frame;
 use super::replica::{Replica, Timer};
 use super::session::SessionId;
 use crate::codec::{Reader, check_checksum, put_checksum, put_dots, put_varint, read_dots};
+use crate::delta::Delta;
 use crate::dots::Version;
 use crate::error::DecodeError;
 use crate::limits::MAX_FRAME_BYTES;
@@ -461,6 +462,9 @@ impl Replica {
             };
             news |= grows;
         }
+        if let Some(session) = self.sessions.get_mut(&id) {
+            session.required = table.required.clone();
+        }
         if self.version.covers(&table.required) && !known.required.covers(&table.required) {
             known.required.union_with(&table.required);
             news = true;
@@ -496,6 +500,36 @@ impl Replica {
         (members.pending, members.sealing) = (None, None);
         members.beat_at = 0;
         members.changed();
+    }
+
+    /// Goes on from a peer's whole state.
+    pub(super) fn begin_anew(&mut self, id: SessionId, now: u64, whole: &Delta) {
+        let before = std::mem::take(&mut self.version);
+        let seq = self.document.own_seq();
+        self.document.begin_anew(whole, now);
+        self.version = self.document.version();
+        let own_seq = self.document.own_seq();
+        let mut dots = self.unstored_dots();
+        dots.union_with(&self.version.difference(&before));
+        if let Some(session) = self.sessions.get(&id) {
+            self.members.table.required = session.required.clone();
+        }
+        (self.members.pending, self.members.sealing) = (None, None);
+        self.members.changed();
+        self.forsake_writes();
+        if self.durable {
+            let state = Bytes::from(self.document.encode());
+            self.write_anew(state, dots, own_seq);
+        } else {
+            self.own_stored = own_seq;
+        }
+        self.changed();
+        self.note_source(id);
+        self.events.push_back(Event::Resynced {
+            again: own_seq.saturating_sub(seq),
+        });
+        self.end_all(&CloseReason::Resynced);
+        self.tend(now);
     }
 
     /// Has it looked at before long what is to be told, and what can be let go of.

@@ -12,7 +12,7 @@ use super::frame::{self, Access, Hello, MAX_RANGE_BYTES, MAX_VERSION_BYTES, PROT
 use super::members::Members;
 use super::outbound::CatchUp;
 use super::presence::Presences;
-use super::session::{Phase, Session, SessionId, SessionStatus};
+use super::session::{Anew, Phase, Session, SessionId, SessionStatus};
 use crate::codec::put_dots;
 use crate::document::Document;
 use crate::dots::{DotSet, Version};
@@ -369,8 +369,7 @@ impl Replica {
         self.loaded_seq = 0;
         self.own_stored = 0;
         self.told = 0;
-        self.withheld.clear();
-        self.writes.clear();
+        self.forsake_writes();
         self.version = self.document.version();
         self.changed();
         let own_seq = self.document.own_seq();
@@ -378,25 +377,30 @@ impl Replica {
             self.own_stored = own_seq;
             return;
         }
-        let mut dots = DotSet::new();
-        for (_, unstored) in self.unstored.drain(..) {
-            dots.union_with(&unstored);
-        }
-        let mut dots = dots.intersection(&self.version);
-        let mut own = DotSet::new();
+        let mut dots = self.unstored_dots().intersection(&self.version);
         if own_seq > 0 {
-            own.insert_range(replica, 1, own_seq);
-            dots.union_with(&own);
+            dots.insert_range(replica, 1, own_seq);
         }
-        let snapshot = Bytes::from(self.document.encode());
-        let write = self.write(snapshot, dots, true);
-        if own_seq > 0 {
-            let delta = Bytes::from(self.document.own_since(0).encode());
-            self.withheld.push_back(Withheld {
-                write,
-                dots: own,
-                delta,
-            });
+        let state = Bytes::from(self.document.encode());
+        self.write_anew(state, dots, own_seq);
+    }
+
+    /// What waits for the store, or to be stored, is not to be: the whole state will be.
+    pub(super) fn forsake_writes(&mut self) {
+        self.withheld.clear();
+        self.writes.clear();
+    }
+
+    /// Stores the whole state anew, and tells then of the own operations that are not stored yet.
+    pub(super) fn write_anew(&mut self, state: Bytes, dots: DotSet, own_seq: u64) {
+        self.unstored.clear();
+        let write = self.write(state, dots, true);
+        let before = self.own_stored;
+        if own_seq > before {
+            let own = self.document.replica();
+            let dots = DotSet::from_range(own, before + 1, own_seq);
+            let delta = Bytes::from(self.document.own_since(before).encode());
+            self.withheld.push_back(Withheld { write, dots, delta });
         }
     }
 
@@ -437,8 +441,10 @@ impl Replica {
     pub fn is_flushed_to(&self, session: SessionId, own_seq: u64) -> Option<bool> {
         let session = self.sessions.get(&session)?;
         let own = self.document.replica();
-        (session.is_open() && session.sends())
-            .then(|| own_seq <= self.own_stored && session.has_stored(own, own_seq))
+        (session.is_open() && session.sends()).then(|| {
+            let stored = own_seq <= self.own_stored && session.has_stored(own, own_seq);
+            stored && session.anew.is_none()
+        })
     }
 
     /// How many values were damaged or missing here, and taken from a peer.
@@ -552,11 +558,13 @@ impl Replica {
             replica: self.document.replica(),
             access,
             version: self.stored_version(),
+            required: self.members.table.required.clone(),
             credentials,
         };
         let frame = frame::hello(self.handle, &hello);
         if let Some(session) = self.sessions.get_mut(&id) {
             session.control.push_back(frame);
+            session.greeted = (hello.version, hello.required);
         }
         self.wake(id);
     }
@@ -621,6 +629,16 @@ impl Replica {
         session.phase = Phase::Open;
         session.peer = Some(hello.replica);
         session.heard = now;
+        session.required = hello.required.clone();
+        let (version, required) = &session.greeted;
+        let here = is_left_behind(version, &hello.required);
+        let there = is_left_behind(&hello.version, required);
+        // Where both have let go of something, who opened the session gives way.
+        let anew = match (here, there, session.opened) {
+            (false, false, _) => None,
+            (true, false, _) | (true, true, true) => Some(Anew::Here),
+            (false, true, _) | (true, true, false) => Some(Anew::There),
+        };
         if session.sends() {
             session.missing = published.difference(&hello.version);
             session.unacked = session.missing.clone();
@@ -628,6 +646,16 @@ impl Replica {
         if session.receives() {
             session.lacking = hello.version.difference(&self.version);
             session.promised = session.lacking.clone();
+        }
+        if let Some(side) = anew {
+            session.set_anew(side);
+            let may = match side {
+                Anew::Here => session.receives(),
+                Anew::There => session.sends(),
+            };
+            if !may {
+                return self.fail(id, ProtocolError::LeftBehind);
+            }
         }
         self.events.push_back(Event::Connected {
             session: id,
@@ -703,4 +731,10 @@ impl Replica {
             self.arm_digest(now);
         }
     }
+}
+
+/// Whether a replica of this version may hold what others let go of when all had what is required.
+/// One that has nothing of that holds nothing of it.
+fn is_left_behind(version: &Version, required: &Version) -> bool {
+    required.intersects(version) && !version.covers(required)
 }
