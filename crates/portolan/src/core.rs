@@ -431,6 +431,11 @@ impl Core {
             if let Some(store) = &self.store {
                 // What is not stored may not be sent.
                 let _ = tokio::time::timeout(FAREWELL, store.drained()).await;
+            } else {
+                // Under this id nobody comes back, so nobody need wait.
+                for map in self.maps() {
+                    map.with(|state, now| state.replica.leave(now));
+                }
             }
             self.stage.send_replace(Stage::Leaving);
             let mut links = self.links.subscribe();
