@@ -46,6 +46,7 @@ mod arrays;
 mod change;
 mod clock;
 mod codec;
+mod compact;
 mod containers;
 mod counters;
 mod delta;
@@ -79,6 +80,7 @@ mod view;
 
 pub use change::{Batch, Change, Origin, Place};
 pub use clock::{Clock, Timestamp};
+pub use compact::{Contexts, UpdateError};
 pub use containers::Kind;
 pub use delta::Delta;
 pub use document::Document;
