@@ -150,7 +150,6 @@ pub(super) fn put(out: &mut Vec<u8>, delta: &Delta, context: &Context) -> Option
 }
 
 /// What each operation left, and when they were done, where anything is left to tell of it.
-#[expect(clippy::type_complexity, reason = "it has one reader")]
 fn items(delta: &Delta, own: DotRange) -> Option<(SmallVec<[Item<'_>; 1]>, Option<Timestamp>)> {
     let count = own.last - own.first + 1;
     if count > MAX_COMPACT_OPERATIONS {

@@ -81,6 +81,16 @@ impl Context {
         Some((replica, context.unwrap_or_else(|| Self::bare(last))))
     }
 
+    /// When an operation was done whose value is live.
+    pub(crate) fn time(document: &Document, dot: Dot) -> Option<Timestamp> {
+        let slot = document.replicas.by_id(dot.replica)?.live.get(dot.seq)?;
+        Some(if slot & BIRTH != 0 {
+            document.elements[slot & !BIRTH].timestamp()
+        } else {
+            document.slab[slot].timestamp
+        })
+    }
+
     /// Of an operation whose value is live.
     pub(crate) fn live(document: &Document, dot: Dot) -> Option<Self> {
         let slot = document.replicas.by_id(dot.replica)?.live.get(dot.seq)?;
@@ -122,9 +132,10 @@ impl Context {
             1 => Some(read_key(reader)?),
             _ => return Err(reader.malformed("a flag that is neither 0 nor 1")),
         };
-        let context = Self::new(seq, timestamp, path, key.clone());
-        if context.key != key {
-            return Err(reader.malformed("a context of more bytes than there are in one"));
+        let place = (path.len(), key.is_some());
+        let context = Self::new(seq, timestamp, path, key);
+        if (context.path.len(), context.key.is_some()) != place {
+            return Err(reader.malformed("a context of more bytes than one takes"));
         }
         Ok(context)
     }
