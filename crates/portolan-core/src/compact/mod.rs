@@ -71,7 +71,7 @@ const MAX_ENDS: usize = 4;
 /// assert_eq!(late.0.encode(), here.0.encode());
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Contexts {
     /// Goes into every checksum.
     scope: u64,
@@ -83,7 +83,7 @@ pub struct Contexts {
     recent: VecDeque<(u64, DotRange)>,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Heard {
     context: Context,
     /// When, in updates.
@@ -153,7 +153,7 @@ impl Contexts {
     /// is [refused](UpdateError::ContextMissing), and again those after it, until the document has
     /// caught up by a delta. One that comes a second time is [known](UpdateError::Known).
     pub fn decode(&mut self, document: &Document, update: &[u8]) -> Result<Delta, UpdateError> {
-        if update.first().is_none_or(|first| first & COMPACT == 0) {
+        if !Self::is_compact(update) {
             let delta = Delta::decode(update)?;
             self.note(&delta);
             return Ok(delta);
@@ -163,6 +163,11 @@ impl Contexts {
             Expansion::Repeated(dots) | Expansion::Behind(dots) => Err(UpdateError::Known(dots)),
             Expansion::Unclear => Err(UpdateError::ContextMissing),
         }
+    }
+
+    /// Whether an update is told by the difference, and is not a whole delta.
+    pub(crate) fn is_compact(update: &[u8]) -> bool {
+        update.first().is_some_and(|first| first & COMPACT != 0)
     }
 
     /// The compact form of a delta of own operations; `bytes` are its own.
@@ -218,28 +223,21 @@ impl Contexts {
         let Ok(header) = Header::read(&mut reader) else {
             return Ok(Expansion::Unclear);
         };
-        let candidates = || document.replicas.tagged(header.tag).take(MAX_CANDIDATES);
-        for known in candidates() {
-            let ends = known.applied.ranges().iter().rev().take(MAX_ENDS);
-            for end in ends.filter(|end| end.last as u16 == header.low.wrapping_sub(1)) {
-                let before = Dot::new(known.id, end.last);
-                let context = self.context(document, before);
-                let read = body::read(&mut reader.clone(), &header, known.id, &context, document);
-                let Ok(delta) = read else { continue };
-                let bytes = delta.encode();
-                if self.checksum(&bytes) != *sum {
-                    continue;
-                }
-                if !is_canonical(&delta, told, &context) {
-                    continue;
-                }
-                check(&delta, &bytes)?;
-                self.note(&delta);
-                for range in delta.applied.ranges() {
-                    self.remember(update, *range);
-                }
-                return Ok(Expansion::New(Box::new(Expanded { delta, bytes })));
+        for before in candidates(document, &header) {
+            let context = self.context(document, before);
+            let writer = before.replica;
+            let read = body::read(&mut reader.clone(), &header, writer, &context, document);
+            let Ok(delta) = read else { continue };
+            let bytes = delta.encode();
+            if self.checksum(&bytes) != *sum || !is_canonical(&delta, told, &context) {
+                continue;
             }
+            check(&delta, &bytes)?;
+            self.note(&delta);
+            for range in delta.applied.ranges() {
+                self.remember(update, *range);
+            }
+            return Ok(Expansion::New(Box::new(Expanded { delta, bytes })));
         }
         let hash = self.hash(update);
         if let Some((_, range)) = self.recent.iter().find(|(recent, _)| *recent == hash) {
@@ -248,13 +246,28 @@ impl Contexts {
                 return Ok(Expansion::Repeated(dots));
             }
         }
-        let mut known = candidates().filter(|known| !known.applied.is_empty());
+        let known = document.replicas.tagged(header.tag);
+        let mut known = known.filter(|known| !known.applied.is_empty());
         let behind = match (known.next(), known.next()) {
             (Some(known), None) => behind(known, &header),
             // Which of several it is nobody can tell.
             _ => None,
         };
         Ok(behind.map_or(Expansion::Unclear, Expansion::Behind))
+    }
+
+    /// An update of this body with a right checksum, if there can be one: no fuzzer guesses it.
+    #[doc(hidden)]
+    pub fn sealed(&self, document: &Document, body: &[u8]) -> Option<Vec<u8>> {
+        let mut reader = Reader::new(body);
+        let header = Header::read(&mut reader).ok()?;
+        candidates(document, &header).find_map(|before| {
+            let context = self.context(document, before);
+            let writer = before.replica;
+            let read = body::read(&mut reader.clone(), &header, writer, &context, document);
+            let checksum = self.checksum(&read.ok()?.encode());
+            Some([body, &checksum].concat())
+        })
     }
 
     fn context(&self, document: &Document, dot: Dot) -> Context {
@@ -361,6 +374,17 @@ impl Contexts {
         let content = &bytes[..bytes.len().saturating_sub(CHECKSUM_BYTES)];
         (self.hash(content) as u32).to_le_bytes()
     }
+}
+
+/// The operations that an update may come after.
+fn candidates(document: &Document, header: &Header) -> impl Iterator<Item = Dot> {
+    let before = header.low.wrapping_sub(1);
+    let known = document.replicas.tagged(header.tag).take(MAX_CANDIDATES);
+    known.flat_map(move |known| {
+        let ends = known.applied.ranges().iter().rev().take(MAX_ENDS);
+        let ends = ends.map(|end| Dot::new(known.id, end.last));
+        ends.filter(move |end| end.seq as u16 == before)
+    })
 }
 
 /// Whether this is how the delta is told. Where it is not, damage has left it its meaning.
