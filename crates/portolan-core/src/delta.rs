@@ -18,6 +18,7 @@ use crate::key::Key;
 use crate::limits::{MAX_KEY_BYTES, MAX_VALUE_BYTES};
 use crate::nested::{DeltaContainer, Nested, put_containers, put_positions};
 use crate::replica::{Dot, ReplicaId};
+use crate::sorting::{sort, sort_by};
 use crate::value::Value;
 
 /// Values of the root alone.
@@ -82,7 +83,7 @@ impl Delta {
 
     /// Sorts the values by container and key, siblings in their order.
     pub(crate) fn sort(&mut self) {
-        self.entries.sort_unstable_by(|a, b| {
+        sort_by(&mut self.entries, |a, b| {
             let newest_first = || {
                 (b.timestamp, b.dot.replica, b.dot.seq).cmp(&(
                     a.timestamp,
@@ -822,7 +823,7 @@ fn repeats_a_dot(applied: &DotSet, entries: &[DeltaEntry]) -> bool {
     }
     if applied.len() > entries.len() as u64 * 64 {
         let mut sorted: Vec<Dot> = dots().collect();
-        sorted.sort_unstable();
+        sort(&mut sorted);
         return sorted.windows(2).any(|pair| pair[0] == pair[1]);
     }
     // A bit for each operation applied: no more memory than a word for each value.

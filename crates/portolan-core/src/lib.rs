@@ -72,6 +72,7 @@ mod replicas;
 mod sequence;
 mod sets;
 mod slab;
+mod sorting;
 mod stability;
 mod transaction;
 mod undo;

@@ -5,6 +5,7 @@
 
 use crate::key::KeyRef;
 use crate::slab::{Slab, Slot};
+use crate::sorting::sort_by;
 
 /// Slots in a block at the most; a fresh block is half full.
 const BLOCK: usize = 512;
@@ -30,13 +31,17 @@ fn position(slab: &Slab, slot: Slot) -> Position<'_> {
 pub(crate) fn sort(slab: &Slab, mut slots: Vec<Slot>) -> Vec<Slot> {
     as_they_stand(&mut slots);
     let Some(mut keyed) = short_words(slab, &slots).or_else(|| words(slab, &slots)) else {
-        slots.sort_unstable_by(|a, b| position(slab, *a).cmp(&position(slab, *b)));
+        sort_by(&mut slots, |a, b| {
+            position(slab, *a).cmp(&position(slab, *b))
+        });
         return slots;
     };
-    keyed.sort_unstable_by_key(|(word, _)| *word);
+    sort_by(&mut keyed, |(a, _), (b, _)| a.cmp(b));
     for alike in keyed.chunk_by_mut(|(a, _), (b, _)| a == b) {
         if alike.len() > 1 {
-            alike.sort_unstable_by(|(_, a), (_, b)| position(slab, *a).cmp(&position(slab, *b)));
+            sort_by(alike, |(_, a), (_, b)| {
+                position(slab, *a).cmp(&position(slab, *b))
+            });
         }
     }
     keyed.into_iter().map(|(_, slot)| slot).collect()
