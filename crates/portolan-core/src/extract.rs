@@ -230,7 +230,7 @@ impl Document {
         if order.is_built() {
             order.fetch(&self.slab, |_| false, usize::MAX, &mut heads);
         } else {
-            heads.extend(self.index.iter().map(|head| head.slot));
+            heads.extend(self.index.heads());
             heads = order::sort(&self.slab, heads);
         }
         if self.live == heads.len() && self.containers.is_flat() {

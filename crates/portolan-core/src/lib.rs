@@ -56,6 +56,7 @@ mod entries;
 mod error;
 mod extract;
 mod holdings;
+mod index;
 mod join;
 mod journal;
 mod key;

@@ -44,7 +44,7 @@ pub(crate) fn sort(slab: &Slab, mut slots: Vec<Slot>) -> Vec<Slot> {
 
 /// Puts slots, each there once, in the order of their entries in memory, so that reading all keys
 /// goes forward through it. Leaves them as they are where they are few among many.
-fn as_they_stand(slots: &mut [Slot]) {
+pub(crate) fn as_they_stand(slots: &mut [Slot]) {
     let words = slots.iter().max().map_or(0, |max| *max as usize / 64 + 1);
     if words > slots.len() {
         return;
