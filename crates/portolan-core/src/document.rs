@@ -258,7 +258,7 @@ impl Document {
     }
 
     pub(crate) fn dot_of(&self, entry: &Entry) -> Dot {
-        Dot::new(self.replicas.get(entry.replica).id, entry.seq)
+        self.replicas.dot(entry.replica, entry.seq)
     }
 
     /// The order, settled.

@@ -8,6 +8,7 @@ use crate::document::Document;
 use crate::dots::{DotSet, Version};
 use crate::nested::{DeltaContainer, Nested, Run};
 use crate::order;
+use crate::rows::Rows;
 use crate::sequence::{NOWHERE, Side, Spot};
 use crate::slab::{BIRTH, Entry, Slot};
 
@@ -45,13 +46,17 @@ impl Document {
         if !self.containers.is_flat() {
             return self.snapshot().encode();
         }
+        let (applied, dead) = (self.version(), self.replicas.early());
+        if let Some(rows) = Rows::of(self) {
+            return rows.encode(&applied, &dead);
+        }
         let slots = self.sorted();
         let entries = slots.iter().map(|slot| {
             let entry = &self.slab[*slot];
             let dot = self.dot_of(entry);
             EntryRef::new(ROOT, &entry.key, &entry.value, dot, entry.timestamp)
         });
-        encode(&self.version(), &self.replicas.early(), None, entries)
+        encode(&applied, &dead, None, entries)
     }
 
     fn delta_for(&self, applied: DotSet) -> Delta {

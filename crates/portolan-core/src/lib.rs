@@ -69,6 +69,7 @@ mod reconcile;
 mod registers;
 mod replica;
 mod replicas;
+mod rows;
 mod sequence;
 mod sets;
 mod slab;
@@ -77,6 +78,7 @@ mod transaction;
 mod undo;
 mod value;
 mod view;
+mod words;
 
 pub use change::{Batch, Change, Origin, Place};
 pub use clock::{Clock, Timestamp};

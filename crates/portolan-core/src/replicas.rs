@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use crate::dots::{DotRange, DotSet, Version};
 use crate::live::LiveDots;
-use crate::replica::ReplicaId;
+use crate::replica::{Dot, ReplicaId};
 
 /// One replica's operations, as far as they are known here.
 #[derive(Debug)]
@@ -57,6 +57,12 @@ impl Replicas {
     #[inline]
     pub(crate) fn get_mut(&mut self, number: u32) -> &mut Known {
         &mut self.known[number as usize]
+    }
+
+    /// The dot of a replica of that number.
+    #[inline]
+    pub(crate) fn dot(&self, number: u32, seq: u64) -> Dot {
+        Dot::new(self.get(number).id, seq)
     }
 
     pub(crate) fn by_id(&self, id: ReplicaId) -> Option<&Known> {
