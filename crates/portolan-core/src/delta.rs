@@ -582,6 +582,11 @@ pub(crate) fn put_front_coded(out: &mut Vec<u8>, before: Option<&Key>, key: &Key
 pub(crate) fn put_text_end(out: &mut Vec<u8>, shared: usize, end: u64, own: usize) {
     let shared = 1 + shared;
     debug_assert!(own <= 8 && (shared <= MAX_SHARED_BYTES || own == 0));
+    if shared < LONG && own < 8 {
+        let lengths = (shared << 4 | own) as u64;
+        put_word(out, end.swap_bytes() << 8 | lengths, own + 1);
+        return;
+    }
     put_lengths(out, shared, own);
     put_word(out, end.swap_bytes(), own);
 }
