@@ -8,6 +8,7 @@ use crate::document::Document;
 use crate::dots::{DotSet, Version};
 use crate::nested::{DeltaContainer, Nested, Run};
 use crate::order;
+use crate::rows::Rows;
 use crate::sequence::{NOWHERE, Side, Spot, SpotHash};
 use crate::slab::{BIRTH, Entry, Slot};
 use crate::sorting::{sort, sort_by};
@@ -46,13 +47,17 @@ impl Document {
         if !self.containers.is_flat() {
             return self.snapshot().encode();
         }
+        let (applied, dead) = (self.version(), self.replicas.early());
+        if let Some(rows) = Rows::of(self) {
+            return rows.encode(&applied, &dead);
+        }
         let slots = self.sorted();
         let entries = slots.iter().map(|slot| {
             let entry = &self.slab[*slot];
             let dot = self.dot_of(entry);
             EntryRef::new(ROOT, &entry.key, &entry.value, dot, entry.timestamp)
         });
-        encode(&self.version(), &self.replicas.early(), None, entries)
+        encode(&applied, &dead, None, entries)
     }
 
     fn delta_for(&self, applied: DotSet) -> Delta {
@@ -233,7 +238,7 @@ impl Document {
         if order.is_built() {
             order.fetch(&self.slab, |_| false, usize::MAX, &mut heads);
         } else {
-            heads.extend(self.index.iter().map(|head| head.slot));
+            heads.extend(self.index.heads());
             heads = order::sort(&self.slab, heads);
         }
         if self.live == heads.len() && self.containers.is_flat() {

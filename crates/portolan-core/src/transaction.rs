@@ -202,7 +202,8 @@ impl<'a> Transaction<'a> {
         )
     }
 
-    pub(crate) fn commit(mut self) {
+    /// Lets everything stand that has been written; the end of the transaction.
+    pub(crate) fn commit(&mut self) {
         let (base, seq) = (self.base, std::mem::replace(&mut self.seq, self.base));
         if seq == base {
             return;
@@ -238,7 +239,6 @@ impl<'a> Transaction<'a> {
             let new = DotSet::from_range(replica, base + 1, seq);
             document.record_batch(Origin::Local, &new, std::mem::take(&mut self.journal));
         }
-        document.containers.sweep();
     }
 }
 

@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use portolan_core::{Delta, Document, Key, ReplicaId, SmolStr, Value};
+use portolan_core::{
+    Contexts, Delta, Document, Error, Key, ReplicaId, SmolStr, Transaction, Value,
+};
 
 const NOW: u64 = 1_767_225_600_000;
 
@@ -256,4 +258,34 @@ fn the_examples_of_deltas_are_the_bytes_that_are_written() {
     });
     done.expect("within limits");
     assert_eq!(told("### A nested example"), hexadecimal(&nested.encode()));
+}
+
+#[test]
+fn the_examples_of_updates_are_the_bytes_that_are_written() {
+    let mut contexts = Contexts::new("fleet/config");
+    let mut document = Document::new(ReplicaId::new(0x0102_0304_0506_0708));
+    let mut other = Document::new(ReplicaId::new(0xb0b0_b0b0_b0b0_b0b0));
+    other.set(EXAMPLE, "limit", 5).expect("within limits");
+    let mut update = |millis, write: &dyn Fn(&mut Transaction<'_>) -> Result<(), Error>| {
+        let before = document.own_seq();
+        if before == 2 {
+            document.apply(&other.snapshot());
+        }
+        document
+            .transact(EXAMPLE + millis, write)
+            .expect("within limits");
+        let delta = document.own_since(before);
+        hexadecimal(&contexts.encode(&document, &delta))
+    };
+    update(0, &|tx| tx.set("key-000122", 5));
+    let second = update(20, &|tx| tx.set("key-000123", 7));
+    assert_eq!(told("A write:"), second);
+    let third = update(2_000, &|tx| {
+        tx.set("limit", "none")?;
+        tx.unset("key-000123");
+        tx.map("m").array(1).append(true)?;
+        tx.map("m").array(1).insert(0, false)?;
+        Ok(())
+    });
+    assert_eq!(told("A transaction of four operations:"), third);
 }
