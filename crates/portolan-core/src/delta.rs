@@ -18,6 +18,7 @@ use crate::key::Key;
 use crate::limits::{MAX_KEY_BYTES, MAX_VALUE_BYTES};
 use crate::nested::{DeltaContainer, Nested, put_containers, put_positions};
 use crate::replica::{Dot, ReplicaId};
+use crate::sorting::{sort, sort_by};
 use crate::value::Value;
 
 /// Values of the root alone.
@@ -82,7 +83,7 @@ impl Delta {
 
     /// Sorts the values by container and key, siblings in their order.
     pub(crate) fn sort(&mut self) {
-        self.entries.sort_unstable_by(|a, b| {
+        sort_by(&mut self.entries, |a, b| {
             let newest_first = || {
                 (b.timestamp, b.dot.replica, b.dot.seq).cmp(&(
                     a.timestamp,
@@ -643,24 +644,9 @@ struct Keys {
 impl Keys {
     #[inline]
     fn next(&mut self, reader: &mut Reader<'_>, last: Option<&Key>) -> Result<Key, DecodeError> {
-        let lengths = usize::from(reader.byte()?);
-        let mut parts = [lengths >> 4, lengths & 15];
-        for part in &mut parts {
-            if *part == LONG {
-                *part += reader.bounded("the length of a key", MAX_KEY_BYTES as u64)?;
-            }
-        }
-        let [shared, own] = parts;
+        let [shared, own] = read_lengths(reader)?;
         if shared > self.current.len() {
             return Err(reader.malformed("a key that shares more than there is"));
-        }
-        if shared + own > MAX_KEY_BYTES + 1 {
-            let (found, limit) = ((shared + own - 1) as u64, MAX_KEY_BYTES as u64);
-            return Err(DecodeError::Limit {
-                what: "the length of a key",
-                found,
-                limit,
-            });
         }
         let own = reader.take(own)?;
         let rest = &self.current[shared..];
@@ -682,32 +668,82 @@ impl Keys {
         }
         self.current.truncate(shared);
         self.current.extend_from_slice(own);
-        let Some((kind, text)) = self.current.split_first() else {
-            return Err(reader.malformed("a key without a kind"));
-        };
-        match (*kind, text) {
-            (KEY_FALSE, []) => Ok(Key::Bool(false)),
-            (KEY_TRUE, []) => Ok(Key::Bool(true)),
-            (KEY_INT, text) => match <[u8; 8]>::try_from(text) {
-                Ok(bytes) => Ok(Key::Int((u64::from_be_bytes(bytes) ^ (1 << 63)) as i64)),
-                Err(_) => Err(reader.malformed("an integer key that has not eight bytes")),
-            },
-            (KEY_STR, text) => match std::str::from_utf8(text) {
-                Ok(text) => Ok(Key::Str(SmolStr::new(text))),
-                Err(_) => Err(reader.malformed("text that is not UTF-8")),
-            },
-            (KEY_BYTES, text) => Ok(Key::Bytes(text.into())),
-            (KEY_ELEMENT, text) => match <[u8; 16]>::try_from(text) {
-                Ok(bytes) => {
-                    let id = u128::from_be_bytes(bytes);
-                    let (replica, seq) = ((id >> 64) as u64, id as u64);
-                    Ok(Key::Element(Dot::new(ReplicaId::new(replica), seq)))
-                }
-                Err(_) => Err(reader.malformed("an element's id that has not sixteen bytes")),
-            },
-            _ => Err(reader.malformed("an unknown kind of key")),
+        key_of_sort_bytes(reader, &self.current)
+    }
+}
+
+/// How many sort bytes a key shares with the one before, and how many of its own follow.
+#[inline]
+fn read_lengths(reader: &mut Reader<'_>) -> Result<[usize; 2], DecodeError> {
+    let lengths = usize::from(reader.byte()?);
+    let mut parts = [lengths >> 4, lengths & 15];
+    for part in &mut parts {
+        if *part == LONG {
+            *part += reader.bounded("the length of a key", MAX_KEY_BYTES as u64)?;
         }
     }
+    let length = parts[0] + parts[1];
+    if length > MAX_KEY_BYTES + 1 {
+        let (found, limit) = ((length - 1) as u64, MAX_KEY_BYTES as u64);
+        return Err(DecodeError::Limit {
+            what: "the length of a key",
+            found,
+            limit,
+        });
+    }
+    Ok(parts)
+}
+
+#[inline]
+fn key_of_sort_bytes(reader: &Reader<'_>, bytes: &[u8]) -> Result<Key, DecodeError> {
+    let Some((kind, text)) = bytes.split_first() else {
+        return Err(reader.malformed("a key without a kind"));
+    };
+    match (*kind, text) {
+        (KEY_FALSE, []) => Ok(Key::Bool(false)),
+        (KEY_TRUE, []) => Ok(Key::Bool(true)),
+        (KEY_INT, text) => match <[u8; 8]>::try_from(text) {
+            Ok(bytes) => Ok(Key::Int((u64::from_be_bytes(bytes) ^ (1 << 63)) as i64)),
+            Err(_) => Err(reader.malformed("an integer key that has not eight bytes")),
+        },
+        (KEY_STR, text) => match std::str::from_utf8(text) {
+            Ok(text) => Ok(Key::Str(SmolStr::new(text))),
+            Err(_) => Err(reader.malformed("text that is not UTF-8")),
+        },
+        (KEY_BYTES, text) => Ok(Key::Bytes(text.into())),
+        (KEY_ELEMENT, text) => match <[u8; 16]>::try_from(text) {
+            Ok(bytes) => {
+                let id = u128::from_be_bytes(bytes);
+                let (replica, seq) = ((id >> 64) as u64, id as u64);
+                Ok(Key::Element(Dot::new(ReplicaId::new(replica), seq)))
+            }
+            Err(_) => Err(reader.malformed("an element's id that has not sixteen bytes")),
+        },
+        _ => Err(reader.malformed("an unknown kind of key")),
+    }
+}
+
+/// Reads a key that was front-coded after any other, in order or not.
+pub(crate) fn read_front_coded(
+    reader: &mut Reader<'_>,
+    before: Option<&Key>,
+) -> Result<Key, DecodeError> {
+    let [shared, own] = read_lengths(reader)?;
+    let own = reader.take(own)?;
+    let mut bytes = SmallVec::<[u8; 64]>::new();
+    if let Some(before) = before {
+        with_sort_bytes(before, |kind, text| {
+            if let Some(text_shared) = shared.checked_sub(1) {
+                bytes.push(kind);
+                bytes.extend_from_slice(&text[..text_shared.min(text.len())]);
+            }
+        });
+    }
+    if bytes.len() < shared {
+        return Err(reader.malformed("a key that shares more than there is"));
+    }
+    bytes.extend_from_slice(own);
+    key_of_sort_bytes(reader, &bytes)
 }
 
 fn read_entries(
@@ -872,7 +908,7 @@ fn repeats_a_dot(applied: &DotSet, entries: &[DeltaEntry]) -> bool {
     }
     if applied.len() > entries.len() as u64 * 64 {
         let mut sorted: Vec<Dot> = dots().collect();
-        sorted.sort_unstable();
+        sort(&mut sorted);
         return sorted.windows(2).any(|pair| pair[0] == pair[1]);
     }
     // A bit for each operation applied: no more memory than a word for each value.

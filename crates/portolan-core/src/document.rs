@@ -12,6 +12,7 @@ use crate::dots::Version;
 use crate::entries::{Entries, Siblings};
 use crate::error::Error;
 use crate::index::Index;
+use crate::journal::Recorder;
 use crate::key::{Key, KeyRef};
 use crate::log::RemovalLog;
 use crate::order::Order;
@@ -75,7 +76,7 @@ pub struct Document {
     pub(crate) digest: u128,
     /// The bytes of an entry on the way into its fingerprint.
     pub(crate) scratch: Vec<u8>,
-    pub(crate) batches: Option<Vec<Batch>>,
+    pub(crate) recorder: Option<Recorder>,
 }
 
 impl Document {
@@ -109,7 +110,7 @@ impl Document {
             live: 0,
             digest: 0,
             scratch: Vec::new(),
-            batches: None,
+            recorder: None,
         }
     }
 
@@ -244,16 +245,16 @@ impl Document {
 
     /// Whether to record changes for [`take_changes`](Self::take_changes); off at first.
     pub fn observe(&mut self, on: bool) {
-        if on != self.batches.is_some() {
-            self.batches = on.then(Vec::new);
+        if on != self.recorder.is_some() {
+            self.recorder = on.then(Recorder::new);
         }
     }
 
     /// The batches recorded since the last call, oldest first.
     pub fn take_changes(&mut self) -> Vec<Batch> {
-        self.batches
+        self.recorder
             .as_mut()
-            .map(std::mem::take)
+            .map(Recorder::take)
             .unwrap_or_default()
     }
 

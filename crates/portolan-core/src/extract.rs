@@ -11,6 +11,7 @@ use crate::order;
 use crate::rows::Rows;
 use crate::sequence::{NOWHERE, Side, Spot};
 use crate::slab::{BIRTH, Entry, Slot};
+use crate::sorting::{sort, sort_by};
 
 impl Document {
     /// What a replica at `version` lacks. Costs the difference; where the log of what was removed
@@ -195,7 +196,9 @@ impl Document {
             }
         }
         let mut levels: Vec<u32> = numbers.keys().copied().collect();
-        levels.sort_by_key(|number| self.containers.depth(*number));
+        sort_by(&mut levels, |a, b| {
+            self.containers.depth(*a).cmp(&self.containers.depth(*b))
+        });
         let mut listed = Vec::with_capacity(levels.len());
         for level in levels.chunk_by(|a, b| self.containers.depth(*a) == self.containers.depth(*b))
         {
@@ -208,7 +211,7 @@ impl Document {
                     (DeltaContainer { parent, key, form }, *number)
                 })
                 .collect();
-            level.sort_unstable();
+            sort(&mut level);
             for (container, number) in level {
                 listed.push(container);
                 numbers.insert(number, listed.len() as u32);

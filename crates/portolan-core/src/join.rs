@@ -16,6 +16,7 @@ use crate::replica::{Dot, ReplicaId};
 use crate::replicas::groups;
 use crate::sequence::Spot;
 use crate::slab::{BIRTH, Entry, NONE, Slot};
+use crate::sorting::sort;
 
 impl Document {
     /// Joins a delta in; returns the operations that were new here.
@@ -120,7 +121,7 @@ impl Document {
         if let Some(nested) = &delta.nested {
             there.extend(nested.live_dots());
         }
-        there.sort_unstable();
+        sort(&mut there);
         here.retain(|(dot, _)| there.binary_search(dot).is_err());
         self.kill_live(here.into_iter().map(|(_, slot)| slot), journal);
     }

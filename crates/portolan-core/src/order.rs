@@ -5,6 +5,7 @@
 
 use crate::key::KeyRef;
 use crate::slab::{Slab, Slot};
+use crate::sorting::sort_by;
 use crate::words::Words;
 
 /// Slots in a block at the most; a fresh block is half full.
@@ -31,7 +32,9 @@ fn position(slab: &Slab, slot: Slot) -> Position<'_> {
 pub(crate) fn sort(slab: &Slab, mut slots: Vec<Slot>) -> Vec<Slot> {
     as_they_stand(&mut slots);
     let Some(words) = words(slab, &slots) else {
-        slots.sort_unstable_by(|a, b| position(slab, *a).cmp(&position(slab, *b)));
+        sort_by(&mut slots, |a, b| {
+            position(slab, *a).cmp(&position(slab, *b))
+        });
         return slots;
     };
     let sorted = words.sorted(|a, b| position(slab, *a).cmp(&position(slab, *b)));

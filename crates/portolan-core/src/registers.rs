@@ -17,6 +17,7 @@ use crate::key::Key;
 use crate::replica::{Dot, ReplicaId};
 use crate::replicas::Replicas;
 use crate::slab::{Entry, NONE, Slot};
+use crate::sorting::sort;
 use crate::value::Value;
 
 /// What orders siblings, the highest first.
@@ -174,7 +175,7 @@ impl Document {
                 crowded.push((head, slot));
             }
         }
-        crowded.sort_unstable();
+        sort(&mut crowded);
         for group in crowded.chunk_by(|a, b| a.0 == b.0) {
             self.thin_out(group[0].0, |slot| {
                 group.binary_search_by_key(&slot, |(_, slot)| *slot).is_ok()

@@ -77,6 +77,34 @@ impl Replicas {
         self.number(id).map(|number| self.get(number))
     }
 
+    /// Those of a [tag](tag_of), in the order of their ids. Logarithmic, and no more is looked at
+    /// than is taken.
+    pub(crate) fn tagged(&self, tag: u16) -> impl Iterator<Item = &Known> {
+        self.starting_with(u64::from(tag), 16)
+    }
+
+    /// The one of a [short id](short_id), if there is just one.
+    pub(crate) fn with_short_id(&self, short: u32) -> Option<ReplicaId> {
+        let mut known = self.starting_with(u64::from(short), 32);
+        let found = known.next()?;
+        known.next().is_none().then_some(found.id)
+    }
+
+    /// Those whose id is the same number, or begins with these bits.
+    fn starting_with(&self, start: u64, bits: u32) -> impl Iterator<Item = &Known> {
+        let low = 64 - bits;
+        let first = start << low;
+        let small = self.number(ReplicaId::new(start));
+        let from = ReplicaId::new(first.max(1 << bits));
+        let to = ReplicaId::new(first | (u64::MAX >> bits));
+        let large = (from <= to).then(|| self.numbers.range(from..=to));
+        let large = large.into_iter().flatten().map(|(_, number)| *number);
+        small
+            .into_iter()
+            .chain(large)
+            .map(|number| self.get(number))
+    }
+
     pub(crate) fn iter_mut(&mut self) -> impl Iterator<Item = &mut Known> {
         self.known.iter_mut().map(|known| &mut **known)
     }
@@ -142,6 +170,24 @@ impl Replicas {
             }
         }
         out
+    }
+}
+
+/// Stands for an id, together with the low bits of a number: its upper 16 bits, or the whole id
+/// where that is so small (as people choose them).
+pub(crate) fn tag_of(id: ReplicaId) -> u16 {
+    start_of(id, 16) as u16
+}
+
+/// Stands for the id of a replica that the reader has heard of.
+pub(crate) fn short_id(id: ReplicaId) -> u32 {
+    start_of(id, 32) as u32
+}
+
+fn start_of(id: ReplicaId, bits: u32) -> u64 {
+    match id.get() {
+        small if small >> bits == 0 => small,
+        large => large >> (64 - bits),
     }
 }
 

@@ -235,7 +235,7 @@ impl<'a> Transaction<'a> {
             let timestamp = self.timestamp.unwrap_or_default();
             document.note_past(&killers, timestamp, &self.journal);
         }
-        if document.batches.is_some() {
+        if document.recorder.is_some() {
             let new = DotSet::from_range(replica, base + 1, seq);
             document.record_batch(Origin::Local, &new, std::mem::take(&mut self.journal));
         }

@@ -5,6 +5,8 @@
 
 use std::cmp::Ordering;
 
+use crate::sorting::sort_by;
+
 /// Texts with what they stand for, each as a word.
 #[derive(Debug)]
 pub(crate) struct Words<'a, T> {
@@ -71,13 +73,13 @@ impl<'a, T: Copy> Words<'a, T> {
     pub(crate) fn sorted(self, mut settle: impl FnMut(&T, &T) -> Ordering) -> Vec<(u64, T)> {
         let mut items = self.items;
         if items.len() < FEW {
-            items.sort_unstable_by_key(|(word, _)| *word);
+            sort_by(&mut items, |(a, _), (b, _)| a.cmp(b));
         } else {
             items = by_digits(items);
         }
         for alike in items.chunk_by_mut(|(a, _), (b, _)| a == b) {
             if alike.len() > 1 {
-                alike.sort_unstable_by(|(_, a), (_, b)| settle(a, b));
+                sort_by(alike, |(_, a), (_, b)| settle(a, b));
             }
         }
         items
