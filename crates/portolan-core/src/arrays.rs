@@ -13,8 +13,9 @@ use xxhash_rust::xxh3::xxh3_128;
 use crate::clock::Timestamp;
 use crate::codec::{put_key, put_value};
 use crate::containers::{Containers, Form, ROOT};
-use crate::document::{Document, spread};
+use crate::document::Document;
 use crate::error::Error;
+use crate::index::spread;
 use crate::journal::{Journal, Step};
 use crate::key::{Key, KeyRef};
 use crate::nested::Run;
@@ -560,7 +561,7 @@ impl Document {
             if self.orphans.waiting.is_empty() {
                 continue;
             }
-            let hash = self.hash(ROOT, KeyRef::Element(dot));
+            let hash = self.index.hash(ROOT, KeyRef::Element(dot));
             for waiting in self.orphans.take(hash, dot) {
                 let Some(origin) = self.orphans.origins.remove(&waiting) else {
                     continue;
@@ -575,7 +576,7 @@ impl Document {
 
     /// Has a position wait for another.
     fn wait_for(&mut self, awaited: Dot, spot: Spot, origin: Origin) {
-        let hash = self.hash(ROOT, KeyRef::Element(awaited));
+        let hash = self.index.hash(ROOT, KeyRef::Element(awaited));
         self.orphans.add(hash, awaited, spot, origin);
     }
 
