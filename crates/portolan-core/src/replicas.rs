@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use crate::dots::{DotRange, DotSet, Version};
 use crate::live::LiveDots;
-use crate::replica::ReplicaId;
+use crate::replica::{Dot, ReplicaId};
 
 /// One replica's operations, as far as they are known here.
 #[derive(Debug)]
@@ -23,7 +23,11 @@ pub(crate) struct Known {
 /// All replicas ever heard of, each with a small number in place of its id.
 #[derive(Debug, Default)]
 pub(crate) struct Replicas {
-    known: Vec<Known>,
+    #[expect(
+        clippy::vec_box,
+        reason = "where there are many they hold little, and would be copied as the vector grows"
+    )]
+    known: Vec<Box<Known>>,
     numbers: BTreeMap<ReplicaId, u32>,
 }
 
@@ -31,16 +35,20 @@ impl Replicas {
     /// The number of a replica, known or new.
     pub(crate) fn intern(&mut self, id: ReplicaId) -> u32 {
         let next = self.known.len() as u32;
+        // What comes first from a new replica asks for it several times.
+        if self.known.last().is_some_and(|last| last.id == id) {
+            return next - 1;
+        }
         let number = *self.numbers.entry(id).or_insert(next);
         if number == next {
             let (applied, early, live, placed) = Default::default();
-            self.known.push(Known {
+            self.known.push(Box::new(Known {
                 id,
                 applied,
                 early,
                 live,
                 placed,
-            });
+            }));
         }
         number
     }
@@ -57,6 +65,12 @@ impl Replicas {
     #[inline]
     pub(crate) fn get_mut(&mut self, number: u32) -> &mut Known {
         &mut self.known[number as usize]
+    }
+
+    /// The dot of a replica of that number.
+    #[inline]
+    pub(crate) fn dot(&self, number: u32, seq: u64) -> Dot {
+        Dot::new(self.get(number).id, seq)
     }
 
     pub(crate) fn by_id(&self, id: ReplicaId) -> Option<&Known> {
@@ -92,7 +106,7 @@ impl Replicas {
     }
 
     pub(crate) fn iter_mut(&mut self) -> impl Iterator<Item = &mut Known> {
-        self.known.iter_mut()
+        self.known.iter_mut().map(|known| &mut **known)
     }
 
     fn in_order(&self) -> impl Iterator<Item = &Known> {
@@ -118,8 +132,9 @@ impl Replicas {
     pub(crate) fn split(&self, set: &DotSet, applied: bool) -> DotSet {
         // The common case without building sets: the operations that follow those applied.
         if let ([range], false) = (set.ranges(), applied)
-            && let Some(known) = self.by_id(range.replica)
-            && known.applied.last_seq(range.replica) < range.first
+            && self
+                .by_id(range.replica)
+                .is_none_or(|known| known.applied.last_seq(range.replica) < range.first)
         {
             return set.clone();
         }
