@@ -505,7 +505,8 @@ impl Nested {
         while self.births.len() < total {
             let left = (total - self.births.len()) as u64;
             let length = reader.bounded("the length of a run", left)?;
-            if length == 0 && !self.births.is_empty() {
+            // The first are those that are live, of which there may be none.
+            if length == 0 && !(live && self.births.is_empty()) {
                 return Err(reader.malformed("an empty run"));
             }
             let birth = live.then_some(Value::Null);
