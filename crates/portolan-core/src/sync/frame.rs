@@ -3,6 +3,7 @@
 use bytes::Bytes;
 
 use super::error::{ErrorCode, ProtocolError};
+use super::loans;
 use super::search::{Compare, Compared};
 use crate::codec::{
     Reader, check_checksum, put_bytes, put_checksum, put_dots, put_varint, read_dots,
@@ -15,7 +16,7 @@ use crate::reconcile::{self, MAX_SPANS, Span};
 use crate::replica::ReplicaId;
 
 /// The version of the protocol that this release speaks.
-pub const PROTOCOL: u16 = 2;
+pub const PROTOCOL: u16 = 3;
 /// Most bytes of credentials: a token is far smaller, and they arrive before they are checked.
 pub(super) const MAX_CREDENTIALS_BYTES: usize = 16 * 1024;
 /// Most bytes of one presence state: it is relayed to everybody whenever it changes.
@@ -75,6 +76,7 @@ impl Frame {
             PRESENCE => Message::Presence(read_presence(&mut reader)?),
             CREDENTIALS => Message::Credentials(read_credentials(&mut reader)?),
             ERROR => Message::Error(read_error(&mut reader)?),
+            LOAN => Message::Loan(loans::read(&mut reader)?),
             unknown => return Err(ProtocolError::UnknownType(unknown)),
         };
         reader.finish()?;
@@ -118,6 +120,7 @@ impl Frame {
             Message::Presence(_) => "presence",
             Message::Credentials(_) => "credentials",
             Message::Error(_) => "error",
+            Message::Loan(_) => "loan",
         }
     }
 
@@ -138,6 +141,7 @@ impl Frame {
             Message::Presence(it) => presence(handle, it),
             Message::Credentials(it) => credentials(handle, it),
             Message::Error(it) => error(handle, it.code, &it.document, &it.message),
+            Message::Loan(it) => loans::encode(handle, it),
         }
     }
 }
@@ -222,6 +226,7 @@ pub(super) enum Message {
     Presence(Presence),
     Credentials(Bytes),
     Error(ErrorFrame),
+    Loan(loans::Message),
 }
 
 /// A piece of the bytes of a delta.
@@ -273,6 +278,7 @@ const CREDENTIALS: u8 = 9;
 const ERROR: u8 = 10;
 const COMPARE: u8 = 11;
 const COMPARED: u8 = 12;
+pub(super) const LOAN: u8 = 20;
 
 const HELLO_REPLY: u8 = 1;
 const HELLO_READ: u8 = 2;
@@ -558,7 +564,12 @@ fn read_flag(reader: &mut Reader<'_>) -> Result<bool, DecodeError> {
 }
 
 /// Type, handle, content of about `len` bytes, checksum.
-fn frame(kind: u8, handle: u32, len: usize, content: impl FnOnce(&mut Vec<u8>)) -> Bytes {
+pub(super) fn frame(
+    kind: u8,
+    handle: u32,
+    len: usize,
+    content: impl FnOnce(&mut Vec<u8>),
+) -> Bytes {
     let mut out = Vec::with_capacity(len + MAX_OVERHEAD_BYTES);
     out.push(kind);
     put_varint(&mut out, u64::from(handle));
@@ -574,6 +585,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::clock::Timestamp;
     use crate::document::Document;
 
     fn dots() -> DotSet {
@@ -583,7 +595,7 @@ mod tests {
     }
 
     /// One of each kind, but for deltas.
-    fn frames() -> [Bytes; 11] {
+    fn frames() -> [Bytes; 17] {
         let greeting = Hello {
             protocol: PROTOCOL,
             reply: false,
@@ -626,6 +638,25 @@ mod tests {
             hops: 2,
             state: Some(Bytes::from_static(b"here")),
         };
+        let time = Timestamp::from_millis(0x0102_0304);
+        let spare = loans::Spare {
+            replica: ReplicaId::new(9),
+            seq: 300,
+            latest: time,
+        };
+        let offer = |spare| loans::Message::Offer { number: 1, spare };
+        let back = loans::Back {
+            seq: 300,
+            latest: time,
+        };
+        let rename = |back| {
+            loans::Message::Rename(loans::Rename {
+                number: 2,
+                old: ReplicaId::new(7),
+                new: ReplicaId::new(9),
+                back,
+            })
+        };
         [
             hello(200, &greeting),
             part(200, &piece),
@@ -638,10 +669,23 @@ mod tests {
             error(200, ErrorCode::Refused, "fleet", "no"),
             compare(200, &question),
             compared(200, &answer),
+            loan(loans::Message::Ask {
+                number: 1,
+                first: time,
+            }),
+            loan(offer(Some(spare))),
+            loan(offer(None)),
+            loan(loans::Message::Decline { number: 1 }),
+            loan(rename(None)),
+            loan(rename(Some(back))),
         ]
     }
 
-    /// The bytes of protocol version 2. Where one of these must change, so must [`PROTOCOL`].
+    fn loan(message: loans::Message) -> Bytes {
+        loans::encode(200, &message)
+    }
+
+    /// The bytes of protocol version 3. Where one of these must change, so must [`PROTOCOL`].
     #[test]
     fn frames_keep_their_bytes() {
         let frames = frames();
@@ -671,7 +715,7 @@ mod tests {
 
         #[test]
         fn what_is_not_refused_has_one_encoding(
-            pick in 0..12usize,
+            pick in 0..18usize,
             edits in prop::collection::vec((any::<usize>(), any::<u8>(), 0..3u8), 1..4),
         ) {
             let whole = frames().get(pick).cloned().unwrap_or_else(small_delta);

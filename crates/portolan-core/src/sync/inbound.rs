@@ -96,6 +96,7 @@ impl Replica {
                 self.receive_error(id, error);
                 Ok(())
             }
+            Message::Loan(message) => self.receive_loan(id, now, message),
         }
     }
 
@@ -172,6 +173,7 @@ impl Replica {
         }
         if !new.is_empty() {
             self.note_gaps(id, now, &new);
+            self.take_offer();
             self.publish(&new, bytes, Some(id), kind != Kind::Live);
         }
         Ok(())
