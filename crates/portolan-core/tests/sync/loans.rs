@@ -324,6 +324,109 @@ fn a_lender_that_restarts_lends_nothing_that_it_lent() {
     net.assert_converged();
 }
 
+/// Delivers everything, and gives what went over a link in one direction.
+fn recorded(net: &mut Network, link: usize, from: usize) -> Vec<bytes::Bytes> {
+    let mut seen = Vec::new();
+    loop {
+        net.collect();
+        seen.extend(net.links[link].wires[from].frames.iter().cloned());
+        let mut moved = false;
+        for link in 0..net.links.len() {
+            for from in 0..2 {
+                while net.deliver(link, from) {
+                    moved = true;
+                }
+            }
+        }
+        if !moved {
+            return seen;
+        }
+    }
+}
+
+#[test]
+fn what_a_borrower_said_before_makes_no_second_of_its_id() {
+    let mut net = hub(2);
+    visit(&mut net, 2, "before");
+    net.set(1, "a", 1);
+    let mut said = recorded(&mut net, 0, 0);
+    assert_eq!(id(&net, 1), ReplicaId::new(3));
+    net.now += 1;
+    assert!(net.nodes[1].replica.give_back());
+    said.extend(recorded(&mut net, 0, 0));
+    assert_eq!(net.replica(0).spare_ids(), 1);
+    net.now += 1;
+    // Another takes it, and is cut off before it tells of anything.
+    net.set(2, "b", 1);
+    net.collect();
+    net.deliver(1, 0);
+    net.collect();
+    net.deliver(1, 1);
+    assert_eq!(id(&net, 2), ReplicaId::new(3));
+    net.cut(1);
+    for round in 0..2 {
+        for frame in &said {
+            net.hand_over(0, 0, frame.clone());
+            net.settle();
+            assert_eq!(net.replica(0).spare_ids(), 0, "round {round}");
+        }
+    }
+    net.set(1, "c", 1);
+    net.settle();
+    assert_ne!(id(&net, 1), id(&net, 2));
+}
+
+#[test]
+fn what_a_lender_offered_before_is_not_taken() {
+    let mut net = hub(2);
+    visit(&mut net, 2, "before");
+    net.set(1, "a", 1);
+    let offers = recorded(&mut net, 0, 1);
+    net.now += 1;
+    assert!(net.nodes[1].replica.give_back());
+    net.settle();
+    net.now += 1;
+    net.set(2, "b", 1);
+    net.settle();
+    assert_eq!(id(&net, 2), ReplicaId::new(3));
+    // It asks again, and hears the old answers first.
+    net.set(1, "c", 1);
+    for frame in offers {
+        net.hand_over(0, 1, frame);
+    }
+    net.settle();
+    assert_ne!(id(&net, 1), id(&net, 2));
+    net.assert_converged();
+}
+
+#[test]
+fn an_offer_that_was_given_up_is_declined_and_goes_to_another() {
+    let mut net = hub(2);
+    visit(&mut net, 2, "before");
+    net.set(1, "a", 1);
+    net.collect();
+    net.deliver(0, 0);
+    net.collect();
+    // The answer is under way for too long.
+    let late = std::mem::take(&mut net.links[0].wires[1].frames);
+    net.now += config().hello_timeout;
+    let now = net.now;
+    net.nodes[1].replica.handle_timeout(now);
+    let own = id(&net, 1);
+    net.settle();
+    assert_eq!(
+        (net.get(0, "a"), net.replica(0).spare_ids()),
+        (Some(1.into()), 1)
+    );
+    for frame in late {
+        net.hand_over(0, 1, frame);
+    }
+    net.set(2, "b", 1);
+    net.settle();
+    assert_eq!((id(&net, 1), id(&net, 2)), (own, ReplicaId::new(3)));
+    net.assert_converged();
+}
+
 /// Sessions of clients that come, write once and go, so many of them at a time.
 fn ranges_after(sessions: u64, at_once: usize, orderly: impl Fn(u64) -> bool) -> usize {
     let mut lender = Replica::new(
