@@ -412,6 +412,7 @@ impl Document {
     pub fn change_replica(&mut self, id: ReplicaId, after: u64) {
         let (old, old_id, last) = (self.own, self.replica(), self.own_seq());
         self.own = self.replicas.intern(id);
+        self.loaded = self.own_seq();
         if last <= after {
             return;
         }

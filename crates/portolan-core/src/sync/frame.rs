@@ -278,7 +278,7 @@ const CREDENTIALS: u8 = 9;
 const ERROR: u8 = 10;
 const COMPARE: u8 = 11;
 const COMPARED: u8 = 12;
-pub(super) const LOAN: u8 = 20;
+pub(super) const LOAN: u8 = 21;
 
 const HELLO_REPLY: u8 = 1;
 const HELLO_READ: u8 = 2;

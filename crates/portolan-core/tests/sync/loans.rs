@@ -123,6 +123,37 @@ fn what_was_written_offline_goes_out_under_a_lent_id() {
     );
 }
 
+/// What is done again under another id does not tell, as if it had done it, what others did.
+#[test]
+fn what_others_removed_is_not_told_without_them() {
+    let mut net = hub(1);
+    visit(&mut net, 1, "before");
+    let other = net.add(false, Config::default());
+    net.join(1, other);
+    net.settle();
+    net.set(0, "k", 1);
+    net.settle();
+    net.unset(other, "k");
+    net.collect();
+    net.deliver(1, 1);
+    net.collect();
+    // The removal is not passed on, for that frame is lost.
+    net.links[0].wires[0].frames.clear();
+    let version = net.replica(1).version().clone();
+    net.nodes[1].replica.prune_log(&version);
+    net.now += 1;
+    net.set(1, "x", 1);
+    for _ in 0..3 {
+        net.collect();
+        net.deliver(0, 0);
+        net.deliver(0, 1);
+    }
+    net.cut(0);
+    assert_eq!(net.get(0, "x"), Some(1.into()));
+    let told = net.replica(0).version().covers(&version);
+    assert!(told || net.get(0, "k").is_some());
+}
+
 #[test]
 fn an_id_is_not_lent_to_who_wrote_before_its_last_operation() {
     let mut net = hub(2);

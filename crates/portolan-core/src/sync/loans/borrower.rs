@@ -1,5 +1,6 @@
 //! The side that borrows: a replica without a store, and the id under which it writes.
 
+use bytes::Bytes;
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use super::super::event::Event;
@@ -265,9 +266,10 @@ impl Replica {
             self.arm_loan(self.idle_at());
         }
         if first <= last {
+            // They are sent with all that a peer lacks: what the log says that they removed may be
+            // more, removed by others that were applied since.
             let dots = DotSet::from_range(own, first, last);
-            let delta = self.document.own_since(first - 1).encode();
-            self.publish(&dots, &delta.into(), None, false);
+            self.publish(&dots, &Bytes::new(), None, true);
         }
         // What was computed for a peer would have told of them.
         let ids: Vec<SessionId> = self.sessions.keys().copied().collect();
