@@ -132,6 +132,7 @@ fn what_others_removed_is_not_told_without_them() {
     net.join(1, other);
     net.settle();
     net.set(0, "k", 1);
+    net.set(0, "x", 0);
     net.settle();
     net.unset(other, "k");
     net.collect();
@@ -140,10 +141,11 @@ fn what_others_removed_is_not_told_without_them() {
     // The removal is not passed on, for that frame is lost.
     net.links[0].wires[0].frames.clear();
     let version = net.replica(1).version().clone();
-    net.nodes[1].replica.prune_log(&version);
     net.now += 1;
     net.set(1, "x", 1);
-    for _ in 0..3 {
+    let all = net.replica(1).version().clone();
+    net.nodes[1].replica.prune_log(&all);
+    for _ in 0..10 {
         net.collect();
         net.deliver(0, 0);
         net.deliver(0, 1);

@@ -16,3 +16,4 @@ mod raw;
 mod reconcile;
 mod repair;
 mod store;
+mod updates;

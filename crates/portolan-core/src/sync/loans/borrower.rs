@@ -242,7 +242,7 @@ impl Replica {
         } else if self.version.covers(&DotSet::from_range(replica, 1, seq)) {
             self.borrowing.asking = None;
             self.rename(replica, None);
-            self.release();
+            self.tell_kept();
         }
     }
 
@@ -252,11 +252,11 @@ impl Replica {
             let number = asking.number;
             self.say(asking.session, &Message::Decline { number });
         }
-        self.release();
+        self.tell_kept();
     }
 
     /// Tells of the own operations that were kept back.
-    fn release(&mut self) {
+    fn tell_kept(&mut self) {
         self.borrowing.settled = true;
         let (own, last) = (self.document.replica(), self.document.own_seq());
         let first = self.own_stored + 1;
@@ -269,7 +269,8 @@ impl Replica {
             // They are sent with all that a peer lacks: what the log says that they removed may be
             // more, removed by others that were applied since.
             let dots = DotSet::from_range(own, first, last);
-            self.publish(&dots, &Bytes::new(), None, true);
+            self.contexts.catch_up(&self.document, &dots);
+            self.publish(&dots, &Bytes::new(), None, None, true);
         }
         // What was computed for a peer would have told of them.
         let ids: Vec<SessionId> = self.sessions.keys().copied().collect();
