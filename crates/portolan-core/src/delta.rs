@@ -130,6 +130,9 @@ impl Delta {
     ///
     /// Linear in the number of values and of dot ranges.
     pub fn encode(&self) -> Vec<u8> {
+        if let ([entry], None) = (self.entries.as_slice(), &self.nested) {
+            return encode_single(&self.applied, &self.dead, entry);
+        }
         let entries = self.entries.iter().map(|entry| {
             let (key, value) = (&entry.key, &entry.value);
             EntryRef::new(entry.container, key, value, entry.dot, entry.timestamp)
@@ -306,6 +309,34 @@ pub(crate) fn encode<'a>(
     if let Some(nested) = nested {
         put_positions(&mut out, nested, &replicas);
     }
+    put_checksum(&mut out);
+    out
+}
+
+/// As [`encode`] where there is one value and nothing but the root: each column has one item.
+fn encode_single(applied: &DotSet, dead: &DotSet, entry: &DeltaEntry) -> Vec<u8> {
+    let mut out = Vec::with_capacity(128);
+    out.push(FLAT);
+    put_dots(&mut out, applied);
+    put_dots(&mut out, dead);
+    out.extend_from_slice(&[0, 1]);
+    put_front_coded(&mut out, None, &entry.key);
+    out.extend_from_slice(&[1, value_tag(&entry.value)]);
+    put_value_body(&mut out, &entry.value);
+    let mut writers = applied.ranges().chunk_by(|a, b| a.replica == b.replica);
+    let mut number = 0;
+    let writer = writers.find(|group| {
+        let found = group[0].replica == entry.dot.replica;
+        number += u64::from(!found);
+        found
+    });
+    // proof: the dot of an entry is always among the applied ones.
+    let first = writer.map_or(0, |group| group[0].first);
+    out.push(1);
+    put_varint(&mut out, number);
+    put_zigzag(&mut out, entry.dot.seq.wrapping_sub(first) as i64);
+    out.extend_from_slice(&[IN_RUNS, 1]);
+    put_zigzag(&mut out, entry.timestamp.bits() as i64);
     put_checksum(&mut out);
     out
 }
