@@ -6,6 +6,7 @@ mod demo;
 mod fuzz;
 mod guarantees;
 mod prerequisites;
+mod redis;
 mod server;
 
 use std::ffi::OsString;
@@ -66,7 +67,13 @@ fn run() -> Result<ExitCode> {
             };
             package("portolan-sim", given)
         }
-        "bench" => package("portolan-bench", &arguments.raw_args()?.collect::<Vec<_>>()),
+        "bench" => {
+            let given: Vec<OsString> = arguments.raw_args()?.collect();
+            if given.is_empty() || given.iter().any(|argument| argument == "redis") {
+                prerequisites::redis()?;
+            }
+            package("portolan-bench", &given)
+        }
         "fuzz" => fuzz::run(&fuzz::Options::parse(&mut arguments)?),
         "help" => {
             print!("{USAGE}");
