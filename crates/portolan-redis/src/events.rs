@@ -3,7 +3,7 @@
 //! The echo of a write often comes before its answer. So what the stream tells waits until each
 //! write of this node that was under way has been answered; then it is known whose it is.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 
@@ -16,8 +16,8 @@ pub(crate) struct Events {
     /// hash that is made anew.
     place: u64,
     undecided: VecDeque<Undecided>,
-    /// Writes of this node that are not answered.
-    under_way: BTreeSet<u64>,
+    /// Writes of this node that are not answered, with the revision at which they were begun.
+    under_way: BTreeMap<u64, u64>,
     next_write: u64,
 }
 
@@ -44,6 +44,13 @@ impl Events {
         !self.queues.is_empty()
     }
 
+    /// The revision at which the oldest write was begun that is not answered.
+    pub(crate) fn writing_since(&self) -> Option<u64> {
+        self.under_way
+            .first_key_value()
+            .map(|(_, revision)| *revision)
+    }
+
     pub(crate) fn tell(&mut self, batch: Batch, is_origin_known: bool) {
         self.place += 1;
         let before = if is_origin_known { 0 } else { self.next_write };
@@ -55,10 +62,10 @@ impl Events {
         self.tell_decided();
     }
 
-    pub(crate) fn begin_write(&mut self) -> u64 {
+    pub(crate) fn begin_write(&mut self, revision: u64) -> u64 {
         let number = self.next_write;
         self.next_write += 1;
-        self.under_way.insert(number);
+        self.under_way.insert(number, revision);
         number
     }
 
@@ -94,7 +101,7 @@ impl Events {
     }
 
     fn tell_decided(&mut self) {
-        let oldest = self.under_way.first().copied().unwrap_or(u64::MAX);
+        let oldest = self.under_way.keys().next().copied().unwrap_or(u64::MAX);
         while let Some(undecided) = self.undecided.pop_front_if(|next| next.before <= oldest) {
             let batch = Arc::new(undecided.batch);
             for queue in &self.queues {

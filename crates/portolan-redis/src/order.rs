@@ -93,6 +93,9 @@ pub(crate) struct Order {
     heard: u64,
     /// Answered writes of this node that are not next.
     early: BTreeMap<u64, Mutation>,
+    /// What was applied while writes of this node were under way: an answer whose revision was
+    /// heard already must be one of these, or it is of another hash.
+    applied: BTreeMap<u64, Mutation>,
     waiting: BTreeMap<u64, Vec<oneshot::Sender<()>>>,
     /// Readings begun, and the one that the replica is built on.
     begun: u64,
@@ -129,6 +132,7 @@ impl Order {
             revision: 0,
             heard: 0,
             early: BTreeMap::new(),
+            applied: BTreeMap::new(),
             waiting: BTreeMap::new(),
             begun: 0,
             joined: 0,
@@ -275,6 +279,7 @@ impl Order {
         self.joined = self.begun;
         self.agreed = SystemTime::now();
         self.early.clear();
+        self.applied.clear();
         self.install(reading);
         for message in after {
             if message.revision > self.revision {
@@ -307,7 +312,7 @@ impl Order {
     /// A write of this node is about to be sent.
     pub(crate) fn begin_write(&mut self) -> Ticket {
         Ticket {
-            number: self.events.begin_write(),
+            number: self.events.begin_write(self.revision),
             revision: self.revision,
             joined: self.joined,
         }
@@ -316,6 +321,13 @@ impl Order {
     /// What became of it is not known, or it changed nothing.
     pub(crate) fn end_write(&mut self, ticket: &Ticket) {
         self.events.end_write(ticket.number);
+        let since = self.events.writing_since().unwrap_or(u64::MAX);
+        while let Some(oldest) = self.applied.first_entry() {
+            if *oldest.key() > since {
+                break;
+            }
+            oldest.remove();
+        }
     }
 
     /// Redis has done it; its last mutation has this revision. Fails where the hash turns out to
@@ -328,8 +340,14 @@ impl Order {
     ) -> (Seen, Result<(), Fault>) {
         let first = (last + 1).saturating_sub(mutations.len() as u64);
         let mut fault = Ok(());
-        // Every revision that was known when the write was sent is before it.
-        if self.is_live() && self.joined == ticket.joined && first <= ticket.revision {
+        // Every revision that was known when the write was sent is before it, and one that was heard
+        // since is its echo.
+        let mut heard = (first..).zip(&mutations);
+        let is_next = first > ticket.revision
+            && heard.all(|(revision, mutation)| {
+                revision > self.revision || self.applied.get(&revision) == Some(mutation)
+            });
+        if self.is_live() && self.joined == ticket.joined && !is_next {
             fault = self.fault(Fault::OutOfOrder);
         }
         if !self.is_live() || self.joined != ticket.joined {
@@ -379,6 +397,9 @@ impl Order {
             origin => origin,
         };
         self.revision = revision;
+        if self.events.writing_since().is_some() {
+            self.applied.insert(revision, mutation.clone());
+        }
         let watched = self.events.is_watched();
         let mut changes = Vec::new();
         match mutation {
@@ -507,3 +528,6 @@ fn check(heard: Vec<Heard>, reading: &Reading, first: u64, last: u64) -> Option<
         .contains(&reading.revision)
         .then_some(messages)
 }
+
+#[cfg(test)]
+mod tests;

@@ -32,6 +32,7 @@ const MAX_REDIRECTIONS: usize = 5;
 pub struct Server {
     kind: Kind,
     entrances: Vec<ConnectionInfo>,
+    #[cfg(feature = "tls")]
     root_certificate: Option<Vec<u8>>,
 }
 
@@ -67,6 +68,7 @@ impl Server {
     }
 
     /// Trusts these certificates (PEM) in place of those that the system trusts.
+    #[cfg(feature = "tls")]
     #[must_use]
     pub fn with_root_certificate(mut self, pem: impl Into<Vec<u8>>) -> Self {
         self.root_certificate = Some(pem.into());
@@ -84,6 +86,7 @@ impl Server {
         Ok(Self {
             kind,
             entrances,
+            #[cfg(feature = "tls")]
             root_certificate: None,
         })
     }

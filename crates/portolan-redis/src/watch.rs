@@ -191,6 +191,15 @@ impl Queue {
         }
     }
 
+    /// The next batch, if one waits.
+    #[cfg(test)]
+    pub(crate) fn try_next(&self) -> Option<Event> {
+        match self.pop() {
+            Next::Batch(batch) => Some(Event::Changed(batch)),
+            Next::Lagged | Next::Nothing | Next::End => None,
+        }
+    }
+
     fn matching(&self, batch: &Arc<Batch>) -> Option<Arc<Batch>> {
         if self.pattern.is_all() {
             return Some(Arc::clone(batch));

@@ -289,7 +289,28 @@ async fn without_permission_nothing_is_written_in_part() {
         assert_eq!(hash(&mut plain, "fleet").await, before, "without {missing}");
         assert_eq!(entries(&map), before.0);
     }
-    // Another map's user, a wrong password, and none.
+    // What the guide says is enough.
+    let enough = "hello subscribe publish eval evalsha hget hset hdel hexists hlen hgetall hincrby \
+                  unlink pttl pexpire get set del time";
+    let enough: Vec<String> = enough.split_whitespace().map(|word| format!("+{word}")).collect();
+    let mut rule = vec!["ACL", "SETUSER", "enough", "on", ">secret"];
+    rule.extend(["~map:enough:*", "&map:enough:*", "-@all"]);
+    rule.extend(enough.iter().map(String::as_str));
+    let _: String = ask(&mut plain, &rule).await;
+    let server = Server::single(&url("enough")).unwrap();
+    let ttl = portolan_redis::Ttl::Absolute(Duration::from_mins(10));
+    let map = CoordinatedMap::join(&server, "enough", options().ttl(ttl)).await.unwrap();
+    map.set_and_wait("a", "1", PATIENCE).await.unwrap();
+    map.increment("n", 1).await.unwrap();
+    map.append("l", &["x"]).await.unwrap();
+    map.remove("l", &["x"]).await.unwrap();
+    map.delete("a").await.unwrap();
+    let lease = map.lease("job", Duration::from_mins(10)).await.unwrap();
+    lease.set("x").await.unwrap();
+    lease.release().await.unwrap();
+    map.reset().await.unwrap();
+
+    // Another map's user, and a wrong password.
     let rule = [
         "ACL",
         "SETUSER",
