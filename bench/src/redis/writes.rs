@@ -10,7 +10,7 @@ use super::server::{PATIENCE, Server};
 use crate::report::Measure;
 
 /// Sets in all, whoever writes.
-pub(super) const SETS: usize = 6_000;
+pub(super) const SETS: usize = 12_800;
 /// Keys that they go to in turn.
 pub(super) const KEYS: usize = 100;
 /// Writes in a second while latency is measured, and how many there are. The first fifth warms up.

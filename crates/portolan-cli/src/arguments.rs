@@ -492,8 +492,8 @@ pub(crate) enum RedisOperation {
     Append {
         #[command(flatten)]
         place: RedisPlace,
-        /// What to append
-        #[arg(required = true, allow_hyphen_values = true)]
+        /// What to append; after `--` also what begins with `-`
+        #[arg(required = true)]
         values: Vec<String>,
         /// Only what is not in it
         #[arg(long)]
@@ -503,8 +503,8 @@ pub(crate) enum RedisOperation {
     Remove {
         #[command(flatten)]
         place: RedisPlace,
-        /// What to remove, wherever it stands
-        #[arg(required = true, allow_hyphen_values = true)]
+        /// What to remove, wherever it stands; after `--` also what begins with `-`
+        #[arg(required = true)]
         values: Vec<String>,
     },
     /// Delete all keys

@@ -258,6 +258,9 @@ impl Shared {
 
     /// The connection for commands, once there is one.
     pub(crate) async fn commands(&self, until: Instant) -> Result<(u64, MultiplexedConnection)> {
+        if let Commands::Open(generation, connection) = &*self.commands.borrow() {
+            return Ok((*generation, connection.clone()));
+        }
         let mut commands = self.commands.subscribe();
         let open = commands.wait_for(|commands| !matches!(commands, Commands::None));
         let commands = match tokio::time::timeout_at(until, open).await {

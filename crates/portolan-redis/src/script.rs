@@ -13,20 +13,32 @@ pub(crate) struct Script {
 
 /// A script that writes begins with what all of them share.
 macro_rules! script {
-    ($name:ident, $($file:literal),+) => {
+    ($name:ident, $($file:literal),+ $(,)?) => {
         pub(crate) static $name: LazyLock<Script> =
             LazyLock::new(|| Script::new(concat!($(include_str!(concat!("lua/", $file))),+)));
     };
 }
 
-script!(SET, "write.lua", "set.lua");
-script!(SET_IF_ABSENT, "write.lua", "set_if_absent.lua");
-script!(COMPARE_AND_SET, "write.lua", "compare_and_set.lua");
-script!(DELETE, "write.lua", "delete.lua");
-script!(INCREMENT, "write.lua", "increment.lua");
-script!(APPEND, "write.lua", "list.lua", "append.lua");
-script!(REMOVE, "write.lua", "list.lua", "remove.lua");
-script!(SET_MANY, "write.lua", "set_many.lua");
+script!(SET, "write.lua", "put.lua", "set.lua");
+script!(SET_IF_ABSENT, "write.lua", "put.lua", "set_if_absent.lua");
+script!(
+    COMPARE_AND_SET,
+    "write.lua",
+    "put.lua",
+    "compare_and_set.lua"
+);
+script!(DELETE, "write.lua", "drop.lua", "delete.lua");
+script!(INCREMENT, "write.lua", "put.lua", "increment.lua");
+script!(APPEND, "write.lua", "put.lua", "list.lua", "append.lua");
+script!(
+    REMOVE,
+    "write.lua",
+    "put.lua",
+    "drop.lua",
+    "list.lua",
+    "remove.lua"
+);
+script!(SET_MANY, "write.lua", "put.lua", "set_many.lua");
 script!(CLEAR, "write.lua", "clear.lua");
 script!(MARK, "mark.lua");
 script!(LEASE_TAKE, "lease_take.lua");

@@ -500,17 +500,23 @@ impl Shared {
 struct UnderWay<'a> {
     shared: &'a Shared,
     ticket: Ticket,
+    is_ended: bool,
 }
 
 impl<'a> UnderWay<'a> {
     fn begin(shared: &'a Shared) -> Self {
         let ticket = shared.order.lock().begin_write();
-        Self { shared, ticket }
+        Self {
+            shared,
+            ticket,
+            is_ended: false,
+        }
     }
 
     fn written(&mut self, revision: u64, mutations: Vec<Mutation>) -> Seen {
         let mut order = self.shared.order.lock();
         let (seen, found) = order.written(&self.ticket, revision, mutations);
+        self.is_ended = true;
         self.shared.settle(&order, found);
         if matches!(seen, Seen::Afresh(_)) {
             self.shared.call_for(Trouble::ReadAgain);
@@ -521,6 +527,8 @@ impl<'a> UnderWay<'a> {
 
 impl Drop for UnderWay<'_> {
     fn drop(&mut self) {
-        self.shared.order.lock().end_write(&self.ticket);
+        if !self.is_ended {
+            self.shared.order.lock().end_write(&self.ticket);
+        }
     }
 }

@@ -1,5 +1,5 @@
 local key, unique = ARGV[6], ARGV[7] == 'unique'
-local previous = redis.call('HGET', hash, key)
+local previous = call('HGET', hash, key)
 local items = previous and list(previous) or {}
 if previous and not list(previous) then return {'no list', false, previous} end
 local held, changed = {}, false

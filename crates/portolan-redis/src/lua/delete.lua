@@ -1,4 +1,5 @@
-local previous = redis.call('HGET', hash, ARGV[6])
+local previous = call('HGET', hash, ARGV[6])
 if not previous or (ARGV[7] and previous ~= ARGV[7]) then return {'same', false, previous} end
-ask_permission({'HDEL', hash, ARGV[6]})
+ask_permission()
+ask('HDEL', hash, ARGV[6])
 return {'done', drop(ARGV[6]), previous}

@@ -1,4 +1,4 @@
-local previous = redis.call('HGET', hash, ARGV[6])
+local previous = call('HGET', hash, ARGV[6])
 if previous then return {'same', false, previous} end
 ask_permission()
 return {'done', put(ARGV[6], ARGV[7]), previous}

@@ -1,6 +1,6 @@
 local previous = {}
 for i = 6, #ARGV, 2 do
-  table.insert(previous, redis.call('HGET', hash, ARGV[i]))
+  table.insert(previous, call('HGET', hash, ARGV[i]))
 end
 ask_permission()
 local revision

@@ -292,14 +292,19 @@ async fn without_permission_nothing_is_written_in_part() {
     // What the guide says is enough.
     let enough = "hello subscribe publish eval evalsha hget hset hdel hexists hlen hgetall hincrby \
                   unlink pttl pexpire get set del time";
-    let enough: Vec<String> = enough.split_whitespace().map(|word| format!("+{word}")).collect();
+    let enough: Vec<String> = enough
+        .split_whitespace()
+        .map(|word| format!("+{word}"))
+        .collect();
     let mut rule = vec!["ACL", "SETUSER", "enough", "on", ">secret"];
     rule.extend(["~map:enough:*", "&map:enough:*", "-@all"]);
     rule.extend(enough.iter().map(String::as_str));
     let _: String = ask(&mut plain, &rule).await;
     let server = Server::single(&url("enough")).unwrap();
     let ttl = portolan_redis::Ttl::Absolute(Duration::from_mins(10));
-    let map = CoordinatedMap::join(&server, "enough", options().ttl(ttl)).await.unwrap();
+    let map = CoordinatedMap::join(&server, "enough", options().ttl(ttl))
+        .await
+        .unwrap();
     map.set_and_wait("a", "1", PATIENCE).await.unwrap();
     map.increment("n", 1).await.unwrap();
     map.append("l", &["x"]).await.unwrap();
