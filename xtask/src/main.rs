@@ -8,6 +8,7 @@ mod guarantees;
 mod prerequisites;
 mod redis;
 mod server;
+mod wasm;
 
 use std::ffi::OsString;
 use std::process::ExitCode;
@@ -68,6 +69,7 @@ fn run() -> Result<ExitCode> {
             package("portolan-sim", given)
         }
         "bench" => {
+            prerequisites::compiler_target(wasm::TARGET)?;
             let given: Vec<OsString> = arguments.raw_args()?.collect();
             if given.is_empty() || given.iter().any(|argument| argument == "redis") {
                 prerequisites::redis()?;

@@ -9,10 +9,12 @@ use super::config::Config;
 use super::error::{ErrorCode, ProtocolError};
 use super::event::{CloseReason, Event};
 use super::frame::{self, Access, Hello, MAX_RANGE_BYTES, MAX_VERSION_BYTES, PROTOCOL};
+use super::loans::{Borrowing, Pool};
 use super::outbound::CatchUp;
 use super::presence::Presences;
 use super::session::{Phase, Session, SessionId, SessionStatus};
 use crate::codec::put_dots;
+use crate::compact::Contexts;
 use crate::document::Document;
 use crate::dots::{DotSet, Version};
 use crate::error::Error;
@@ -44,8 +46,10 @@ pub struct Replica {
     pub(super) config: Config,
     /// The document's version.
     pub(super) version: Version,
+    /// What live updates are told against.
+    pub(super) contexts: Contexts,
     /// Own operations up to this one were there at the start, or were done under this id since.
-    loaded_seq: u64,
+    pub(super) loaded_seq: u64,
     /// Own operations up to this one were told of since, as far as anybody listened.
     pub(super) told: u64,
     /// Own operations up to this one may be told of.
@@ -74,6 +78,8 @@ pub struct Replica {
     pub(super) presences: Presences,
     reused: bool,
     pub(super) repaired: u64,
+    pub(super) pool: Pool,
+    pub(super) borrowing: Borrowing,
 }
 
 #[derive(Debug)]
@@ -81,6 +87,7 @@ struct Withheld {
     write: u64,
     dots: DotSet,
     delta: Bytes,
+    update: Option<Bytes>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -90,6 +97,7 @@ pub(super) enum Timer {
     Want(SessionId),
     Search(SessionId),
     Digest,
+    Loan,
 }
 
 impl Replica {
@@ -99,12 +107,17 @@ impl Replica {
     /// hold (what `document` holds now is taken to be stored), and own operations wait for it.
     pub fn new(name: &str, handle: u32, document: Document, durable: bool, config: Config) -> Self {
         let own_seq = document.own_seq();
+        let borrows = config.borrows && !durable;
+        let version = document.version();
+        let mut contexts = Contexts::new(name);
+        contexts.catch_up(&document, &version);
         Self {
             name: name.to_owned(),
             handle,
             durable,
             config,
-            version: document.version(),
+            version,
+            contexts,
             loaded_seq: own_seq,
             told: 0,
             own_stored: own_seq,
@@ -127,6 +140,8 @@ impl Replica {
             presences: Presences::default(),
             reused: false,
             repaired: 0,
+            pool: Pool::default(),
+            borrowing: Borrowing::new(borrows, &document),
             document,
         }
     }
@@ -167,7 +182,7 @@ impl Replica {
         let before = self.document.own_seq();
         let result = self.document.transact(now, f)?;
         if self.document.own_seq() > before {
-            self.wrote(before);
+            self.wrote(before, now);
         }
         Ok(result)
     }
@@ -177,7 +192,7 @@ impl Replica {
         let before = self.document.own_seq();
         self.document.undo(now, operations)?;
         if self.document.own_seq() > before {
-            self.wrote(before);
+            self.wrote(before, now);
         }
         Ok(())
     }
@@ -259,7 +274,13 @@ impl Replica {
                 break;
             };
             self.own_stored = withheld.dots.last_seq(self.document.replica());
-            self.publish(&withheld.dots, &withheld.delta, None, false);
+            let Withheld {
+                dots,
+                delta,
+                update,
+                ..
+            } = withheld;
+            self.publish(&dots, &delta, update.as_ref(), None, false);
         }
         self.open_gates();
         while self.owing.front().is_some_and(|(n, _)| *n <= number) {
@@ -309,6 +330,7 @@ impl Replica {
                 Timer::Want(id) => self.want_timeout(id, at, now),
                 Timer::Search(id) => self.search_timeout(id, at),
                 Timer::Digest => self.digest_timeout(now),
+                Timer::Loan => self.loan_timeout(at, now),
             }
         }
     }
@@ -361,6 +383,7 @@ impl Replica {
             }
         }
         self.document.change_replica(replica, self.loaded_seq);
+        self.borrowing.settle();
         self.reused = false;
         self.loaded_seq = 0;
         self.own_stored = 0;
@@ -392,6 +415,7 @@ impl Replica {
                 write,
                 dots: own,
                 delta,
+                update: None,
             });
         }
     }
@@ -459,21 +483,42 @@ impl Replica {
     }
 
     /// Own operations above `before` are new: stores them, and tells of them when that is done.
-    fn wrote(&mut self, before: u64) {
+    fn wrote(&mut self, before: u64, now: u64) {
         let (own, own_seq) = (self.document.replica(), self.document.own_seq());
         let dots = DotSet::from_range(own, before + 1, own_seq);
         self.version.insert_range(own, before + 1, own_seq);
         self.changed();
-        if self.durable {
-            let delta = Bytes::from(self.document.own_since(before).encode());
-            let write = self.write(delta.clone(), dots.clone(), false);
-            self.withheld.push_back(Withheld { write, dots, delta });
-        } else {
-            self.own_stored = own_seq;
-            if !self.sessions.is_empty() {
-                let delta = Bytes::from(self.document.own_since(before).encode());
-                self.publish(&dots, &delta, None, false);
+        if !self.durable {
+            self.note_written(now, before);
+            if !self.is_settled() {
+                return self.seek_id(now);
             }
+        }
+        let listened = !self.sessions.is_empty();
+        if !self.durable {
+            self.own_stored = own_seq;
+            if !listened {
+                return;
+            }
+        }
+        let delta = self.document.own_since(before);
+        let bytes = Bytes::from(delta.encode());
+        let update = if listened {
+            self.contexts.compact(&self.document, &delta, &bytes)
+        } else {
+            None
+        };
+        let (delta, update) = (bytes, update.map(Bytes::from));
+        if self.durable {
+            let write = self.write(delta.clone(), dots.clone(), false);
+            self.withheld.push_back(Withheld {
+                write,
+                dots,
+                delta,
+                update,
+            });
+        } else {
+            self.publish(&dots, &delta, update.as_ref(), None, false);
         }
     }
 
@@ -516,7 +561,7 @@ impl Replica {
             document: self.name.clone(),
             replica: self.document.replica(),
             access,
-            version: self.version.difference(&self.unstored_dots()),
+            version: self.published().difference(&self.unstored_dots()),
             credentials,
         };
         let frame = frame::hello(self.handle, &hello);
@@ -610,6 +655,8 @@ impl Replica {
         }
         self.greet_presence(id);
         self.wake(id);
+        self.note_holder(hello.replica);
+        self.seek_id(now);
     }
 
     /// Ends a session over a broken rule.
@@ -637,10 +684,15 @@ impl Replica {
             return;
         }
         let presences = std::mem::take(&mut session.presences);
+        self.note_offer_lost(id);
+        let Some(session) = self.sessions.get_mut(&id) else {
+            return;
+        };
         session.clear();
         session.control.extend(last);
         self.lose_presences(id, &presences);
         self.wake(id);
+        self.note_lender_lost(id);
     }
 
     fn arm_digest(&mut self, now: u64) {

@@ -8,6 +8,7 @@ mod chaos;
 mod faults;
 mod hostile;
 mod live;
+mod loans;
 mod network;
 mod presence;
 #[path = "../raw/mod.rs"]
@@ -15,3 +16,4 @@ mod raw;
 mod reconcile;
 mod repair;
 mod store;
+mod updates;
