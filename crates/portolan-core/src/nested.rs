@@ -467,7 +467,11 @@ impl Nested {
             if bits & HAS_PARENT != 0
                 && let Some(replica) = parents.next()
             {
-                run.parent = Some(read_dot(reader, replica, run.first)?);
+                let parent = read_dot(reader, replica, run.first)?;
+                if parent.replica == run.replica && parent.seq >= run.first {
+                    return Err(reader.malformed("a position beside a later one"));
+                }
+                run.parent = Some(parent);
             }
         }
         for (run, bits) in self.runs.iter_mut().zip(expand(&flags)) {
