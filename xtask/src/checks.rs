@@ -7,12 +7,12 @@ use anyhow::{Context, Result, bail};
 use lexopt::prelude::*;
 
 use crate::command::{cargo, command, root, run as run_command, target};
-use crate::{demo, fuzz, guarantees, prerequisites, server};
+use crate::redis::Redis;
+use crate::{demo, fuzz, guarantees, prerequisites, server, wasm};
 
 /// Seeds of the simulator in every run of the tests: half a minute.
 const SIM_SEEDS: &str = "1000";
 const NO_ARGUMENTS: [&str; 0] = [];
-const WASM: &str = "wasm32-unknown-unknown";
 
 struct Step {
     name: &'static str,
@@ -47,7 +47,7 @@ const STEPS: &[Step] = &[
     },
     Step {
         name: "wasm",
-        check: wasm,
+        check: wasm::check,
     },
     Step {
         name: "simulator",
@@ -139,11 +139,13 @@ fn clippy() -> Result<()> {
 
 fn tests() -> Result<()> {
     prerequisites::iso_codes()?;
+    prerequisites::redis()?;
     run_command(&mut cargo(["test", "--no-fail-fast"]))
 }
 
 /// Each folder of `examples/` is a program that checks what it shows and ends by itself.
 fn examples() -> Result<()> {
+    prerequisites::redis()?;
     build()?;
     let folder = root().join("examples");
     let entries = std::fs::read_dir(&folder).context("the folder `examples`")?;
@@ -155,13 +157,12 @@ fn examples() -> Result<()> {
         }
     }
     names.sort();
+    let redis = Redis::start()?;
     for mut name in names {
         println!("--- {}", name.display());
         name.push(std::env::consts::EXE_SUFFIX);
-        run_command(&mut command(
-            target()?.join("debug").join(name),
-            NO_ARGUMENTS,
-        ))?;
+        let program = target()?.join("debug").join(name);
+        run_command(command(program, NO_ARGUMENTS).env("PORTOLAN_REDIS", redis.url()))?;
     }
     Ok(())
 }
@@ -182,17 +183,6 @@ fn documentation() -> Result<()> {
     // Of the libraries: the comments in programs are their help, and no Markdown.
     let doc = ["doc", "--no-deps", "--lib"];
     run_command(cargo(doc).env("RUSTDOCFLAGS", "-D warnings"))
-}
-
-fn wasm() -> Result<()> {
-    prerequisites::compiler_target(WASM)?;
-    run_command(&mut cargo([
-        "check",
-        "--package",
-        "portolan-core",
-        "--target",
-        WASM,
-    ]))
 }
 
 fn simulator() -> Result<()> {

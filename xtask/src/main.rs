@@ -6,7 +6,9 @@ mod demo;
 mod fuzz;
 mod guarantees;
 mod prerequisites;
+mod redis;
 mod server;
+mod wasm;
 
 use std::ffi::OsString;
 use std::process::ExitCode;
@@ -66,7 +68,14 @@ fn run() -> Result<ExitCode> {
             };
             package("portolan-sim", given)
         }
-        "bench" => package("portolan-bench", &arguments.raw_args()?.collect::<Vec<_>>()),
+        "bench" => {
+            prerequisites::compiler_target(wasm::TARGET)?;
+            let given: Vec<OsString> = arguments.raw_args()?.collect();
+            if given.is_empty() || given.iter().any(|argument| argument == "redis") {
+                prerequisites::redis()?;
+            }
+            package("portolan-bench", &given)
+        }
         "fuzz" => fuzz::run(&fuzz::Options::parse(&mut arguments)?),
         "help" => {
             print!("{USAGE}");

@@ -95,7 +95,7 @@ impl Document {
     /// Takes over another replica's whole state, and then what is applied here and not there.
     /// Costs both states.
     pub(crate) fn begin_anew(&mut self, whole: &Delta, now: u64) {
-        let mut anew = Document::with_hash_seed(self.replica(), self.hash_seed);
+        let mut anew = Document::with_hash_seed(self.replica(), self.index.seed());
         anew.apply(whole);
         anew.clock.observe(self.clock.last());
         let beyond = self.replicas.applied_beyond(&anew.version());
@@ -105,7 +105,8 @@ impl Document {
             anew.apply(&delta);
             lost.restore(self, &mut anew, now);
         }
-        anew.batches = self.batches.as_ref().map(|_| Vec::new());
+        anew.observe(self.recorder.is_some());
+        anew.renamings = std::mem::take(&mut self.renamings);
         *self = anew;
     }
 }
@@ -294,13 +295,15 @@ impl Lost {
         let moves = self.moves.values().flat_map(BTreeMap::values);
         let dead: Vec<Dot> = dead.chain(births.copied()).chain(moves.copied()).collect();
         let base = anew.own_seq();
-        let mut transaction = Transaction::begin(anew, now);
-        for array in arrays {
-            let into = self.intern(transaction.document, array);
-            self.restore_array(old, &mut transaction, array, into);
-        }
-        let done = transaction.seq > base;
-        transaction.commit();
+        let again = |transaction: &mut Transaction<'_>| {
+            for array in arrays {
+                let into = self.intern(transaction.document, array);
+                self.restore_array(old, transaction, array, into);
+            }
+            Ok::<_, std::convert::Infallible>(())
+        };
+        let Ok(()) = anew.transact(now, again);
+        let done = anew.own_seq() > base;
         if done {
             let killer = Dot::new(anew.replica(), base + 1);
             let pairs: Vec<(Dot, Dot)> = dead.into_iter().map(|dot| (killer, dot)).collect();

@@ -5,6 +5,7 @@ use std::fmt;
 use smallvec::SmallVec;
 
 use crate::replica::{Dot, ReplicaId};
+use crate::sorting::sort;
 
 /// Consecutive operations of one replica, `first` to `last`, both included.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -52,6 +53,11 @@ impl DotSet {
     pub fn len(&self) -> u64 {
         let lens = self.ranges.iter().map(|r| r.last - r.first + 1);
         lens.fold(0, u64::saturating_add)
+    }
+
+    /// How many replicas have dots in it.
+    pub fn replicas(&self) -> usize {
+        self.ranges.chunk_by(|a, b| a.replica == b.replica).count()
     }
 
     /// Its ranges, in order of replica and number.
@@ -269,7 +275,7 @@ impl DotSet {
 impl FromIterator<Dot> for DotSet {
     fn from_iter<I: IntoIterator<Item = Dot>>(dots: I) -> Self {
         let mut all: Vec<Dot> = dots.into_iter().collect();
-        all.sort_unstable();
+        sort(&mut all);
         let mut set = DotSet::new();
         for dot in all {
             set.push(DotRange {

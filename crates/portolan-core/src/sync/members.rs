@@ -520,7 +520,7 @@ impl Replica {
         if self.durable {
             let state = Bytes::from(self.document.encode());
             self.write_anew(state, dots, own_seq);
-        } else {
+        } else if self.is_settled() {
             self.own_stored = own_seq;
         }
         self.changed();

@@ -31,6 +31,7 @@ mod error;
 mod event;
 mod frame;
 mod inbound;
+mod loans;
 mod members;
 mod outbound;
 mod presence;

@@ -9,11 +9,13 @@ use super::config::Config;
 use super::error::{ErrorCode, ProtocolError};
 use super::event::{CloseReason, Event};
 use super::frame::{self, Access, Hello, MAX_RANGE_BYTES, MAX_VERSION_BYTES, PROTOCOL};
+use super::loans::{Borrowing, Pool};
 use super::members::Members;
 use super::outbound::CatchUp;
 use super::presence::Presences;
 use super::session::{Anew, Phase, Session, SessionId, SessionStatus};
 use crate::codec::put_dots;
+use crate::compact::Contexts;
 use crate::document::Document;
 use crate::dots::{DotSet, Version};
 use crate::error::Error;
@@ -48,8 +50,10 @@ pub struct Replica {
     pub(super) config: Config,
     /// The document's version.
     pub(super) version: Version,
+    /// What live updates are told against.
+    pub(super) contexts: Contexts,
     /// Own operations up to this one were there at the start, or were done under this id since.
-    loaded_seq: u64,
+    pub(super) loaded_seq: u64,
     /// Own operations up to this one were told of since, as far as anybody listened.
     pub(super) told: u64,
     /// Own operations up to this one may be told of.
@@ -79,6 +83,8 @@ pub struct Replica {
     pub(super) members: Members,
     reused: bool,
     pub(super) repaired: u64,
+    pub(super) pool: Pool,
+    pub(super) borrowing: Borrowing,
 }
 
 #[derive(Debug)]
@@ -86,6 +92,7 @@ struct Withheld {
     write: u64,
     dots: DotSet,
     delta: Bytes,
+    update: Option<Bytes>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -96,6 +103,7 @@ pub(super) enum Timer {
     Search(SessionId),
     Digest,
     Members,
+    Loan,
 }
 
 impl Replica {
@@ -105,12 +113,17 @@ impl Replica {
     /// hold (what `document` holds now is taken to be stored), and own operations wait for it.
     pub fn new(name: &str, handle: u32, document: Document, durable: bool, config: Config) -> Self {
         let own_seq = document.own_seq();
+        let borrows = config.borrows && !durable;
+        let version = document.version();
+        let mut contexts = Contexts::new(name);
+        contexts.catch_up(&document, &version);
         let mut replica = Self {
             name: name.to_owned(),
             handle,
             durable,
             config,
-            version: document.version(),
+            version,
+            contexts,
             loaded_seq: own_seq,
             told: 0,
             own_stored: own_seq,
@@ -134,6 +147,8 @@ impl Replica {
             members: Members::default(),
             reused: false,
             repaired: 0,
+            pool: Pool::default(),
+            borrowing: Borrowing::new(borrows, &document),
             document,
         };
         replica.assume_members();
@@ -176,7 +191,7 @@ impl Replica {
         let before = self.document.own_seq();
         let result = self.document.transact(now, f)?;
         if self.document.own_seq() > before {
-            self.wrote(before);
+            self.wrote(before, now);
             self.tend(now);
         }
         Ok(result)
@@ -187,7 +202,7 @@ impl Replica {
         let before = self.document.own_seq();
         self.document.undo(now, operations)?;
         if self.document.own_seq() > before {
-            self.wrote(before);
+            self.wrote(before, now);
             self.tend(now);
         }
         Ok(())
@@ -230,6 +245,10 @@ impl Replica {
             self.report_reuse();
         }
         checked?;
+        if access.read {
+            // The answer tells of all that the peer is going to be sent.
+            self.settle_kept();
+        }
         let id = self.insert(Session::new(false, access, self.config.gap_delay));
         self.greet(id, true, access, None);
         self.establish(id, now, hello);
@@ -270,7 +289,13 @@ impl Replica {
                 break;
             };
             self.own_stored = withheld.dots.last_seq(self.document.replica());
-            self.publish(&withheld.dots, &withheld.delta, None, false);
+            let Withheld {
+                dots,
+                delta,
+                update,
+                ..
+            } = withheld;
+            self.publish(&dots, &delta, update.as_ref(), None, false);
         }
         self.open_gates();
         self.tend(now);
@@ -323,6 +348,7 @@ impl Replica {
                 Timer::Search(id) => self.search_timeout(id, at),
                 Timer::Digest => self.digest_timeout(now),
                 Timer::Members => self.members_timeout(now, at),
+                Timer::Loan => self.loan_timeout(at, now),
             }
         }
     }
@@ -365,6 +391,7 @@ impl Replica {
         self.end_all(&CloseReason::ReplicaChanged);
         self.rename_member(self.document.replica(), replica);
         self.document.change_replica(replica, self.loaded_seq);
+        self.borrowing.settle();
         self.reused = false;
         self.loaded_seq = 0;
         self.own_stored = 0;
@@ -400,7 +427,12 @@ impl Replica {
             let own = self.document.replica();
             let dots = DotSet::from_range(own, before + 1, own_seq);
             let delta = Bytes::from(self.document.own_since(before).encode());
-            self.withheld.push_back(Withheld { write, dots, delta });
+            self.withheld.push_back(Withheld {
+                write,
+                dots,
+                delta,
+                update: None,
+            });
         }
     }
 
@@ -484,25 +516,46 @@ impl Replica {
 
     /// The operations that would not be lost in a crash.
     pub(super) fn stored_version(&self) -> Version {
-        self.version.difference(&self.unstored_dots())
+        self.published().difference(&self.unstored_dots())
     }
 
     /// Own operations above `before` are new: stores them, and tells of them when that is done.
-    fn wrote(&mut self, before: u64) {
+    fn wrote(&mut self, before: u64, now: u64) {
         let (own, own_seq) = (self.document.replica(), self.document.own_seq());
         let dots = DotSet::from_range(own, before + 1, own_seq);
         self.version.insert_range(own, before + 1, own_seq);
         self.changed();
-        if self.durable {
-            let delta = Bytes::from(self.document.own_since(before).encode());
-            let write = self.write(delta.clone(), dots.clone(), false);
-            self.withheld.push_back(Withheld { write, dots, delta });
-        } else {
-            self.own_stored = own_seq;
-            if !self.sessions.is_empty() {
-                let delta = Bytes::from(self.document.own_since(before).encode());
-                self.publish(&dots, &delta, None, false);
+        if !self.durable {
+            self.note_written(now, before);
+            if !self.is_settled() {
+                return self.seek_id(now);
             }
+        }
+        let listened = !self.sessions.is_empty();
+        if !self.durable {
+            self.own_stored = own_seq;
+            if !listened {
+                return;
+            }
+        }
+        let delta = self.document.own_since(before);
+        let bytes = Bytes::from(delta.encode());
+        let update = if listened {
+            self.contexts.compact(&self.document, &delta, &bytes)
+        } else {
+            None
+        };
+        let (delta, update) = (bytes, update.map(Bytes::from));
+        if self.durable {
+            let write = self.write(delta.clone(), dots.clone(), false);
+            self.withheld.push_back(Withheld {
+                write,
+                dots,
+                delta,
+                update,
+            });
+        } else {
+            self.publish(&dots, &delta, update.as_ref(), None, false);
         }
     }
 
@@ -677,6 +730,8 @@ impl Replica {
         }
         self.owe_members(id);
         self.wake(id);
+        self.note_holder(id);
+        self.seek_id(now);
     }
 
     /// Ends a session over a broken rule.
@@ -704,10 +759,15 @@ impl Replica {
             return;
         }
         let presences = std::mem::take(&mut session.presences);
+        self.note_offer_lost(id);
+        let Some(session) = self.sessions.get_mut(&id) else {
+            return;
+        };
         session.clear();
         session.control.extend(last);
         self.lose_presences(id, &presences);
         self.wake(id);
+        self.note_lender_lost(id);
     }
 
     fn arm_digest(&mut self, now: u64) {

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::frame::{Access, Purpose};
+use super::loans::Claim;
 use super::search::Searching;
 use crate::dots::{DotRange, DotSet, Version};
 use crate::reconcile::Domain;
@@ -94,6 +95,8 @@ pub(super) struct Session {
     pub(super) promised: DotSet,
     pub(super) ready: bool,
     pub(super) staging: Option<Staging>,
+    /// Updates that tell of operations by others that are not here.
+    pub(super) held: Vec<Bytes>,
     /// The last transfer of the peer that is over, however it ended.
     pub(super) finished_transfer: u64,
     /// A piece of a delta was lost: what is missing is not known, and asked for all the same.
@@ -154,6 +157,8 @@ pub(super) struct Session {
     /// Whose presence came from here.
     pub(super) presences: BTreeSet<ReplicaId>,
     pub(super) presence_bytes: usize,
+    /// The ids that the peer has asked for.
+    pub(super) claim: Claim,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -191,6 +196,8 @@ pub(super) struct Transfer {
     /// The own operation that must be stored before it may leave; 0 where there is none.
     pub(super) gate: u64,
     pub(super) purpose: Purpose,
+    /// The frame that follows it, where live updates may be told against what it does not show.
+    pub(super) contexts: Option<Bytes>,
 }
 
 /// A delta that has arrived in part.
@@ -221,6 +228,7 @@ impl Session {
             promised: DotSet::new(),
             ready: false,
             staging: None,
+            held: Vec::new(),
             finished_transfer: 0,
             broken: false,
             heard: 0,
@@ -255,6 +263,7 @@ impl Session {
             presence_due: BTreeSet::new(),
             presences: BTreeSet::new(),
             presence_bytes: 0,
+            claim: Claim::default(),
         }
     }
 
