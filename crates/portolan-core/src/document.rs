@@ -175,7 +175,7 @@ impl Document {
 
     #[inline]
     pub(crate) fn winner(&self, container: u32, key: KeyRef<'_>) -> Option<&Value> {
-        let entry = &self.slab[self.find(container, key)?];
+        let (_, entry) = self.index.find(&self.slab, container, key)?;
         (!entry.is_container()).then_some(&entry.value)
     }
 
@@ -319,7 +319,8 @@ impl Document {
 
     #[inline]
     pub(crate) fn find(&self, container: u32, key: KeyRef<'_>) -> Option<Slot> {
-        self.index.find(&self.slab, container, key)
+        let (head, _) = self.index.find(&self.slab, container, key)?;
+        Some(head)
     }
 }
 

@@ -6,6 +6,9 @@ use common::{Server, client, converge, memory, soon, until};
 use portolan::{Map, Node, Value};
 use tokio::task::JoinSet;
 
+/// Visits at a time.
+const AT_ONCE: usize = 8;
+
 /// The server's side of the map `m`.
 async fn there(server: &Server) -> Map {
     server.node.open("m").await.unwrap()
@@ -29,7 +32,6 @@ async fn hundreds_of_programs_leave_few_ids_behind() {
     let store = Node::builder().store(directory.path());
     let server = Server::start(store.spawn().await.unwrap()).await;
     let map = there(&server).await;
-    const AT_ONCE: usize = 8;
     for round in 0..40 {
         let mut visits = JoinSet::new();
         for number in 0..AT_ONCE {

@@ -234,6 +234,10 @@ impl Replica {
             self.report_reuse();
         }
         checked?;
+        if access.read {
+            // The answer tells of all that the peer is going to be sent.
+            self.settle_kept();
+        }
         let id = self.insert(Session::new(false, access, self.config.gap_delay));
         self.greet(id, true, access, None);
         self.establish(id, now, hello);
@@ -655,7 +659,7 @@ impl Replica {
         }
         self.greet_presence(id);
         self.wake(id);
-        self.note_holder(hello.replica);
+        self.note_holder(id);
         self.seek_id(now);
     }
 

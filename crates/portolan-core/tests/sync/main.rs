@@ -16,4 +16,5 @@ mod raw;
 mod reconcile;
 mod repair;
 mod store;
+mod tokens;
 mod updates;

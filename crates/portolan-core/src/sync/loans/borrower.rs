@@ -6,14 +6,11 @@ use xxhash_rust::xxh3::xxh3_64_with_seed;
 use super::super::event::Event;
 use super::super::replica::{Replica, Timer};
 use super::super::session::{Phase, Session, SessionId};
-use super::{Back, Message, Rename, Spare, encode};
+use super::{Back, MAX_SEQ, Message, Rename, Spare, encode};
 use crate::clock::Timestamp;
 use crate::document::Document;
 use crate::dots::DotSet;
 use crate::replica::ReplicaId;
-
-/// An id that was used so often is not taken: numbers must not run out.
-const MAX_SEQ: u64 = 1 << 48;
 
 /// How a replica comes by its id.
 #[derive(Debug)]
@@ -105,6 +102,14 @@ impl Replica {
         }
     }
 
+    /// Goes on under the own id if there is something to tell: those who come to a server do not
+    /// wait for others.
+    pub(in crate::sync) fn settle_kept(&mut self) {
+        if self.withholds() {
+            self.settle_id();
+        }
+    }
+
     /// Asks for an id, if there is something to tell and somebody to ask.
     pub(in crate::sync) fn seek_id(&mut self, now: u64) {
         if !self.withholds() {
@@ -112,8 +117,7 @@ impl Replica {
         }
         let told = |s: &Session| s.is_open() && s.sends();
         if self.sessions.values().any(|s| told(s) && !s.opened) {
-            // A server: those who came to it do not wait for others.
-            return self.settle_id();
+            return self.settle_kept();
         }
         if self.borrowing.asking.is_some() {
             return;
@@ -274,7 +278,9 @@ impl Replica {
         }
         // What was computed for a peer would have told of them.
         let ids: Vec<SessionId> = self.sessions.keys().copied().collect();
-        ids.into_iter().for_each(|id| self.wake(id));
+        for id in ids {
+            self.wake(id);
+        }
     }
 
     /// Gives the own id back to a peer that can lend it to others, and goes on under a new one;

@@ -5,15 +5,13 @@ use std::collections::{BTreeMap, VecDeque};
 use super::super::error::ProtocolError;
 use super::super::replica::Replica;
 use super::super::session::{Phase, Session, SessionId};
-use super::{Back, Message, Rename, Spare, encode};
+use super::{Back, MAX_SEQ, Message, Rename, Spare, encode};
 use crate::clock::Timestamp;
 use crate::dots::DotSet;
 use crate::replica::ReplicaId;
 
 /// Offers that are remembered after the end of their session. One that is forgotten is lost.
 const MAX_UNCLAIMED: usize = 256;
-/// An id that was used so often is not lent any more: numbers must not run out.
-const MAX_SEQ: u64 = 1 << 48;
 
 /// The ids that may be lent.
 #[derive(Debug, Default)]
@@ -101,9 +99,12 @@ impl Replica {
             && !others.any(|(_, s)| s.phase != Phase::Closed && claims(s))
     }
 
-    /// A peer shows up under this id.
-    pub(in crate::sync) fn note_holder(&mut self, id: ReplicaId) {
-        self.pool.forget(id);
+    /// A peer shows up under an id: where it may write, that id is not lent.
+    pub(in crate::sync) fn note_holder(&mut self, session: SessionId) {
+        let session = self.sessions.get(&session);
+        if let Some(id) = session.filter(|s| s.receives()).and_then(|s| s.peer) {
+            self.pool.forget(id);
+        }
     }
 
     /// A session is over.
@@ -215,7 +216,7 @@ impl Replica {
                 self.open(id)?.claim.offered = offered;
             }
         }
-        self.pool.forget(new);
+        self.note_holder(id);
         if let Some(back) = back.filter(|_| known || took) {
             self.take_back(id, old, back);
         }

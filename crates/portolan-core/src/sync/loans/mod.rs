@@ -24,3 +24,6 @@ mod message;
 pub(super) use borrower::Borrowing;
 pub(super) use lender::{Claim, Pool};
 pub(super) use message::{Back, Message, Rename, Spare, encode, read};
+
+/// An id that was used so often is not lent any more: numbers must not run out.
+const MAX_SEQ: u64 = 1 << 48;
