@@ -56,7 +56,7 @@ pub struct Document {
     pub(crate) slab: Slab,
     /// From container and key to the first of what stands under it.
     pub(crate) index: HashTable<Head>,
-    hash_seed: u64,
+    pub(crate) hash_seed: u64,
     pub(crate) order: Mutex<Order>,
     /// Keys of the root.
     pub(crate) keys: usize,

@@ -23,25 +23,29 @@ impl Document {
     /// Joins commute, associate and are idempotent. Costs the size of the delta and of what it
     /// removes here.
     pub fn apply(&mut self, delta: &Delta) -> DotSet {
+        self.apply_at(0, delta)
+    }
+
+    /// As [`apply`](Self::apply), with the time: removals that come with no value carry none, and
+    /// are remembered as done when they came. In milliseconds since the Unix epoch.
+    pub fn apply_at(&mut self, now: u64, delta: &Delta) -> DotSet {
         let mut journal = Journal::new(self);
         let new = self.join(delta, &mut journal);
         if new.is_empty() {
             return new;
         }
-        if !self.is_told_whole(&new) {
-            self.past.note_untold(&new, self.replica());
-        }
-        self.note_past(&new, delta.latest(), &journal);
+        let timestamp = match delta.latest() {
+            none if none == Timestamp::default() => {
+                self.clock.last().max(Timestamp::from_millis(now))
+            }
+            latest => latest,
+        };
+        self.note_past_of(&new, timestamp, &journal);
         if journal.observed {
             self.record_batch(Origin::Remote, &new, journal);
         }
         self.containers.sweep();
         new
-    }
-
-    /// Whether nothing of these operations, new here, was removed before it came.
-    fn is_told_whole(&self, new: &DotSet) -> bool {
-        new.len() <= 1 || self.dead_among(new).is_empty()
     }
 
     fn join(&mut self, delta: &Delta, journal: &mut Journal) -> DotSet {
@@ -431,6 +435,8 @@ impl Document {
         self.log.note_all(&new, dead, self.live());
         self.record_batch(Origin::Local, &new, journal);
         self.containers.sweep();
+        // By the old dots nothing can be told any more.
+        self.forget_past();
     }
 
     /// Takes operations out as if they had never been.
