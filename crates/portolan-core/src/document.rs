@@ -101,7 +101,7 @@ impl Document {
             hash_seed: seed,
             order: Mutex::default(),
             keys: 0,
-            containers: Containers::default(),
+            containers: Containers::new(seed),
             elements: Elements::default(),
             orphans: Orphans::default(),
             unsettled: Unsettled::default(),
@@ -370,8 +370,14 @@ impl fmt::Debug for Document {
 
 #[inline]
 fn hash(seed: u64, container: u32, key: KeyRef<'_>) -> u32 {
+    let hash = hash64(seed, container, key);
+    (hash ^ (hash >> 32)) as u32
+}
+
+#[inline]
+pub(crate) fn hash64(seed: u64, container: u32, key: KeyRef<'_>) -> u64 {
     let seed = seed ^ u64::from(container).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-    let hash = match key {
+    match key {
         // Most keys are short: the branch for them alone is small enough to stand in line.
         KeyRef::Str(s) if s.len() <= 16 => xxh3_64_with_seed(s.as_bytes(), seed),
         KeyRef::Str(s) => hash_long(s.as_bytes(), seed),
@@ -382,8 +388,7 @@ fn hash(seed: u64, container: u32, key: KeyRef<'_>) -> u32 {
             let bytes = [id.replica.get(), id.seq].map(u64::to_le_bytes);
             xxh3_64_with_seed(bytes.as_flattened(), seed ^ 4)
         }
-    };
-    (hash ^ (hash >> 32)) as u32
+    }
 }
 
 #[inline(never)]

@@ -407,7 +407,13 @@ impl Document {
     /// the old dots can be applied: for a replica that was restored from a backup, and learns
     /// that it has written more than it remembers.
     ///
-    /// The id must be fresh. Costs the operations done again.
+    /// The id must be fresh, and nothing may be here of others who had seen more of the old id
+    /// than `after`: positions of theirs may refer to operations that have the same dots as some of
+    /// those done again, and would stand beside the wrong ones. The synchronisation machine sees to
+    /// that: it takes nothing from a peer that knows more of this replica than itself.
+    ///
+    /// What was before cannot be [looked back](Self::as_of) at any more, nor taken back. Costs the
+    /// operations done again.
     pub fn change_replica(&mut self, id: ReplicaId, after: u64) {
         let (old, old_id, last) = (self.own, self.replica(), self.own_seq());
         self.own = self.replicas.intern(id);

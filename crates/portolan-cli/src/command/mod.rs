@@ -2,6 +2,7 @@
 
 mod check;
 mod entries;
+mod history;
 mod import;
 mod status;
 mod watch;
@@ -11,7 +12,8 @@ use std::io::Write;
 use crate::failure::Failure;
 
 pub(crate) use check::{completions, verify};
-pub(crate) use entries::{add, append, export, get, insert, keys, remove, set, unset};
+pub(crate) use entries::{add, append, export, get, insert, keys, remove, set, undelete, unset};
+pub(crate) use history::history;
 pub(crate) use import::import;
 pub(crate) use status::status;
 pub(crate) use watch::watch;

@@ -229,3 +229,34 @@ fn what_was_unset_leaves_no_container_behind() {
     assert_eq!(document.snapshot().len(), 0);
     assert_eq!(document.encode()[0], 1, "the format without containers");
 }
+
+#[test]
+fn values_can_go_alone_and_containers_stay() {
+    let mut document = replica(1);
+    write(&mut document, NOW, |tx| {
+        tx.array("a").append_all([Value::Null, Value::Null])?;
+        tx.array("a").map(0).set("x", 1)?;
+        tx.set("k", 1)?;
+        tx.map("k").set("x", 1)
+    });
+    let before = copy(2, &document);
+    write(&mut document, NOW, |tx| {
+        assert_eq!(tx.root().unset_values("k"), Ok(true));
+        assert_eq!(tx.root().unset_values("k"), Ok(false));
+        assert_eq!(tx.array("a").unset_values(0), Ok(true));
+        assert_eq!(tx.array("a").unset_values(0), Ok(false));
+        // The one that holds nothing else goes.
+        assert_eq!(tx.array("a").unset_values(1), Ok(true));
+        Ok(())
+    });
+    let mut other = before;
+    meet(&mut [&mut document, &mut other]);
+    for document in [&document, &other] {
+        assert_eq!(document.get("k"), None);
+        assert_eq!(document.map("k").len(), 1);
+        assert_eq!(document.array("a").len(), 1);
+        let [Held::Map(_)] = document.array("a").held(0).as_slice() else {
+            panic!("a map alone");
+        };
+    }
+}

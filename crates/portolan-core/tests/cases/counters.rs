@@ -177,6 +177,13 @@ fn a_counter_beyond_its_range_is_an_error_that_changes_nothing() {
     let outcome = document.transact(NOW, |tx| tx.counter("n").add(1));
     assert_eq!(outcome, Err(Error::CounterOverflow));
     assert_eq!(document.encode(), before);
+    // Nor where the transaction goes on.
+    let outcome = document.transact(NOW, |tx| {
+        assert_eq!(tx.counter("n").add(1), Err(Error::CounterOverflow));
+        Ok::<_, Error>(())
+    });
+    assert_eq!(outcome, Ok(()));
+    assert_eq!((document.own_seq(), document.encode()), (1, before));
     // Of several replicas the sum is held to the range.
     let mut other = replica(2);
     write(&mut other, NOW, |tx| tx.counter("n").add(i64::MAX));
