@@ -9,7 +9,7 @@ use xxhash_rust::xxh3::xxh3_128_with_seed;
 
 use crate::codec::put_key;
 use crate::counters::is_count;
-use crate::document::hash64;
+use crate::index::{self, spread};
 use crate::key::Key;
 use crate::replica::Dot;
 use crate::sequence::Sequence;
@@ -190,7 +190,7 @@ impl Containers {
 
     fn hash(&self, parent: u32, key: &Key, form: Form) -> u64 {
         let seed = self.hash_seed.wrapping_add(form as u64);
-        hash64(seed, parent, key.borrowed())
+        spread(index::hash(seed, parent, key.borrowed()))
     }
 
     fn is(&self, number: u32, parent: u32, key: &Key, form: Form) -> bool {

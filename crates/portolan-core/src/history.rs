@@ -85,7 +85,7 @@ impl Document {
         let first = (differs && known).then(|| self.snapshot_of(&earliest));
         Some(Timeline {
             replica: self.replica(),
-            hash_seed: self.hash_seed,
+            hash_seed: self.index.seed(),
             start,
             difference: self.difference(since, until),
             first: first.flatten(),

@@ -1,7 +1,5 @@
 //! What a delta holds beside the root's values: containers, and the positions of arrays.
 
-use std::collections::BTreeSet;
-
 use smol_str::SmolStr;
 
 use crate::arrays::{Adopted, Origin};
@@ -17,6 +15,7 @@ use crate::key::Key;
 use crate::limits::{MAX_DEPTH, MAX_VALUE_BYTES};
 use crate::replica::{Dot, ReplicaId};
 use crate::sequence::Side;
+use crate::sorting::sort;
 use crate::value::Value;
 
 /// Containers, and the positions that the operations of a delta made.
@@ -173,7 +172,7 @@ pub(crate) fn put_positions(out: &mut Vec<u8>, nested: &Nested, known: &[(Replic
         .map(|dot| dot.replica)
         .filter(|id| known.binary_search_by_key(id, |(known, _)| *known).is_err())
         .collect();
-    others.sort_unstable();
+    sort(&mut others);
     others.dedup();
     put_varint(out, others.len() as u64);
     for other in &others {
@@ -367,8 +366,13 @@ impl Nested {
         };
         self.read_runs(reader, count, &names)?;
         let named = self.runs.iter().flat_map(Run::named);
-        let named: BTreeSet<ReplicaId> = named.map(|dot| dot.replica).collect();
-        if !names.others.iter().all(|other| named.contains(other)) {
+        let mut named: Vec<ReplicaId> = named.map(|dot| dot.replica).collect();
+        sort(&mut named);
+        if !names
+            .others
+            .iter()
+            .all(|other| named.binary_search(other).is_ok())
+        {
             return Err(reader.malformed("a replica that nothing names"));
         }
         let most = reader.remaining().saturating_mul(POSITIONS_PER_BYTE);

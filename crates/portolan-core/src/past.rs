@@ -329,7 +329,7 @@ impl Document {
     /// The document as it was at a version, under the same replica id; `None` where that is not
     /// known any more, or never was here. Costs the whole state.
     pub fn as_of(&self, version: &Version) -> Option<Document> {
-        let mut then = Document::with_hash_seed(self.replica(), self.hash_seed);
+        let mut then = Document::with_hash_seed(self.replica(), self.index.seed());
         then.apply(&self.snapshot_of(version)?);
         then.forget_past();
         Some(then)
