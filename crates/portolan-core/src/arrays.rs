@@ -106,6 +106,13 @@ impl Document {
         (position.array() == array && !position.moved()).then_some(element)
     }
 
+    /// As [`element_in`](Self::element_in), by an id that the element may have had before this
+    /// replica took another one.
+    pub(crate) fn known_element(&self, array: u32, id: Dot) -> Option<Spot> {
+        let element = self.element_in(array, id);
+        element.or_else(|| self.element_in(array, self.current(id)))
+    }
+
     /// The dot that made a position.
     pub(crate) fn dot_at(&self, spot: Spot) -> Dot {
         let element = &self.elements[spot];

@@ -37,14 +37,25 @@ impl Index {
         self.heads.iter().copied()
     }
 
-    /// The first of what stands under a key.
+    /// The first of what stands under a key, and its entry.
     #[inline]
-    pub(crate) fn find(&self, slab: &Slab, container: u32, key: KeyRef<'_>) -> Option<Slot> {
+    pub(crate) fn find<'a>(
+        &self,
+        slab: &'a Slab,
+        container: u32,
+        key: KeyRef<'_>,
+    ) -> Option<(Slot, &'a Entry)> {
         let hash = spread(self.hash(container, key));
-        let head = self
-            .heads
-            .find(hash, |head| slab[*head].is_at(container, key));
-        head.copied()
+        let mut found = None;
+        self.heads.find(hash, |head| {
+            let entry = &slab[*head];
+            let same = entry.is_at(container, key);
+            if same {
+                found = Some((*head, entry));
+            }
+            same
+        });
+        found
     }
 
     /// The first of the chain that an entry stands in.

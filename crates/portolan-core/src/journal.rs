@@ -27,8 +27,8 @@ pub(crate) struct Journal {
     pub(crate) steps: Vec<Step>,
     /// Elements whose positions have been found: what is in them may have come before.
     pub(crate) found: Vec<Spot>,
-    /// What counters showed before.
-    pub(crate) counts: BTreeMap<u32, i64>,
+    /// What counters showed before each change.
+    pub(crate) counts: Vec<(u32, i64)>,
     /// Whether to note what only events need.
     pub(crate) observed: bool,
 }
@@ -154,7 +154,7 @@ impl Document {
         }
     }
 
-    fn changes(&self, cause: &Cause<'_>, journal: Journal) -> Vec<Change> {
+    fn changes(&self, cause: &Cause<'_>, mut journal: Journal) -> Vec<Change> {
         let mut visibility = Visibility::new(self, &journal);
         let mut touched: BTreeMap<(u32, Key), Touched> = BTreeMap::new();
         let mut went = |container, key, ranked: Ranked| {
@@ -220,6 +220,9 @@ impl Document {
                 Form::Array | Form::Counter | Form::Moves => {}
             }
         }
+        // Of each counter the first.
+        journal.counts.sort_by_key(|(counter, _)| *counter);
+        journal.counts.dedup_by_key(|(counter, _)| *counter);
         for (counter, before) in journal.counts {
             if !visibility.is_told(counter) {
                 continue;

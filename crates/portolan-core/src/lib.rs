@@ -69,6 +69,7 @@ mod order;
 mod past;
 mod reconcile;
 mod registers;
+mod renaming;
 mod replica;
 mod replicas;
 mod rows;

@@ -467,7 +467,11 @@ impl Nested {
             if bits & HAS_PARENT != 0
                 && let Some(replica) = parents.next()
             {
-                run.parent = Some(read_dot(reader, replica, run.first)?);
+                let parent = read_dot(reader, replica, run.first)?;
+                if parent.replica == run.replica && parent.seq >= run.first {
+                    return Err(reader.malformed("a position beside a later one"));
+                }
+                run.parent = Some(parent);
             }
         }
         for (run, bits) in self.runs.iter_mut().zip(expand(&flags)) {
@@ -501,7 +505,8 @@ impl Nested {
         while self.births.len() < total {
             let left = (total - self.births.len()) as u64;
             let length = reader.bounded("the length of a run", left)?;
-            if length == 0 && !self.births.is_empty() {
+            // The first are those that are live, of which there may be none.
+            if length == 0 && !(live && self.births.is_empty()) {
                 return Err(reader.malformed("an empty run"));
             }
             let birth = live.then_some(Value::Null);

@@ -4,6 +4,7 @@ mod check;
 mod entries;
 mod history;
 mod import;
+mod redis;
 mod status;
 mod watch;
 
@@ -15,6 +16,7 @@ pub(crate) use check::{completions, verify};
 pub(crate) use entries::{add, append, export, get, insert, keys, remove, set, undelete, unset};
 pub(crate) use history::history;
 pub(crate) use import::import;
+pub(crate) use redis::redis;
 pub(crate) use status::status;
 pub(crate) use watch::watch;
 
