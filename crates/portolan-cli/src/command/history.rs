@@ -68,9 +68,12 @@ fn path(arguments: &History) -> Result<String, Failure> {
     }
     query.extend(arguments.limit.iter().map(|limit| format!("limit={limit}")));
     if !arguments.keys.is_empty() {
-        let key = |key: &String| match arguments.typed {
-            true => serde_json::from_str::<ParsedKey>(key).map(|key| key_json(&key.0)),
-            false => Ok(key_json(&Key::from(key.as_str()))),
+        let key = |key: &String| {
+            if arguments.typed {
+                serde_json::from_str::<ParsedKey>(key).map(|key| key_json(&key.0))
+            } else {
+                Ok(key_json(&Key::from(key.as_str())))
+            }
         };
         let keys: Result<Vec<String>, _> = arguments.keys.iter().map(key).collect();
         let keys = keys.map_err(|error| Failure::Usage(format!("the typed key: {error}")))?;
