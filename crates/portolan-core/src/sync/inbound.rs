@@ -166,7 +166,7 @@ impl Replica {
 
         let mut new = DotSet::new();
         if !self.version.covers(dots) {
-            new = self.document.apply(delta);
+            new = self.document.apply_at(now, delta);
             self.version.union_with(&new);
         }
         if !new.is_empty() {

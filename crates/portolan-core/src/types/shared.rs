@@ -275,8 +275,8 @@ impl<C: Replicated> Shared<C> {
         until: impl Into<Moment<'a>>,
     ) -> Option<History> {
         let document = &self.document;
-        let since = since.into().version(document);
-        let until = until.into().version(document);
+        let since = since.into().version(document)?;
+        let until = until.into().version(document)?;
         let changes = document.history(since.as_ref(), until.as_ref())?;
         let delta = match &until {
             None => document.delta_since(&since.unwrap_or_default()),
