@@ -31,9 +31,6 @@ pub(crate) struct Node {
     pub(crate) start_at: u64,
     /// What its watcher knows.
     watched: Watched,
-    /// Whether it has started where operations are missing that others had seen: what is in
-    /// elements that do not show so far its watcher will not be told.
-    pub(crate) blind: bool,
 }
 
 impl Node {
@@ -52,7 +49,6 @@ impl Node {
             sync_at: None,
             start_at: 0,
             watched: Watched::default(),
-            blind: false,
         }
     }
 
@@ -117,9 +113,7 @@ impl Node {
             }
         }
         for batch in batches {
-            if !self.blind {
-                self.watched.follow(batch);
-            }
+            self.watched.follow(batch);
         }
         (wrote, others)
     }
@@ -137,7 +131,6 @@ impl Node {
 
     /// Has the watcher read everything anew.
     pub(crate) fn watch_anew(&mut self) {
-        self.blind = false;
         if let Some(document) = self.document() {
             self.watched = Watched::of(&Shown::of(document));
         }
@@ -145,7 +138,7 @@ impl Node {
 
     /// What the watcher knows is what the document holds.
     pub(crate) fn check_watcher(&self) {
-        if let Some(document) = self.document().filter(|_| !self.blind) {
+        if let Some(document) = self.document() {
             self.watched.assert_shows(&Shown::of(document));
         }
     }

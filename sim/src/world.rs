@@ -680,15 +680,8 @@ impl World {
     fn start_if_due(&mut self, at: usize) {
         if self.nodes[at].replica.is_none() && self.nodes[at].start_at <= self.now {
             self.nodes[at].start(&self.config);
-            self.nodes[at].blind = self.lacks(at);
             self.say(|| format!("node {at} starts as {}", self.nodes[at].id));
         }
-    }
-
-    /// Whether a node has applied operations without all that these had seen.
-    fn lacks(&self, at: usize) -> bool {
-        let seen = self.nodes[at].applied();
-        seen.is_some_and(|seen| !self.truth.missing(&seen).is_empty())
     }
 
     fn sync_if_due(&mut self, at: usize) {
@@ -725,9 +718,6 @@ impl World {
     /// Does what follows from anything that was done at a node: stores, answers, sends.
     fn settle(&mut self, at: usize) {
         let (wrote, events) = self.nodes[at].drain();
-        if self.nodes[at].blind && !self.lacks(at) {
-            self.nodes[at].watch_anew();
-        }
         if wrote && self.nodes[at].sync_at.is_none() {
             self.nodes[at].sync_at = Some(self.now + self.rng.u64(0..30));
         }

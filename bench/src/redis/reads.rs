@@ -135,7 +135,7 @@ fn time(
         let turns: Vec<_> = (0..threads)
             .map(|n| scope.spawn(move || turn(n * KEYS / threads)))
             .collect();
-        let times = turns.into_iter().map(|turn| turn.join());
+        let times = turns.into_iter().map(thread::ScopedJoinHandle::join);
         times
             .collect::<Result<Vec<_>, _>>()
             .map_err(|_| anyhow!("a reader panicked"))

@@ -5,6 +5,8 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use crate::moment::When;
+
 const EXIT_CODES: &str = "Exit codes: 0 done, 1 not found, 2 wrong usage, 3 could not reach the \
                           server, 4 refused.";
 
@@ -34,6 +36,10 @@ pub(crate) enum Command {
     Insert(Write),
     /// Remove from a set
     Remove(Write),
+    /// Bring a deleted element of an array back
+    Undelete(Undelete),
+    /// Print what became of a map: who changed what, and when
+    History(History),
     /// List the keys of a map
     Keys(Keys),
     /// Print changes as they happen; survives restarts of the server
@@ -144,6 +150,10 @@ pub(crate) struct Serve {
     /// as several; what exceeds it waits at the sender; 0 for no limit
     #[arg(long, value_name = "N", default_value_t = 20_000)]
     pub(crate) sync_rate: u32,
+    /// Replaced or removed values that each open map keeps, for history; each takes some 200 bytes
+    /// beside itself
+    #[arg(long, value_name = "N", default_value_t = 10_000)]
+    pub(crate) history: usize,
     /// How to write the log; RUST_LOG sets what is in it
     #[arg(long, value_name = "FORMAT", default_value = "text")]
     pub(crate) log_format: LogFormat,
@@ -156,7 +166,7 @@ pub(crate) enum LogFormat {
 }
 
 /// Which key of which map.
-#[derive(Debug, Args)]
+#[derive(Clone, Debug, Args)]
 pub(crate) struct Place {
     /// Name of the map
     pub(crate) map: String,
@@ -226,11 +236,22 @@ pub(crate) struct Get {
     /// All siblings, the winner first
     #[arg(long)]
     pub(crate) all: bool,
+    /// The elements of an array with their ids
+    #[arg(long, conflicts_with = "all")]
+    pub(crate) ids: bool,
+    /// As it was then: 2026-01-31T12:00:00Z, how long ago (15m, 2h, 1d), or milliseconds since 1970
+    #[arg(long, value_name = "TIME", value_parser = moment)]
+    pub(crate) at: Option<String>,
     /// As JSON
     #[arg(long)]
     pub(crate) json: bool,
     #[command(flatten)]
     pub(crate) server: Server,
+}
+
+/// A moment, checked where the mistake is made.
+fn moment(text: &str) -> Result<String, String> {
+    When::parse(text, 0).map(|_| text.to_owned())
 }
 
 #[derive(Debug, Args)]
@@ -268,6 +289,46 @@ pub(crate) struct Append {
 pub(crate) struct Unset {
     #[command(flatten)]
     pub(crate) place: Place,
+    #[command(flatten)]
+    pub(crate) server: Server,
+}
+
+#[derive(Debug, Args)]
+#[command(override_usage = "portolan undelete [OPTIONS] <MAP> <KEY>... <ID>")]
+pub(crate) struct Undelete {
+    /// The place of the array, and the element's id, as `history` and `get --ids` tell it
+    #[command(flatten)]
+    pub(crate) place: Place,
+    #[command(flatten)]
+    pub(crate) server: Server,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct History {
+    /// Name of the map
+    pub(crate) map: String,
+    /// Only what happened under this key; more keys lead further down
+    #[arg(value_name = "KEY", allow_negative_numbers = true)]
+    pub(crate) keys: Vec<String>,
+    /// Each KEY is JSON that gives its kind: 1, true, "text" or {"$bytes": "<base64>"}
+    #[arg(long)]
+    pub(crate) typed: bool,
+    /// From when on: 2026-01-31T12:00:00Z, how long ago (15m, 2h, 1d), milliseconds since 1970, or
+    /// a version
+    #[arg(long, value_name = "TIME", value_parser = moment)]
+    pub(crate) since: Option<String>,
+    /// Until when, in the same forms
+    #[arg(long, value_name = "TIME", value_parser = moment)]
+    pub(crate) until: Option<String>,
+    /// Each change by itself, instead of what is different in the end
+    #[arg(long)]
+    pub(crate) each: bool,
+    /// Only so many, the latest
+    #[arg(long, value_name = "N")]
+    pub(crate) limit: Option<usize>,
+    /// One JSON object a line for every change
+    #[arg(long)]
+    pub(crate) json: bool,
     #[command(flatten)]
     pub(crate) server: Server,
 }

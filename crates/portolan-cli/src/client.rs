@@ -198,7 +198,7 @@ fn refusal(response: Response<Body>) -> Failure {
         (true, true) => format!("the server answers {status}; is it a Portolan server?"),
     };
     match status {
-        StatusCode::NOT_FOUND => Failure::NotFound(said),
+        StatusCode::NOT_FOUND | StatusCode::GONE => Failure::NotFound(said),
         StatusCode::UNAUTHORIZED => Failure::Refused(format!("{said} (--token or PORTOLAN_TOKEN)")),
         StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE => {
             Failure::Unavailable(said)

@@ -6,6 +6,7 @@ mod command;
 mod failure;
 mod import;
 mod json;
+mod moment;
 mod server;
 mod tls;
 
@@ -26,6 +27,8 @@ fn main() -> ExitCode {
         Command::Append(append) => command::append(&append),
         Command::Insert(write) => command::insert(&write),
         Command::Remove(write) => command::remove(&write),
+        Command::Undelete(undelete) => command::undelete(&undelete),
+        Command::History(history) => command::history(&history),
         Command::Keys(keys) => command::keys(&keys),
         Command::Watch(watch) => command::watch(&watch),
         Command::Import(import) => command::import(&import),

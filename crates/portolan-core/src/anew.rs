@@ -105,6 +105,7 @@ impl Document {
             anew.apply(&delta);
             lost.restore(self, &mut anew, now);
         }
+        anew.keep_past(self.past_limit());
         anew.observe(self.recorder.is_some());
         anew.renamings = std::mem::take(&mut self.renamings);
         *self = anew;

@@ -452,6 +452,8 @@ impl Document {
         journal: &mut Journal,
     ) -> u64 {
         let id = run.replica;
+        // Before they are known themselves: damaged bytes may have them wait for each other.
+        let awaited = self.awaited(array, &run.origin(0));
         let mut live = 0;
         let mut spots = Vec::with_capacity(values.len());
         for ((value, timestamp), seq) in values.iter().zip(times).zip(run.first..) {
@@ -471,11 +473,14 @@ impl Document {
         }
         self.live += live as usize;
         self.containers.get_mut(array).records += run.length;
-        let awaited = self.awaited(array, &run.origin(0));
         if awaited.is_some() || !self.orphans.waiting.is_empty() || run.adopted.is_some() {
             for (at, spot) in (0..).zip(spots) {
                 let origin = run.origin(at);
-                match self.awaited(array, &origin) {
+                let awaited = match at {
+                    0 => awaited,
+                    _ => self.awaited(array, &origin),
+                };
+                match awaited {
                     Some(awaited) => self.wait_for(awaited, spot, origin),
                     None => self.link_position(spot, origin, journal),
                 }
@@ -501,6 +506,7 @@ impl Document {
         if journal.observed || self.containers.have_moves() {
             for spot in spots {
                 self.note_step(spot, true, journal);
+                journal.found(spot);
                 let dot = self.dot_at(spot);
                 self.unsettle_place(array, dot);
             }
@@ -559,6 +565,9 @@ impl Document {
                     sequence.place_ranked(elements, spot, origin, shown);
                 }
             });
+            if born {
+                journal.found(spot);
+            }
             if shown {
                 self.note_step(spot, true, journal);
             } else {

@@ -9,6 +9,7 @@ use xxhash_rust::xxh3::xxh3_128_with_seed;
 
 use crate::codec::put_key;
 use crate::counters::is_count;
+use crate::index::{self, spread};
 use crate::key::Key;
 use crate::replica::Dot;
 use crate::sequence::Sequence;
@@ -96,6 +97,8 @@ pub(crate) struct Container {
     pub(crate) form: Form,
     /// Stands for the path in fingerprints; 0 for the root.
     pub(crate) print: u128,
+    /// Where it is in the index.
+    hash: u64,
     /// Keys of a map or set, live additions of a counter. An array counts for itself.
     pub(crate) items: u32,
     /// What needs this record: operations and positions in it, containers beneath it.
@@ -114,7 +117,9 @@ pub(crate) struct Container {
 pub(crate) struct Containers {
     table: Vec<Option<Container>>,
     vacant: Vec<u32>,
+    /// By hashes that nobody outside can foresee.
     index: HashTable<u32>,
+    hash_seed: u64,
     /// Those that may have become superfluous.
     emptied: Vec<u32>,
     /// Levels beneath the root, for each.
@@ -123,13 +128,15 @@ pub(crate) struct Containers {
     moves: usize,
 }
 
-impl Default for Containers {
-    fn default() -> Self {
+impl Containers {
+    /// The root alone. The seed keeps others from choosing keys that collide in the index.
+    pub(crate) fn new(hash_seed: u64) -> Self {
         let root = Container {
             parent: ROOT,
             key: Key::Bool(false),
             form: Form::Map,
             print: 0,
+            hash: 0,
             items: 0,
             written: 0,
             records: 0,
@@ -141,14 +148,13 @@ impl Default for Containers {
             table: vec![Some(root)],
             vacant: Vec::new(),
             index: HashTable::new(),
+            hash_seed,
             emptied: Vec::new(),
             depths: vec![0],
             moves: 0,
         }
     }
-}
 
-impl Containers {
     #[inline]
     pub(crate) fn get(&self, number: u32) -> &Container {
         // proof: numbers are given out by `intern`, and taken back when nothing has them any more.
@@ -176,10 +182,15 @@ impl Containers {
         if self.is_flat() {
             return None;
         }
-        let print = print(self.get(parent).print, key, form);
+        let hash = self.hash(parent, key, form);
         self.index
-            .find(print as u64, |number| self.is(*number, parent, key, form))
+            .find(hash, |number| self.is(*number, parent, key, form))
             .copied()
+    }
+
+    fn hash(&self, parent: u32, key: &Key, form: Form) -> u64 {
+        let seed = self.hash_seed.wrapping_add(form as u64);
+        spread(index::hash(seed, parent, key.borrowed()))
     }
 
     fn is(&self, number: u32, parent: u32, key: &Key, form: Form) -> bool {
@@ -189,10 +200,10 @@ impl Containers {
 
     /// The number of a container, known or new.
     pub(crate) fn intern(&mut self, parent: u32, key: &Key, form: Form) -> u32 {
-        let print = print(self.get(parent).print, key, form);
+        let hash = self.hash(parent, key, form);
         let found = self
             .index
-            .find(print as u64, |number| self.is(*number, parent, key, form));
+            .find(hash, |number| self.is(*number, parent, key, form));
         if let Some(number) = found {
             return *number;
         }
@@ -200,7 +211,8 @@ impl Containers {
             parent,
             key: key.clone(),
             form,
-            print,
+            print: print(self.get(parent).print, key, form),
+            hash,
             items: 0,
             written: 0,
             records: 0,
@@ -219,10 +231,10 @@ impl Containers {
             (self.table.len() - 1) as u32
         };
         let table = &self.table;
-        self.index.insert_unique(print as u64, number, |number| {
+        self.index.insert_unique(hash, number, |number| {
             table[*number as usize]
                 .as_ref()
-                .map_or(0, |known| known.print as u64)
+                .map_or(0, |known| known.hash)
         });
         self.get_mut(parent).records += 1;
         self.moves += usize::from(form == Form::Moves);
@@ -268,7 +280,7 @@ impl Containers {
             if known.records > 0 || known.holder != NONE {
                 continue;
             }
-            let (hash, parent) = (known.print as u64, known.parent);
+            let (hash, parent) = (known.hash, known.parent);
             self.moves -= usize::from(known.form == Form::Moves);
             if let Ok(place) = self.index.find_entry(hash, |other| *other == number) {
                 place.remove();

@@ -15,6 +15,7 @@ use crate::journal::Journal;
 use crate::key::{Key, KeyRef};
 use crate::replica::Dot;
 use crate::slab::Slot;
+use crate::transaction::Transaction;
 use crate::value::Value;
 
 /// Whether a value is a sum, or the note of a reset: the number of the operation that was seen,
@@ -42,6 +43,27 @@ struct Epoch {
     /// What resets have seen, at the most.
     seen: Option<(i64, i64)>,
     notes: usize,
+}
+
+/// An addition that can be done.
+struct Addition {
+    /// The epoch that goes on; `None` where one begins.
+    epoch: Option<Dot>,
+    sum: i64,
+    /// What it takes the place of.
+    spent: Vec<Slot>,
+}
+
+impl Transaction<'_> {
+    /// Adds to a counter; where that fails, no operation is used up.
+    pub(crate) fn add(&mut self, counter: u32, n: i64) -> Result<(), Error> {
+        let addition = self.document.addition(counter, n)?;
+        let (seq, timestamp) = self.next();
+        let journal = &mut self.journal;
+        self.document
+            .add_to(counter, addition, seq, timestamp, journal);
+        Ok(())
+    }
 }
 
 impl Document {
@@ -87,41 +109,49 @@ impl Document {
         all.clamp(i64::MIN.into(), i64::MAX.into()) as i64
     }
 
-    /// Adds to a counter with the dot `own:seq`.
-    pub(crate) fn add_to(
-        &mut self,
-        counter: u32,
-        n: i64,
-        seq: u64,
-        timestamp: Timestamp,
-        journal: &mut Journal,
-    ) -> Result<(), Error> {
+    /// What an addition replaces, and the sum that it makes.
+    fn addition(&self, counter: u32, n: i64) -> Result<Addition, Error> {
         let replica = self.replica();
-        let epochs = &self.containers.get(counter).epochs;
-        let own: Vec<Dot> = epochs
-            .iter()
-            .copied()
-            .filter(|epoch| epoch.replica == replica)
-            .collect();
+        let epochs = self.containers.get(counter).epochs.iter();
         let (mut live, mut over) = (None, Vec::new());
-        for epoch in &own {
+        for epoch in epochs.filter(|epoch| epoch.replica == replica) {
             match self.epoch(counter, *epoch).sum {
                 Some((sum, _, slot)) if epoch.seq > self.loaded => live = Some((*epoch, sum, slot)),
                 Some(_) => {}
                 None => over.extend(self.find(counter, KeyRef::Element(*epoch))),
             }
         }
-        let (epoch, sum) = live.map_or((Dot::new(replica, seq), 0), |(epoch, sum, _)| (epoch, sum));
-        let sum = sum.checked_add(n).ok_or(Error::CounterOverflow)?;
-        self.count_before(counter, journal);
-        let key = Key::Element(epoch);
-        self.put_beside(counter, key, Value::Int(sum), seq, timestamp);
-        let spent: Vec<Slot> = if let Some((.., slot)) = live {
-            vec![slot]
-        } else {
+        let before = live.map_or(0, |(_, sum, _)| sum);
+        let sum = before.checked_add(n).ok_or(Error::CounterOverflow)?;
+        Ok(match live {
+            Some((epoch, _, slot)) => Addition {
+                epoch: Some(epoch),
+                sum,
+                spent: vec![slot],
+            },
             // A new epoch: whatever resets noted of the own ones before it has had its effect.
-            over.into_iter().flat_map(|head| self.chain(head)).collect()
-        };
+            None => Addition {
+                epoch: None,
+                sum,
+                spent: over.into_iter().flat_map(|head| self.chain(head)).collect(),
+            },
+        })
+    }
+
+    /// Does an addition with the dot `own:seq`.
+    fn add_to(
+        &mut self,
+        counter: u32,
+        addition: Addition,
+        seq: u64,
+        timestamp: Timestamp,
+        journal: &mut Journal,
+    ) {
+        let Addition { epoch, sum, spent } = addition;
+        let replica = self.replica();
+        let key = Key::Element(epoch.unwrap_or(Dot::new(replica, seq)));
+        self.count_before(counter, journal);
+        self.put_beside(counter, key, Value::Int(sum), seq, timestamp);
         for entry in self.kill(spent) {
             if let Some((seen, _)) = note(&entry.value) {
                 // Who has not heard of that reset must not count the sum anew without its note.
@@ -130,7 +160,6 @@ impl Document {
             }
             journal.removed(seq, entry);
         }
-        Ok(())
     }
 
     /// Removes all additions that are seen here. `next` gives the dot of each note that this

@@ -101,7 +101,7 @@ impl Document {
             index: Index::with_seed(seed),
             order: Mutex::default(),
             keys: 0,
-            containers: Containers::default(),
+            containers: Containers::new(seed),
             elements: Elements::default(),
             orphans: Orphans::default(),
             unsettled: Unsettled::default(),

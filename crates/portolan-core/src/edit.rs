@@ -6,6 +6,7 @@ use crate::key::{Key, KeyRef};
 use crate::replica::Dot;
 use crate::sequence::{Sequence, Spot};
 use crate::sets::member_key;
+use crate::slab::Slot;
 use crate::transaction::{Transaction, check_key, check_value};
 use crate::value::Value;
 
@@ -128,6 +129,23 @@ impl<'t, 'd> MapMut<'t, 'd> {
         Ok(self.0.transaction.unset_in(container, key.into()))
     }
 
+    /// Removes the values that are seen here under the key, and leaves the containers; false, and
+    /// no operation, where there is none.
+    pub fn unset_values<'k>(&mut self, key: impl Into<KeyRef<'k>>) -> Result<bool, Error> {
+        let container = self.0.number()?;
+        let transaction = &mut *self.0.transaction;
+        let head = transaction.document.find(container, key.into());
+        let value = |head: &Slot| !transaction.document.slab[*head].is_container();
+        let Some(head) = head.filter(value) else {
+            return Ok(false);
+        };
+        let (seq, _) = transaction.next();
+        let (document, journal) = (&mut *transaction.document, &mut transaction.journal);
+        document.take_values(head, seq, journal);
+        document.settle(journal);
+        Ok(true)
+    }
+
     /// Removes everything that is seen here in the map; false where there is nothing.
     pub fn clear(&mut self) -> Result<bool, Error> {
         self.0.clear()
@@ -167,15 +185,11 @@ impl SetMut<'_, '_> {
 pub struct CounterMut<'t, 'd>(Target<'t, 'd>);
 
 impl CounterMut<'_, '_> {
-    /// Adds a number, which may be negative.
+    /// Adds a number, which may be negative. Fails, with nothing done, where what this replica has
+    /// added since the last reset would not fit 64 bits.
     pub fn add(&mut self, n: i64) -> Result<(), Error> {
         let counter = self.0.number()?;
-        let transaction = &mut *self.0.transaction;
-        let (seq, timestamp) = transaction.next();
-        let journal = &mut transaction.journal;
-        transaction
-            .document
-            .add_to(counter, n, seq, timestamp, journal)
+        self.0.transaction.add(counter, n)
     }
 
     /// Takes back everything that is seen here to have been added; what is added concurrently
@@ -287,6 +301,30 @@ impl<'t, 'd> ArrayMut<'t, 'd> {
         transaction.take_element(element, seq);
         transaction.document.settle(&mut transaction.journal);
         Ok(())
+    }
+
+    /// Removes the values that the element at an index holds, and leaves its containers: where
+    /// there are none, the element goes. False, and no operation, where there is no value.
+    pub fn unset_values(&mut self, index: usize) -> Result<bool, Error> {
+        let element = self.at(index)?;
+        let transaction = &mut *self.0.transaction;
+        let document = &*transaction.document;
+        let value = |head: &Slot| !document.slab[*head].is_container();
+        let head = document.written(element).filter(value);
+        let born = document.elements[element].born().is_some();
+        if head.is_none() && !born {
+            return Ok(false);
+        }
+        let (seq, _) = transaction.next();
+        let (document, journal) = (&mut *transaction.document, &mut transaction.journal);
+        if let Some(head) = head {
+            document.take_values(head, seq, journal);
+        }
+        if born {
+            document.kill_birth(element, seq, journal);
+        }
+        document.settle(journal);
+        Ok(true)
     }
 
     /// Brings a deleted element back in its old place, with what it last held. False, and no

@@ -27,10 +27,6 @@ impl Index {
         }
     }
 
-    pub(crate) fn seed(&self) -> u64 {
-        self.seed
-    }
-
     /// How many keys there are, in all containers.
     pub(crate) fn len(&self) -> usize {
         self.heads.len()
@@ -125,18 +121,29 @@ impl Index {
 
     #[inline]
     pub(crate) fn hash(&self, container: u32, key: KeyRef<'_>) -> u32 {
-        let seed = self.seed ^ u64::from(container).wrapping_mul(GOLDEN);
-        let hash = match key {
-            // Most keys are short: these alone are hashed in line.
-            KeyRef::Str(text) if text.len() <= 16 => hash_short(text.as_bytes(), seed),
-            KeyRef::Str(text) => hash_long(text.as_bytes(), seed),
-            KeyRef::Int(i) => fold(i as u64, 1, seed),
-            KeyRef::Bool(b) => fold(u64::from(b), 2, seed),
-            KeyRef::Bytes(bytes) => hash_long(bytes, seed ^ 3),
-            KeyRef::Element(id) => fold(id.replica.get(), id.seq, seed ^ 4),
-        };
-        (hash ^ (hash >> 32)) as u32
+        hash(self.seed, container, key)
     }
+
+    /// What nobody outside knows.
+    pub(crate) fn seed(&self) -> u64 {
+        self.seed
+    }
+}
+
+/// The hash of a key in a container.
+#[inline]
+pub(crate) fn hash(seed: u64, container: u32, key: KeyRef<'_>) -> u32 {
+    let seed = seed ^ u64::from(container).wrapping_mul(GOLDEN);
+    let hash = match key {
+        // Most keys are short: these alone are hashed in line.
+        KeyRef::Str(text) if text.len() <= 16 => hash_short(text.as_bytes(), seed),
+        KeyRef::Str(text) => hash_long(text.as_bytes(), seed),
+        KeyRef::Int(i) => fold(i as u64, 1, seed),
+        KeyRef::Bool(b) => fold(u64::from(b), 2, seed),
+        KeyRef::Bytes(bytes) => hash_long(bytes, seed ^ 3),
+        KeyRef::Element(id) => fold(id.replica.get(), id.seq, seed ^ 4),
+    };
+    (hash ^ (hash >> 32)) as u32
 }
 
 impl Entry {

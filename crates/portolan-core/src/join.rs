@@ -28,25 +28,29 @@ impl Document {
     /// Joins commute, associate and are idempotent. Costs the size of the delta and of what it
     /// removes here.
     pub fn apply(&mut self, delta: &Delta) -> DotSet {
+        self.apply_at(0, delta)
+    }
+
+    /// As [`apply`](Self::apply), with the time: removals that come with no value carry none, and
+    /// are remembered as done when they came. In milliseconds since the Unix epoch.
+    pub fn apply_at(&mut self, now: u64, delta: &Delta) -> DotSet {
         let mut journal = Journal::new(self);
         let new = self.join(delta, &mut journal);
         if new.is_empty() {
             return new;
         }
-        if !self.is_told_whole(&new) {
-            self.past.note_untold(&new, self.replica());
-        }
-        self.note_past(&new, delta.latest(), &journal);
+        let timestamp = match delta.latest() {
+            none if none == Timestamp::default() => {
+                self.clock.last().max(Timestamp::from_millis(now))
+            }
+            latest => latest,
+        };
+        self.note_past_of(&new, timestamp, &journal);
         if journal.observed {
             self.record_batch(Origin::Remote, &new, journal);
         }
         self.containers.sweep();
         new
-    }
-
-    /// Whether nothing of these operations, new here, was removed before it came.
-    fn is_told_whole(&self, new: &DotSet) -> bool {
-        new.len() <= 1 || self.dead_among(new).is_empty()
     }
 
     fn join(&mut self, delta: &Delta, journal: &mut Journal) -> DotSet {
@@ -409,7 +413,11 @@ impl Document {
     /// that it has written more than it remembers.
     ///
     /// The id must be fresh, or one that nobody writes under any more and whose operations, all of
-    /// them, are applied here. Costs the operations done again.
+    /// them, are applied here. And nothing may be here of others who had seen more of the old id
+    /// than `after`: positions of theirs may refer to operations that have the same dots as some of
+    /// those done again, and would stand beside the wrong ones. The synchronisation machine sees to
+    /// that: it takes nothing from a peer that knows more of this replica than itself. Costs the
+    /// operations done again.
     pub fn change_replica(&mut self, id: ReplicaId, after: u64) {
         let (old, old_id, last) = (self.own, self.replica(), self.own_seq());
         self.own = self.replicas.intern(id);

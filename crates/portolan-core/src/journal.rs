@@ -13,6 +13,7 @@ use crate::sequence::Spot;
 use crate::sets::member_of;
 use crate::slab::Entry;
 use crate::value::Value;
+use crate::visibility::Visibility;
 
 /// What went, each with the number of the own operation that removed it (0 for those of others),
 /// and the keys of what came.
@@ -24,6 +25,8 @@ pub(crate) struct Journal {
     pub(crate) added: Vec<(u32, Key)>,
     /// Elements that came to show or to show no more, one after the other.
     pub(crate) steps: Vec<Step>,
+    /// Elements whose positions have been found: what is in them may have come before.
+    pub(crate) found: Vec<Spot>,
     /// What counters showed before each change.
     pub(crate) counts: Vec<(u32, i64)>,
     /// Whether to note what only events need.
@@ -61,6 +64,14 @@ impl Journal {
         self.removed.push((killer, entry));
     }
 
+    /// The position of an element has been found.
+    #[inline]
+    pub(crate) fn found(&mut self, element: Spot) {
+        if self.observed {
+            self.found.push(element);
+        }
+    }
+
     #[inline]
     pub(crate) fn added(&mut self, container: u32, key: &Key) {
         if self.observed {
@@ -91,7 +102,7 @@ impl Recorder {
 }
 
 /// A value with what orders it among siblings.
-type Ranked = (Timestamp, ReplicaId, u64, Value);
+pub(crate) type Ranked = (Timestamp, ReplicaId, u64, Value);
 
 /// What the journal tells of one key.
 #[derive(Default)]
@@ -103,7 +114,7 @@ struct Touched {
 }
 
 /// What all changes of a batch have in common.
-struct Cause<'a> {
+pub(crate) struct Cause<'a> {
     origin: Origin,
     /// The operations that were applied.
     new: &'a DotSet,
@@ -144,6 +155,7 @@ impl Document {
     }
 
     fn changes(&self, cause: &Cause<'_>, mut journal: Journal) -> Vec<Change> {
+        let mut visibility = Visibility::new(self, &journal);
         let mut touched: BTreeMap<(u32, Key), Touched> = BTreeMap::new();
         let mut went = |container, key, ranked: Ranked| {
             let key: &mut Touched = touched.entry((container, key)).or_default();
@@ -174,6 +186,9 @@ impl Document {
         // Of elements that came, with which winner.
         let mut told: BTreeMap<Dot, Value> = BTreeMap::new();
         for (at, step) in journal.steps.into_iter().enumerate() {
+            if !visibility.is_told(step.array) {
+                continue;
+            }
             let touched = touched.get(&(step.array, Key::Element(step.element)));
             let last = stepped.get(&step.element) == Some(&at);
             let change = if step.shown {
@@ -187,7 +202,13 @@ impl Document {
             }
             changes.push(change);
         }
+        let revealed = visibility.revealed(cause);
+        changes.extend(revealed.elements);
+        changes.extend(revealed.others);
         for ((container, key), touched) in touched {
+            if !visibility.is_told(container) {
+                continue;
+            }
             let form = self.containers.get(container).form;
             let stepped = matches!(&key, Key::Element(id) if stepped.contains_key(id));
             match form {
@@ -203,6 +224,9 @@ impl Document {
         journal.counts.sort_by_key(|(counter, _)| *counter);
         journal.counts.dedup_by_key(|(counter, _)| *counter);
         for (counter, before) in journal.counts {
+            if !visibility.is_told(counter) {
+                continue;
+            }
             let now = self.count(counter);
             if now != before {
                 changes.push(self.count_change(counter, before, now, cause));
@@ -212,7 +236,7 @@ impl Document {
     }
 
     /// The values that stand under a key now, the winner first; an element's birth is one.
-    fn present(&self, container: u32, key: &Key) -> Vec<Ranked> {
+    pub(crate) fn present(&self, container: u32, key: &Key) -> Vec<Ranked> {
         let mut present: Vec<Ranked> = Vec::new();
         if let Some(head) = self.find(container, key.borrowed()) {
             present.extend(self.values(head).map(|entry| {
@@ -268,7 +292,7 @@ impl Document {
     }
 
     /// A change to `now`, of which the first is the winner.
-    fn change(
+    pub(crate) fn change(
         &self,
         path: Vec<Key>,
         place: Place,
@@ -357,7 +381,13 @@ impl Document {
         Some(change)
     }
 
-    fn count_change(&self, counter: u32, before: i64, now: i64, cause: &Cause<'_>) -> Change {
+    pub(crate) fn count_change(
+        &self,
+        counter: u32,
+        before: i64,
+        now: i64,
+        cause: &Cause<'_>,
+    ) -> Change {
         let path = self.containers.path(counter);
         let mut change = self.change(path, Place::Count, None, Vec::new(), cause);
         (change.old, change.new) = (Some(before.into()), Some(now.into()));

@@ -2,20 +2,25 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use crate::change::Change;
 use crate::clock::Timestamp;
 use crate::containers::{Form, ROOT};
 use crate::delta::{Delta, DeltaEntry};
 use crate::document::Document;
-use crate::dots::{DotSet, Version};
+use crate::dots::{DotRange, DotSet, Version};
 use crate::journal::Journal;
 use crate::key::Key;
 use crate::limits::{MAX_PAST_VALUES, PAST_VALUE_BYTES};
 use crate::nested::DeltaContainer;
 use crate::renaming::Renaming;
-use crate::replica::{Dot, ReplicaId};
+use crate::replica::Dot;
 use crate::slab::BIRTH;
 use crate::value::Value;
+
+/// How many of the latest removals are looked through for the time of an operation.
+const LATEST_REMOVALS: usize = 256;
+
+/// From how many ranges on nobody asks when their operations were done.
+const MANY_RANGES: usize = 64;
 
 /// The way from the root to a container.
 pub(crate) type Path = Vec<(Key, Form)>;
@@ -44,8 +49,19 @@ impl PastValue {
 #[derive(Debug)]
 pub(crate) struct Removal {
     pub(crate) killers: DotSet,
+    /// When: that of the latest of the operations as far as they carry one, or when they came.
     pub(crate) timestamp: Timestamp,
     pub(crate) values: Vec<PastValue>,
+    /// Where some of the operations came without what they had written: when these were done at
+    /// the earliest. States between this and the timestamp are not known.
+    untold: Option<Timestamp>,
+}
+
+impl Removal {
+    /// Whether the state at a moment is not known for it.
+    fn hides(&self, moment: Timestamp) -> bool {
+        self.untold.is_some_and(|from| from < moment) && moment < self.timestamp
+    }
 }
 
 /// The latest removals.
@@ -57,6 +73,8 @@ pub(crate) struct Past {
     limit: usize,
     /// States without all of this are gone: what it removed is not known any more.
     since: Version,
+    /// When the last of that was done.
+    forgotten: Timestamp,
     /// Of what undoing wrote again, the operation that wrote it first.
     again: BTreeMap<Dot, Dot>,
 }
@@ -69,6 +87,7 @@ impl Default for Past {
             bytes: 0,
             limit: MAX_PAST_VALUES,
             since: Version::new(),
+            forgotten: Timestamp::default(),
             again: BTreeMap::new(),
         }
     }
@@ -85,24 +104,12 @@ impl Past {
 
     /// Whether it is known what these operations removed.
     pub(crate) fn reaches(&self, operations: &DotSet) -> bool {
-        self.is_kept() && !self.since.intersects(operations)
-    }
-
-    /// Notes operations some of which came without what they had written: states between them are
-    /// not known, nor is what those of `own` removed.
-    pub(crate) fn note_untold(&mut self, operations: &DotSet, own: ReplicaId) {
-        let last = operations.last_seq(own);
-        if last > 0 {
-            self.since.insert_range(own, 1, last);
-        }
-        self.note(Removal {
-            killers: operations.clone(),
-            timestamp: Timestamp::default(),
-            values: Vec::new(),
-        });
-        while self.removals.len() > self.limit.max(1) {
-            self.drop_oldest();
-        }
+        let untold = self
+            .removals
+            .iter()
+            .filter(|removal| removal.untold.is_some());
+        let mut gone = untold.map(|removal| &removal.killers).chain([&self.since]);
+        self.is_kept() && gone.all(|gone| !gone.intersects(operations))
     }
 
     /// Notes that `dot` wrote again what `first` had written.
@@ -147,7 +154,9 @@ impl Past {
         self.values += removal.values.len();
         self.bytes += removal.values.iter().map(PastValue::weight).sum::<usize>();
         self.removals.push_back(removal);
-        while self.values > self.limit || self.bytes > self.limit.saturating_mul(PAST_VALUE_BYTES) {
+        let bytes = self.limit.saturating_mul(PAST_VALUE_BYTES);
+        // One that came without what it removed counts as well.
+        while self.values > self.limit || self.bytes > bytes || self.removals.len() > self.limit {
             self.drop_oldest();
         }
     }
@@ -158,6 +167,7 @@ impl Past {
         };
         self.values -= oldest.values.len();
         self.bytes -= oldest.values.iter().map(PastValue::weight).sum::<usize>();
+        self.forgotten = self.forgotten.max(oldest.timestamp);
         // With all before them, so that there are no more ranges than replicas.
         for range in oldest.killers.ranges() {
             self.since.insert_range(range.replica, 1, range.last);
@@ -165,10 +175,38 @@ impl Past {
     }
 
     /// Forgets everything before this moment.
-    fn clear(&mut self, now: Version) {
+    fn clear(&mut self, version: Version, now: Timestamp) {
         self.removals = VecDeque::new();
         self.again = BTreeMap::new();
-        (self.values, self.bytes, self.since) = (0, 0, now);
+        (self.values, self.bytes) = (0, 0);
+        (self.since, self.forgotten) = (version, now);
+    }
+
+    /// Forgets what cannot be shown any more without the positions of these elements, and all
+    /// before it.
+    pub(crate) fn forget_elements(&mut self, gone: &DotSet) {
+        let needs = |key: &Key| matches!(key, Key::Element(id) if gone.contains(*id));
+        let needed = |value: &PastValue| {
+            gone.contains(value.dot)
+                || needs(&value.key)
+                || value.path.iter().any(|(key, _)| needs(key))
+        };
+        let affected = |removal: &Removal| removal.values.iter().any(needed);
+        if let Some(last) = self.removals.iter().rposition(affected) {
+            (0..=last).for_each(|_| self.drop_oldest());
+        }
+    }
+
+    /// From when on states are known; `None` where nothing was ever forgotten.
+    fn known_since(&self) -> Option<Timestamp> {
+        let forgotten = (!self.since.is_empty()).then_some(self.forgotten);
+        let whenever = |removal: &&Removal| removal.untold == Some(Timestamp::default());
+        let untold = self.removals.iter().filter(whenever);
+        let mut known = forgotten.max(untold.map(|removal| removal.timestamp).max())?;
+        while let Some(gap) = self.removals.iter().find(|gap| gap.hides(known)) {
+            known = gap.timestamp;
+        }
+        Some(known)
     }
 
     /// Whether the state at a version can be told: whatever was removed since is still known, and
@@ -185,23 +223,86 @@ impl Document {
     /// How many replaced or removed values to keep for looking back; 256 at first, and never more
     /// than take 1 KiB each on average. Zero forgets those there are.
     pub fn keep_past(&mut self, values: usize) {
+        let (before, held) = (self.past.limit, self.past.values);
         self.past.limit = values;
-        if self.past.values > values {
-            let now = self.version();
-            self.past.clear(now);
+        if held > values || before == 0 {
+            self.forget_past();
         }
+    }
+
+    /// What [`keep_past`](Self::keep_past) was told.
+    pub(crate) fn past_limit(&self) -> usize {
+        self.past.limit
     }
 
     /// Forgets what was replaced or removed before now.
     pub fn forget_past(&mut self) {
-        let now = self.version();
-        self.past.clear(now);
+        let (version, now) = (self.version(), self.clock.last());
+        self.past.clear(version, now);
     }
 
-    /// Notes what the operations `killers` removed, which are applied.
+    /// From when on the past is known; `None` where nothing was ever forgotten. Of operations that
+    /// came together after some of what they wrote had been replaced, it is known what they did
+    /// together.
+    pub fn known_since(&self) -> Option<Timestamp> {
+        if self.past.is_kept() {
+            return self.past.known_since();
+        }
+        Some(self.clock.last()).filter(|_| !self.version().is_empty())
+    }
+
+    /// Notes what operations have done that came from elsewhere.
+    pub(crate) fn note_past_of(&mut self, new: &DotSet, timestamp: Timestamp, journal: &Journal) {
+        if !self.past.is_kept() {
+            return;
+        }
+        let mut untold = None;
+        if new.len() > 1 {
+            let dead = self.dead_among(new);
+            // What was stamped with or after the one before it is bounded by that.
+            let before = |range: &DotRange| Dot::new(range.replica, range.first - 1);
+            let earliest = dead
+                .ranges()
+                .iter()
+                .map(|range| self.time_of(before(range)));
+            untold = match dead.ranges().len() {
+                0..=MANY_RANGES => earliest.map(Option::unwrap_or_default).min(),
+                _ => Some(Timestamp::default()),
+            };
+        }
+        self.note_removal(new, timestamp, untold, journal);
+    }
+
+    /// When an operation was done, if that is easily found.
+    fn time_of(&self, dot: Dot) -> Option<Timestamp> {
+        let known = self.replicas.by_id(dot.replica)?;
+        if let Some(slot) = known.live.get(dot.seq) {
+            return Some(match slot & BIRTH {
+                0 => self.slab[slot].timestamp,
+                _ => self.elements[slot & !BIRTH].timestamp(),
+            });
+        }
+        let latest = self.past.removals.iter().rev().take(LATEST_REMOVALS);
+        let mut values = latest.flat_map(|removal| &removal.values);
+        let value = values.find(|value| value.dot == dot)?;
+        Some(value.timestamp)
+    }
+
+    /// Notes what the operations of a transaction removed.
     pub(crate) fn note_past(&mut self, killers: &DotSet, timestamp: Timestamp, journal: &Journal) {
-        let anything = !journal.removed.is_empty() || !journal.births.is_empty();
-        if !self.past.is_kept() || !anything {
+        if self.past.is_kept() {
+            self.note_removal(killers, timestamp, None, journal);
+        }
+    }
+
+    fn note_removal(
+        &mut self,
+        killers: &DotSet,
+        timestamp: Timestamp,
+        untold: Option<Timestamp>,
+        journal: &Journal,
+    ) {
+        if journal.removed.is_empty() && journal.births.is_empty() && untold.is_none() {
             return;
         }
         let mut values = Vec::with_capacity(journal.removed.len() + journal.births.len());
@@ -230,6 +331,7 @@ impl Document {
             killers: killers.clone(),
             timestamp,
             values,
+            untold,
         };
         self.past.note(removal);
     }
@@ -250,16 +352,41 @@ impl Document {
     /// The document as it was at a version, under the same replica id; `None` where that is not
     /// known any more, or never was here. Costs the whole state.
     pub fn as_of(&self, version: &Version) -> Option<Document> {
-        if !self.covers(version) || !self.past.tells(version) {
+        let mut then = Document::with_hash_seed(self.replica(), self.index.seed());
+        then.apply(&self.snapshot_of(version)?);
+        then.forget_past();
+        Some(then)
+    }
+
+    /// The whole state as it was at a version, as [`as_of`](Self::as_of).
+    pub(crate) fn snapshot_of(&self, version: &Version) -> Option<Delta> {
+        if !self.can_recall(version) {
             return None;
         }
-        let live = self.live_among(version);
-        let mut delta = self.compose(version.clone(), DotSet::new(), live);
         let past = self.past.removals.iter();
         let alive = past.filter(|removal| !version.intersects(&removal.killers));
         let alive = alive.flat_map(|removal| &removal.values);
+        let alive = alive.filter(|value| version.contains(value.dot));
+        Some(self.compose_past(version.clone(), DotSet::new(), alive))
+    }
+
+    /// Whether the state at a version is known.
+    pub(crate) fn can_recall(&self, version: &Version) -> bool {
+        let kept = self.past.is_kept() && self.past.tells(version);
+        self.covers(version) && (kept || version.covers(&self.version()))
+    }
+
+    /// A delta of these operations with what of them is live now, and with past values of theirs.
+    pub(crate) fn compose_past<'a>(
+        &self,
+        operations: DotSet,
+        dead: DotSet,
+        alive: impl Iterator<Item = &'a PastValue>,
+    ) -> Delta {
+        let live = self.live_among(&operations);
+        let mut delta = self.compose(operations, dead, live);
         let (mut numbers, mut births) = (Numbers::of(&delta), BTreeMap::new());
-        for value in alive.filter(|value| version.contains(value.dot)) {
+        for value in alive {
             if value.born {
                 births.insert(value.dot, value.value.clone());
                 continue;
@@ -284,10 +411,7 @@ impl Document {
                 }
             }
         }
-        let mut then = Document::with_hash_seed(self.replica(), self.replica().get());
-        then.apply(&delta);
-        then.forget_past();
-        Some(then)
+        delta
     }
 
     /// The dots among these that are not applied.
@@ -295,9 +419,15 @@ impl Document {
         self.replicas.split(dots, false)
     }
 
-    /// The operations applied that were stamped until a moment, as far as that is known: an
-    /// operation that is live no more counts as old where its time is forgotten.
-    pub fn version_at(&self, moment: Timestamp) -> Version {
+    /// The operations applied that were stamped until a moment; `None` where it is not known any
+    /// more which those are. Operations that came together, some of which had replaced others, are
+    /// counted together. Costs the whole state.
+    pub fn version_at(&self, moment: Timestamp) -> Option<Version> {
+        if self.known_since().is_some_and(|known| moment < known)
+            || self.past.removals.iter().any(|gap| gap.hides(moment))
+        {
+            return None;
+        }
         let version = self.version();
         let mut later = DotSet::new();
         for range in version.ranges() {
@@ -319,34 +449,16 @@ impl Document {
                 }
             }
         }
+        // In the order in which they came: whatever replaced what counts as later does so too.
         for removal in &self.past.removals {
-            if removal.timestamp > moment {
-                later.union_with(&removal.killers);
-            }
             let late = removal.values.iter().filter(|v| v.timestamp > moment);
             late.for_each(|value| later.insert(value.dot));
+            let replaced = |value: &PastValue| later.contains(value.dot);
+            if removal.timestamp > moment || removal.values.iter().any(replaced) {
+                later.union_with(&removal.killers);
+            }
         }
-        version.difference(&later)
-    }
-
-    /// The concise list of changes that lead from one version to another: what was written and
-    /// replaced in between is left out. `None` stands for the beginning, or for now. `None` is
-    /// also the answer where the state at one of the versions is not known any more.
-    ///
-    /// Costs the whole state.
-    pub fn history(&self, since: Option<&Version>, until: Option<&Version>) -> Option<Vec<Change>> {
-        let mut then = match since {
-            Some(version) => self.as_of(version)?,
-            None => Document::new(self.replica()),
-        };
-        let delta = match until {
-            Some(version) => self.as_of(version)?.snapshot(),
-            None => self.snapshot(),
-        };
-        then.observe(true);
-        then.apply(&delta);
-        let batches = then.take_changes().into_iter();
-        Some(batches.flat_map(|batch| batch.changes).collect())
+        Some(version.difference(&later))
     }
 }
 

@@ -8,7 +8,7 @@ use hashbrown::HashMap;
 
 use crate::containers::Form;
 use crate::document::Document;
-use crate::dots::Version;
+use crate::dots::{DotSet, Version};
 use crate::key::KeyRef;
 use crate::replica::{Dot, ReplicaId};
 use crate::sequence::{Position, Spot, SpotHash};
@@ -242,9 +242,15 @@ impl Document {
             .into_iter()
             .rev()
             .partition(|position| self.elements[*position].moved());
+        let mut gone = DotSet::new();
         for position in moves.into_iter().chain(births) {
+            let dot = self.dot_at(position);
             self.drop_position(position);
+            if self.spot(dot).is_none() {
+                gone.insert(dot);
+            }
         }
+        self.past.forget_elements(&gone);
         for (reset, epoch) in batch.resets {
             if present(epoch.replica) {
                 self.drop_reset(reset, epoch);

@@ -31,6 +31,9 @@ impl Document {
     /// back where nobody has written since, elements return to their old places, and counters to
     /// what they showed, but for what others have added. Costs what they did.
     ///
+    /// What another replica's undo has written again is that replica's: whoever has written it
+    /// first does not take it back with this, as each replica knows of its own undoing alone.
+    ///
     /// The numbers of a transaction's operations are those between [`own_seq`](Self::own_seq)
     /// before it and after it. Fails where what they removed is not known any more.
     pub fn undo(&mut self, now: u64, operations: RangeInclusive<u64>) -> Result<(), Error> {
@@ -176,9 +179,7 @@ impl Transaction<'_> {
         if back == 0 {
             return Ok(());
         }
-        let (seq, timestamp) = self.next();
-        let journal = &mut self.journal;
-        self.document.add_to(counter, back, seq, timestamp, journal)
+        self.add(counter, back)
     }
 
     /// Moves an element back to where it stood before own moves.

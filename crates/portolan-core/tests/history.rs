@@ -99,7 +99,10 @@ fn history_is_told_by_time_too() {
     map.set(NOW, "a", 1).unwrap();
     map.set(NOW + 10, "a", 2).unwrap();
     map.set(NOW + 20, "b", 1).unwrap();
-    let at = |millis: u64| map.version_at(Timestamp::from_bits((millis << 16) | 0xffff));
+    let at = |millis: u64| {
+        map.version_at(Timestamp::from_bits((millis << 16) | 0xffff))
+            .unwrap()
+    };
     let then = map.as_of(&at(NOW + 5)).unwrap();
     assert_eq!((then.get("a").unwrap().as_int(), then.len()), (Some(1), 1));
     let changes = map
@@ -234,6 +237,132 @@ fn changes_of_an_array_name_element_and_index() {
     let id = Dot::new(ReplicaId::new(1), 3);
     assert_eq!(change.place, Place::Element { id, index: 1 });
     assert_eq!((&change.old, &change.new), (&None, &Some(Value::from(9))));
+}
+
+#[test]
+fn a_timeline_tells_each_transaction_who_did_it_and_when() {
+    let (mut here, mut there) = (document(1), document(2));
+    here.set(NOW, "a", 1).unwrap();
+    here.set(NOW + 10, "a", 2).unwrap();
+    let first = there.apply(&here.snapshot());
+    assert!(!first.is_empty());
+    there.set(NOW + 20, "a", 3).unwrap();
+    here.apply_at(NOW + 21, &there.delta_since(&here.version()));
+    there.unset(NOW + 30, "a");
+    // A removal carries no time: it is dated by when it came.
+    here.apply_at(NOW + 32, &there.delta_since(&here.version()));
+    assert_eq!(here.known_since(), None);
+    let timeline = here.timeline(None, None).unwrap();
+    let steps = timeline.steps().into_iter().map(|step| {
+        let [change] = step.changes.as_slice() else {
+            panic!("each did one thing");
+        };
+        assert_eq!((change.by, change.timestamp), (step.by, step.timestamp));
+        let int = |value: &Option<Value>| value.as_ref().and_then(Value::as_int);
+        let by = step.by.unwrap().get();
+        (
+            by,
+            step.timestamp.millis() - NOW,
+            int(&change.old),
+            int(&change.new),
+        )
+    });
+    let told = [
+        (1, 0, None, Some(1)),
+        (1, 10, Some(1), Some(2)),
+        (2, 20, Some(2), Some(3)),
+        (2, 32, Some(3), None),
+    ];
+    assert_eq!(steps.collect::<Vec<_>>(), told);
+    assert!(timeline.changes().is_empty(), "nothing is there in the end");
+    let then = here.version_at(Timestamp::from_millis(NOW + 15)).unwrap();
+    let changes = here.timeline(Some(&then), None).unwrap().changes();
+    assert_eq!(
+        (changes.len(), changes[0].old.clone()),
+        (1, Some(Value::from(2)))
+    );
+    assert_eq!(changes[0].by, Some(ReplicaId::new(2)));
+    assert_eq!(changes[0].timestamp.millis(), NOW + 32);
+}
+
+#[test]
+fn what_is_forgotten_is_said_to_be() {
+    let mut map = document(1);
+    map.keep_past(2);
+    for n in 0..5 {
+        map.set(NOW + n, "a", n as i64).unwrap();
+    }
+    // Two of the four values that were replaced are known.
+    let known = map.known_since().unwrap();
+    assert_eq!(known.millis(), NOW + 2);
+    assert!(map.version_at(Timestamp::from_millis(NOW + 1)).is_none());
+    let steps = map.timeline(None, None).unwrap().steps();
+    let old = steps.iter().map(|step| step.changes[0].old.clone());
+    assert_eq!(old.flatten().collect::<Vec<_>>(), ints(&[2, 3]));
+    // What was not noted is not made up either.
+    map.keep_past(0);
+    map.set(NOW + 9, "a", 9).unwrap();
+    let before = map.version();
+    map.set(NOW + 10, "a", 10).unwrap();
+    assert!(map.as_of(&before).is_none());
+    map.keep_past(10);
+    assert!(map.as_of(&before).is_none());
+    assert_eq!(map.known_since().unwrap().millis(), NOW + 10);
+}
+
+#[test]
+fn a_copy_knows_nothing_of_what_came_before_it() {
+    let mut here = document(1);
+    here.set(NOW, "a", 1).unwrap();
+    here.set(NOW + 10, "a", 2).unwrap();
+    let mut there = document(2);
+    there.apply_at(NOW + 20, &here.snapshot());
+    assert!(there.version_at(Timestamp::from_millis(NOW + 5)).is_none());
+    assert_eq!(there.known_since().unwrap().millis(), NOW + 10);
+    assert_eq!(there.timeline(None, None).unwrap().changes().len(), 1);
+    assert!(there.timeline(None, None).unwrap().steps().is_empty());
+}
+
+#[test]
+fn elements_that_are_gone_for_good_are_not_left_out_of_the_past() {
+    let mut map = document(1);
+    write(&mut map, |tx| tx.array("l").append_all(ints(&[1, 2])));
+    let before = map.version();
+    write(&mut map, |tx| tx.array("l").delete(0));
+    assert_eq!(list(&map.as_of(&before).unwrap(), "l"), ints(&[1, 2]));
+    let now = map.version();
+    map.forget_stable(&now, &now);
+    map.forget_stable(&now, &now);
+    assert_eq!(map.tombstones(), 0);
+    assert!(map.as_of(&before).is_none());
+    assert!(map.as_of(&now).is_some());
+}
+
+#[test]
+fn a_watcher_hears_of_what_is_in_an_element_when_the_element_shows() {
+    let mut writer = document(1);
+    write(&mut writer, |tx| tx.array("l").append(0));
+    let birth = writer.snapshot();
+    let before = writer.version();
+    write(&mut writer, |tx| tx.array("l").map(0).set("x", 1));
+    let inside = writer.delta_since(&before);
+    let mut reader = document(2);
+    reader.observe(true);
+    reader.apply(&inside);
+    assert!(reader.take_changes().is_empty(), "it does not show");
+    reader.observe(false);
+    reader.observe(true);
+    reader.apply(&birth);
+    let batches = reader.take_changes();
+    let changes = &batches[0].changes;
+    assert_eq!(changes.len(), 2);
+    assert_eq!(changes[0].path, [Key::from("l")]);
+    let id = Dot::new(ReplicaId::new(1), 1);
+    let path = [Key::from("l"), Key::Element(id), Key::from("x")];
+    assert_eq!(
+        (changes[1].path.as_slice(), &changes[1].new),
+        (&path[..], &Some(Value::from(1)))
+    );
 }
 
 proptest! {

@@ -18,6 +18,7 @@ pub struct Builder {
     pub(crate) peers: Vec<Peer>,
     pub(crate) sync: Config,
     pub(crate) watch_queue: usize,
+    pub(crate) history: usize,
     pub(crate) receive_rate: u32,
     pub(crate) keep_alive: Duration,
     pub(crate) max_back_off: Duration,
@@ -33,6 +34,7 @@ impl Builder {
                 ..Config::default()
             },
             watch_queue: limits::WATCH_QUEUE,
+            history: limits::HISTORY_VALUES,
             receive_rate: limits::RECEIVE_RATE,
             keep_alive: limits::KEEP_ALIVE,
             max_back_off: limits::MAX_BACK_OFF,
@@ -62,6 +64,14 @@ impl Builder {
     /// How many changes may wait for one watcher (65,536) before it is given a snapshot instead.
     pub fn watch_queue(mut self, changes: usize) -> Self {
         self.watch_queue = changes;
+        self
+    }
+
+    /// How many values that were replaced or removed each open map keeps (1,000), for
+    /// [`Map::history`](crate::Map::history) and [`Map::as_of`](crate::Map::as_of). One takes some
+    /// 200 bytes beside itself; where they are larger than 1 KiB on average, fewer are kept.
+    pub fn history(mut self, values: usize) -> Self {
+        self.history = values;
         self
     }
 

@@ -73,6 +73,7 @@ impl Handles {
 pub(crate) struct Options {
     pub(crate) sync: Config,
     pub(crate) watch_queue: usize,
+    pub(crate) history: usize,
     pub(crate) receive_rate: u32,
     pub(crate) keep_alive: std::time::Duration,
     pub(crate) max_back_off: std::time::Duration,
@@ -173,6 +174,7 @@ impl Core {
             options: Options {
                 sync,
                 watch_queue: builder.watch_queue,
+                history: builder.history,
                 receive_rate: builder.receive_rate,
                 keep_alive: builder.keep_alive,
                 max_back_off: builder.max_back_off,
@@ -253,14 +255,19 @@ impl Core {
             None => None,
         };
         let mut members = None;
+        let past = self.options.history;
         let document = match stored {
-            None => Document::with_hash_seed(self.replica, random()),
+            None => {
+                let mut document = Document::with_hash_seed(self.replica, random());
+                document.keep_past(past);
+                document
+            }
             Some(mut stored) => {
                 members = stored.members.take();
                 let name = name.clone();
                 let path = self.store.as_ref().map(|store| store.path().to_owned());
                 let path = path.unwrap_or_default();
-                let restored = move || store::restore(&path, &name, &stored, random());
+                let restored = move || store::restore(&path, &name, &stored, random(), past);
                 let restored = tokio::task::spawn_blocking(restored).await;
                 restored.unwrap_or(Err(Error::Closed))?
             }

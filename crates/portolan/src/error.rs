@@ -1,5 +1,6 @@
 //! What can go wrong, and what to do about it.
 
+use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -32,6 +33,20 @@ pub enum Error {
         /// What is wrong with it.
         reason: String,
     },
+
+    /// What the map held at a moment is not known any more, or never was at this node.
+    #[error(
+        "what the map held then is not known here{}: ask for a later moment, and keep more of the past",
+        Since(*known_since)
+    )]
+    PastUnknown {
+        /// From when on it is known; `None` where all of it is, and the moment is none of its.
+        known_since: Option<portolan_core::Timestamp>,
+    },
+
+    /// The end of a history does not come after its beginning.
+    #[error("the history would end before it begins: exchange the two")]
+    PastOrder,
 
     /// A program's type and a value do not fit each other.
     #[error("the value does not fit the type: {0}")]
@@ -159,3 +174,15 @@ pub enum Error {
 
 /// What this crate's functions return.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// From when on the past is known, for people.
+struct Since(Option<portolan_core::Timestamp>);
+
+impl fmt::Display for Since {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            Some(since) => write!(f, ", but from {} ms after 1970 on", since.millis()),
+            None => Ok(()),
+        }
+    }
+}

@@ -46,6 +46,7 @@ mod core;
 mod counter;
 mod entry;
 mod error;
+mod history;
 mod limits;
 mod link;
 mod location;
@@ -71,16 +72,18 @@ pub use convert::{from_value, to_value};
 pub use counter::Counter;
 pub use entry::Entry;
 pub use error::{Error, Result};
+pub use history::History;
 pub use location::{Location, LocationMut};
 pub use map::Map;
 pub use node::Node;
 pub use pattern::{Pattern, path_text};
 pub use peer::Peer;
 pub use portolan_core::sync::{Access, Config, MemberStatus, Standing};
+pub use portolan_core::types::Moment;
 pub use portolan_core::{
     AllHeld, ArrayMut, ArrayView, Batch, Change, CounterMut, Delta, Document, Dot, Held, Key,
     KeyRef, Kind, MapMut, MapView, Origin, Place, ReplicaId, SetMut, SetView, Sibling, Siblings,
-    SmolStr, Timestamp, Transaction, Value, Version, limits as engine_limits,
+    SmolStr, Step, Timestamp, Transaction, Value, Version, limits as engine_limits,
 };
 pub use set::Set;
 pub use status::{LinkState, LinkStatus, MapStatus, NodeStatus, StoreStatus};

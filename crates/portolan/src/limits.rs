@@ -9,6 +9,8 @@ pub(crate) use portolan_core::limits::{
 /// Changes that wait for one watcher before it is given a snapshot instead: some ten megabytes of
 /// small values.
 pub(crate) const WATCH_QUEUE: usize = 65_536;
+/// Replaced or removed values that an open map keeps: some 200 kB for each map that is written to.
+pub(crate) const HISTORY_VALUES: usize = 1_000;
 /// Bytes that wait for the store before connections stop reading: what comes faster than the disk
 /// takes it must wait at the sender.
 pub(crate) const STORE_BACKLOG_BYTES: usize = 64 * 1024 * 1024;

@@ -133,6 +133,14 @@ impl<'t, 'd> LocationMut<'t, 'd> {
         }
     }
 
+    /// Removes the values here and leaves the containers; false where there is no value.
+    pub fn unset_values(self) -> Result<bool, Error> {
+        match self {
+            LocationMut::Key(mut map, key) => map.unset_values(&key),
+            LocationMut::Element(mut array, index) => array.unset_values(index),
+        }
+    }
+
     /// The map here.
     pub fn into_map(self) -> MapMut<'t, 'd> {
         match self {

@@ -21,7 +21,7 @@ async fn main() -> Result<()> {
 
     // What was written is read at once, in this process.
     api.set_many([("rate", "100"), ("region", "eu")]).await?;
-    ensure!(api.get("rate").as_deref() == Some(b"100"));
+    ensure!(api.get("rate") == Some("100".into()));
 
     // The other service is told.
     let mut changes = billing.watch("feature/**")?;
@@ -44,7 +44,7 @@ async fn main() -> Result<()> {
 
     // Who decides on what was read asks for it to be so still.
     let stale = billing.compare_and_set("rate", "99", "120").await?;
-    ensure!(!stale.is_applied() && stale.previous.as_deref() == Some(b"100"));
+    ensure!(!stale.is_applied() && stale.previous == Some("100".into()));
     ensure!(
         billing
             .compare_and_set("rate", "100", "120")
@@ -54,7 +54,7 @@ async fn main() -> Result<()> {
 
     // After this no node reads the old key.
     let rolled_out = api.set_and_wait("signing-key", "k2", PATIENCE).await?;
-    ensure!(billing.get("signing-key").as_deref() == Some(b"k2"));
+    ensure!(billing.get("signing-key") == Some("k2".into()));
     println!("{} nodes sign with k2", rolled_out.value);
 
     ensure!(billing.state() == State::Live);

@@ -1,4 +1,4 @@
-//! get, set, unset, add, append, insert, remove, keys, export.
+//! get, set, unset, add, append, insert, remove, undelete, keys, export.
 
 use std::fmt;
 use std::io::{BufRead as _, BufReader, BufWriter, IsTerminal as _, Read as _, Write as _};
@@ -11,15 +11,24 @@ use serde::de::{self, DeserializeSeed, Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
 use super::{output, written};
-use crate::arguments::{Append, Export, ExportFormat, Get, Keys, Place, Server, Set, Unset, Write};
+use crate::arguments::{
+    Append, Export, ExportFormat, Get, Keys, Place, Server, Set, Undelete, Unset, Write,
+};
 use crate::client::{Client, key_path, map_path, segment};
 use crate::failure::Failure;
-use crate::json::{ParsedKey, ParsedValue, key_json, key_text, value_from_text, value_json};
+use crate::json::{ParsedKey, dot, key_json, key_text, value_from_text, value_json};
 
 /// `portolan get`
 pub(crate) fn get(arguments: &Get) -> Result<(), Failure> {
     let client = Client::new(&arguments.server)?;
-    let text = text(client.get(&key_path(&arguments.place, true), &[])?)?;
+    let mut path = key_path(&arguments.place, true);
+    if let Some(at) = &arguments.at {
+        path = format!("{path}&at={}", segment(at));
+    }
+    if arguments.ids {
+        return elements(&client, &format!("{path}&ids"), arguments.json);
+    }
+    let text = text(client.get(&path, &[])?)?;
     // As the server wrote it, however deep it is.
     let siblings: Vec<&RawValue> =
         serde_json::from_str(&text).map_err(|error| no_portolan(&error))?;
@@ -42,6 +51,28 @@ pub(crate) fn get(arguments: &Get) -> Result<(), Failure> {
         eprintln!("{more} more {stand} beside it: --all shows them");
     }
     Ok(())
+}
+
+/// The elements of an array, each with its id.
+fn elements(client: &Client, path: &str, json: bool) -> Result<(), Failure> {
+    #[derive(Deserialize)]
+    struct Element<'a> {
+        id: &'a str,
+        #[serde(borrow)]
+        value: &'a RawValue,
+    }
+    let text = text(client.get(path, &[])?)?;
+    let elements: Vec<Element<'_>> =
+        serde_json::from_str(&text).map_err(|error| no_portolan(&error))?;
+    let mut out = BufWriter::new(output());
+    if json {
+        written(writeln!(out, "{}", text.trim_end()))?;
+    } else {
+        for Element { id, value } in elements {
+            written(writeln!(out, "@{id} {value}"))?;
+        }
+    }
+    written(out.flush())
 }
 
 /// `portolan set`
@@ -119,10 +150,53 @@ pub(crate) fn remove(arguments: &Write) -> Result<(), Failure> {
     Ok(())
 }
 
+/// `portolan undelete`
+pub(crate) fn undelete(arguments: &Undelete) -> Result<(), Failure> {
+    let mut place = arguments.place.clone();
+    let Some(id) = place.deeper.pop() else {
+        return Err(Failure::Usage("the element's id is missing".to_owned()));
+    };
+    let id = id.strip_prefix('@').unwrap_or(&id);
+    let Some(id) = dot(id) else {
+        return Err(Failure::Usage(format!(
+            "{id} is no id of an element: `portolan history` tells those of deleted ones"
+        )));
+    };
+    let mut keys = keys_json(&place)?;
+    keys.push(key_json(&Key::Element(id)));
+    let body = format!("{{\"op\":\"undelete\",\"path\":[{}]}}\n", keys.join(","));
+    let done = transact(&arguments.server, &place.map, &body)?;
+    if done.changed == 0 {
+        return Err(Failure::NotFound(format!(
+            "the element {id} is not deleted"
+        )));
+    }
+    Ok(())
+}
+
 /// What the server says that a transaction did.
 #[derive(Deserialize)]
 struct Done {
     unset: usize,
+    #[serde(default)]
+    changed: usize,
+}
+
+/// The keys of a place as JSON that gives their kinds.
+fn keys_json(place: &Place) -> Result<Vec<String>, Failure> {
+    if !place.typed {
+        return Ok(place.keys().map(|key| key_json(&Key::from(key))).collect());
+    }
+    let parsed = place.keys().map(serde_json::from_str::<ParsedKey>);
+    let texts = parsed.map(|key| key.map(|key| key_json(&key.0)));
+    let texts: Result<_, _> = texts.collect();
+    texts.map_err(|error| Failure::Usage(format!("the typed key: {error}")))
+}
+
+fn transact(server: &Server, map: &str, body: &str) -> Result<Done, Failure> {
+    let client = Client::new(server)?;
+    let answer = text(client.transact(map, body.len(), &mut body.as_bytes())?)?;
+    serde_json::from_str(&answer).map_err(|error| no_portolan(&error))
 }
 
 /// A transaction of one operation.
@@ -133,21 +207,11 @@ fn write(
     value: &Value,
     index: Option<usize>,
 ) -> Result<Done, Failure> {
-    let keys: Vec<String> = if place.typed {
-        let parsed = place.keys().map(serde_json::from_str::<ParsedKey>);
-        let texts = parsed.map(|key| key.map(|key| key_json(&key.0)));
-        let texts: Result<_, _> = texts.collect();
-        texts.map_err(|error| Failure::Usage(format!("the typed key: {error}")))?
-    } else {
-        let keys = place.keys().map(|key| key_json(&Key::from(key)));
-        keys.collect()
-    };
+    let keys = keys_json(place)?.join(",");
     let index = index.map_or_else(String::new, |index| format!(",\"index\":{index}"));
-    let (keys, value) = (keys.join(","), value_json(value));
+    let value = value_json(value);
     let body = format!("{{\"op\":\"{operation}\",\"path\":[{keys}],\"value\":{value}{index}}}\n");
-    let client = Client::new(server)?;
-    let answer = text(client.transact(&place.map, body.len(), &mut body.as_bytes())?)?;
-    serde_json::from_str(&answer).map_err(|error| no_portolan(&error))
+    transact(server, &place.map, &body)
 }
 
 /// `portolan unset`
@@ -256,8 +320,9 @@ impl<'de> Visitor<'de> for Rows<'_> {
 
     fn visit_map<A: MapAccess<'de>>(self, mut input: A) -> Result<(), A::Error> {
         while let Some(name) = input.next_key::<String>()? {
-            let value = value_json(&input.next_value::<ParsedValue>()?.0);
-            let row = self.0.write_record([name, value]);
+            // As the server wrote it, however deep it is.
+            let value: Box<RawValue> = input.next_value()?;
+            let row = self.0.write_record([name.as_str(), value.get()]);
             row.map_err(de::Error::custom)?;
         }
         Ok(())

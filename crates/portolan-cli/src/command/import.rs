@@ -130,11 +130,14 @@ fn put_containers(body: &mut String, path: &mut Vec<String>, held: &Held) {
         operation(body, "add", path, Some(&count.to_string()));
     }
     for (index, element) in held.array.iter().enumerate() {
-        // An element begins with a value, if only null.
+        // An element begins with a value; one that has none loses it once something else is there.
         let value = element.value.as_ref().unwrap_or(&Value::Null);
         operation(body, "append", path, Some(&value_json(value)));
         path.push(index.to_string());
         put_containers(body, path, element);
+        if element.value.is_none() {
+            operation(body, "unset-values", path, None);
+        }
         path.pop();
     }
 }

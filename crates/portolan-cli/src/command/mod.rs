@@ -2,6 +2,7 @@
 
 mod check;
 mod entries;
+mod history;
 mod import;
 mod redis;
 mod status;
@@ -12,7 +13,8 @@ use std::io::Write;
 use crate::failure::Failure;
 
 pub(crate) use check::{completions, verify};
-pub(crate) use entries::{add, append, export, get, insert, keys, remove, set, unset};
+pub(crate) use entries::{add, append, export, get, insert, keys, remove, set, undelete, unset};
+pub(crate) use history::history;
 pub(crate) use import::import;
 pub(crate) use redis::redis;
 pub(crate) use status::status;

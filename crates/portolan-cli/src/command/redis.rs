@@ -317,6 +317,7 @@ fn bytes_value(bytes: impl AsRef<[u8]>) -> serde_json::Value {
     serde_json::from_str(&text).unwrap_or(serde_json::Value::Null)
 }
 
+#[expect(clippy::needless_pass_by_value, reason = "it is for `map_err`")]
 fn failure(error: Error) -> Failure {
     let text = error.to_string();
     match error {

@@ -65,11 +65,11 @@ pub(crate) fn watch(arguments: &Watch) -> Result<(), Failure> {
 
 /// One change, as the server tells it. Values are kept as the server wrote them.
 #[derive(Debug, Deserialize, Serialize)]
-struct Change {
-    path: Raw,
+pub(super) struct Change {
+    pub(super) path: Raw,
     /// Unless it is the value of a key.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    place: Option<Raw>,
+    pub(super) place: Option<Raw>,
     #[serde(
         default,
         deserialize_with = "present",
@@ -85,9 +85,9 @@ struct Change {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     siblings: Option<Raw>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    by: Option<String>,
+    pub(super) by: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    at: Option<String>,
+    pub(super) at: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -239,16 +239,25 @@ impl Watcher {
 
 /// A change for people.
 fn line(change: &Change) -> String {
-    const DIM: &str = "\x1b[2m";
+    // Of what happened while nobody was connected, the time is not always known.
+    let time = change
+        .at
+        .as_deref()
+        .map_or("--:--:--".to_owned(), |at| local(at, "%H:%M:%S"));
+    format!(
+        "\x1b[2m{time}\x1b[0m {}",
+        what(change, &place_text(change.place.as_ref()))
+    )
+}
+
+/// What was changed and how, for people.
+pub(super) fn what(change: &Change, place: &str) -> String {
     const BOLD: &str = "\x1b[1m";
     const RED: &str = "\x1b[31m";
     const GREEN: &str = "\x1b[32m";
     const YELLOW: &str = "\x1b[33m";
     const PLAIN: &str = "\x1b[0m";
-    // Of what happened while nobody was connected, the time is not always known.
-    let time = change.at.as_deref().map_or("--:--:--".to_owned(), clock);
-    let key = path_text(&change.path) + &place_text(change.place.as_ref());
-    let head = format!("{DIM}{time}{PLAIN} {BOLD}{key}{PLAIN}");
+    let key = path_text(&change.path) + place;
     let value = |raw: &Raw| short(raw.get());
     let body = match (&change.old, &change.new) {
         (None, Some(new)) => format!("{GREEN}{}{PLAIN}", value(new)),
@@ -262,7 +271,7 @@ fn line(change: &Change) -> String {
         Some(siblings) => format!(" {YELLOW}beside {}{PLAIN}", value(siblings)),
         None => String::new(),
     };
-    format!("{head} {body}{siblings}")
+    format!("{BOLD}{key}{PLAIN} {body}{siblings}")
 }
 
 /// Which element, where it is one.
@@ -275,13 +284,13 @@ fn place_text(place: Option<&Raw>) -> String {
     element.map_or_else(String::new, |element| format!(" [{}]", element.index))
 }
 
-/// The time of day here.
-fn clock(at: &str) -> String {
+/// A moment by the clocks here.
+pub(super) fn local(at: &str, format: &str) -> String {
     let Ok(moment) = at.parse::<jiff::Timestamp>() else {
         return at.to_owned();
     };
     let local = moment.to_zoned(jiff::tz::TimeZone::system());
-    local.strftime("%H:%M:%S").to_string()
+    local.strftime(format).to_string()
 }
 
 fn path_text(path: &RawValue) -> String {

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::fmt;
 
-use portolan::Key;
+use portolan::{Key, engine_limits as limits};
 use serde::Deserialize;
 use serde::de::{self, DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
@@ -57,11 +57,50 @@ pub(super) fn read_lines(
             let row: ParsedValue = serde_json::from_slice(line).map_err(at_line)?;
             entries.push_row(row.0, key).map_err(at_start)?;
         } else {
-            let line: KeyedHeld = serde_json::from_slice(line).map_err(at_line)?;
+            let line = keyed_held(line).map_err(at_line)?;
             entries.push(line.0).map_err(at_start)?;
         }
     }
     Ok(())
+}
+
+/// Deepest nesting of a line in the typed form: a list and an object for each container, then a
+/// value, and the line itself.
+const MAX_LINE_DEPTH: usize = 2 * limits::MAX_DEPTH + limits::MAX_VALUE_DEPTH + 4;
+
+/// Reads a line in the typed form, which may be nested deeper than `serde_json` allows by itself.
+fn keyed_held(line: &[u8]) -> serde_json::Result<KeyedHeld> {
+    if depth(line) > MAX_LINE_DEPTH {
+        return Err(de::Error::custom(format_args!(
+            "the entry is nested deeper than {} containers and {} levels of a value",
+            limits::MAX_DEPTH,
+            limits::MAX_VALUE_DEPTH
+        )));
+    }
+    let mut input = serde_json::Deserializer::from_slice(line);
+    input.disable_recursion_limit();
+    let read = KeyedHeld::deserialize(&mut input)?;
+    input.end()?;
+    Ok(read)
+}
+
+/// How deep lists and objects are nested at the deepest.
+fn depth(json: &[u8]) -> usize {
+    let (mut depth, mut deepest, mut text, mut escaped) = (0usize, 0, false, false);
+    for byte in json {
+        match byte {
+            _ if escaped => escaped = false,
+            b'\\' if text => escaped = true,
+            b'"' => text = !text,
+            b'[' | b'{' if !text => {
+                depth += 1;
+                deepest = deepest.max(depth);
+            }
+            b']' | b'}' if !text => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+    }
+    deepest
 }
 
 /// What stands under a key, in the typed form.

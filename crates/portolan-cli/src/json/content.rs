@@ -35,6 +35,19 @@ pub(crate) fn all_json(held: &[Content]) -> String {
     format!("[{}]", parts.join(","))
 }
 
+/// The elements of the array that stands in a place, each with its id: `{"id": …, "value": …}`.
+pub(crate) fn elements_json(held: &[Content]) -> Option<String> {
+    let elements = held.iter().find_map(|content| match content {
+        Content::Array(elements) => Some(elements),
+        _ => None,
+    })?;
+    let elements = elements.iter().map(|(id, held)| {
+        let value = held.first().map_or_else(|| "null".to_owned(), content_json);
+        format!("{{\"id\":\"{id}\",\"value\":{value}}}")
+    });
+    Some(format!("[{}]", elements.collect::<Vec<_>>().join(",")))
+}
+
 /// What shows, as JSON text.
 pub(crate) fn content_json(content: &Content) -> String {
     // proof: keys are text, and values always serialise.

@@ -18,7 +18,7 @@ use serde::de::{self, DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visit
 use serde::ser::{SerializeMap, Serializer};
 use serde::{Deserialize, Serialize};
 
-pub(crate) use content::{JsonHeld, alike, all_json, content_json};
+pub(crate) use content::{JsonHeld, alike, all_json, content_json, elements_json};
 
 const BYTES: &str = "$bytes";
 const FLOAT: &str = "$float";

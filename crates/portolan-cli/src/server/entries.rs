@@ -17,10 +17,11 @@ use xxhash_rust::xxh3::Xxh3;
 
 use super::app::{App, Need};
 use super::auth::Caller;
-use super::place::{Place, check_steps, resolve, steps_text};
+use super::place::{Place, check_steps, parse_steps, resolve, steps_text};
 use super::problem::Problem;
 use crate::json::{
-    JsonHeld, JsonKey, ParsedKey, ParsedValue, alike, all_json, content_json, key_json, key_text,
+    JsonHeld, JsonKey, ParsedValue, alike, all_json, content_json, elements_json, key_json,
+    key_text,
 };
 
 /// Largest body for one value: JSON may take six bytes for one (`\u00ff`), and the limit on a
@@ -117,15 +118,10 @@ pub(crate) async fn list_keys(
         .as_deref()
         .map_or(Ok(Pattern::all()), Pattern::new)?;
     let map = app.existing(&name).await?;
-    let steps = match query
+    let steps = query
         .within
         .as_deref()
-        .map(serde_json::from_str::<Vec<ParsedKey>>)
-    {
-        None => Vec::new(),
-        Some(Ok(steps)) => steps.into_iter().map(|step| step.0).collect::<Vec<_>>(),
-        Some(Err(error)) => return Err(Problem::bad_request(format!("`in`: {error}"))),
-    };
+        .map_or(Ok(Vec::new()), parse_steps)?;
     check_steps(&steps)?;
     let keys = map.read(|document| {
         let within = if steps.is_empty() {
@@ -176,7 +172,7 @@ pub(crate) async fn read_key(
     let name = &place.map;
     caller.may(Need::Read, name)?;
     let map = app.node.get(name).await?.ok_or_else(|| place.missing())?;
-    let read = map.read(|document| {
+    let read = |document: &Document| {
         let at = Location::find(document, &resolve(document, &place.steps)?)?;
         let held = at.held();
         let etag = place_tag(&held)?;
@@ -184,7 +180,16 @@ pub(crate) async fn read_key(
             return Some((etag, None));
         }
         Some((etag, Some(Content::of_all(&held))))
-    });
+    };
+    let read = match place.at.clone() {
+        None => map.read(read),
+        Some(at) => {
+            // It costs the whole map: not on a thread that serves connections.
+            let then = tokio::task::spawn_blocking(move || map.as_of(at.moment())).await;
+            let then = then.map_err(|_| Problem::unavailable("the request was given up"))?;
+            read(&then?)
+        }
+    };
     match read {
         None => Err(place.missing()),
         Some((etag, None)) => Ok(not_modified(&etag)),
@@ -193,6 +198,7 @@ pub(crate) async fn read_key(
                 return Err(Problem::keys_alike(&text));
             }
             let text = match held.first() {
+                _ if place.ids => elements_json(&held).ok_or_else(|| place.no_array())?,
                 Some(shown) if !place.all => content_json(shown),
                 _ => all_json(&held),
             };

@@ -14,7 +14,7 @@ use axum::extract::{Path, Query, State};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, header};
 use axum::response::{IntoResponse, Response};
 use futures_util::stream;
-use portolan::{Change, Entry, Key, Map, Pattern, Place, Timestamp, Value};
+use portolan::{Change, Entry, Key, Map, Pattern, Place, Value};
 use serde::ser::{Serialize, SerializeMap, Serializer};
 use tokio::sync::watch;
 
@@ -23,6 +23,7 @@ use super::auth::{Caller, TokenError};
 use super::event_log::{Batch, EventLog, Next};
 use super::problem::Problem;
 use crate::json::{JsonKey, JsonValue};
+use crate::moment;
 
 /// A stream says that it is alive this often.
 pub(crate) const KEEP_ALIVE: Duration = Duration::from_secs(15);
@@ -283,7 +284,7 @@ impl Serialize for JsonEntry<'_> {
             map.serialize_entry("by", &by.to_string())?;
         }
         if let Some(timestamp) = entry.timestamp {
-            map.serialize_entry("at", &moment(timestamp))?;
+            map.serialize_entry("at", &moment::text(timestamp))?;
         }
         map.end()
     }
@@ -316,31 +317,30 @@ struct JsonChange<'a>(&'a Change);
 
 impl Serialize for JsonChange<'_> {
     fn serialize<S: Serializer>(&self, out: S) -> Result<S::Ok, S::Error> {
-        let Change {
-            path,
-            place,
-            old,
-            new,
-            siblings,
-            by,
-            timestamp,
-        } = self.0;
         let mut map = out.serialize_map(None)?;
-        map.serialize_entry("path", &JsonPath(path))?;
-        serialize_place(&mut map, *place)?;
-        if let Some(old) = old {
-            map.serialize_entry("old", &JsonValue(old))?;
-        }
-        if let Some(new) = new {
-            map.serialize_entry("new", &JsonValue(new))?;
-        }
-        serialize_siblings(&mut map, siblings)?;
-        if let Some(by) = by {
-            map.serialize_entry("by", &by.to_string())?;
-        }
-        map.serialize_entry("at", &moment(*timestamp))?;
+        serialize_change(&mut map, self.0)?;
         map.end()
     }
+}
+
+/// The fields of a change.
+pub(crate) fn serialize_change<M: SerializeMap>(
+    map: &mut M,
+    change: &Change,
+) -> Result<(), M::Error> {
+    map.serialize_entry("path", &JsonPath(&change.path))?;
+    serialize_place(map, change.place)?;
+    if let Some(old) = &change.old {
+        map.serialize_entry("old", &JsonValue(old))?;
+    }
+    if let Some(new) = &change.new {
+        map.serialize_entry("new", &JsonValue(new))?;
+    }
+    serialize_siblings(map, &change.siblings)?;
+    if let Some(by) = change.by {
+        map.serialize_entry("by", &by.to_string())?;
+    }
+    map.serialize_entry("at", &moment::text(change.timestamp))
 }
 
 fn serialize_siblings<M: SerializeMap>(map: &mut M, siblings: &[Value]) -> Result<(), M::Error> {
@@ -351,11 +351,4 @@ fn serialize_siblings<M: SerializeMap>(map: &mut M, siblings: &[Value]) -> Resul
         "siblings",
         &siblings.iter().map(JsonValue).collect::<Vec<_>>(),
     )
-}
-
-/// RFC 3339, in UTC.
-fn moment(timestamp: Timestamp) -> String {
-    let millis = i64::try_from(timestamp.millis()).unwrap_or(i64::MAX);
-    jiff::Timestamp::from_millisecond(millis)
-        .map_or_else(|_| String::new(), |moment| moment.to_string())
 }

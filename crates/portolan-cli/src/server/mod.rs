@@ -6,6 +6,7 @@ mod entries;
 mod event_log;
 mod events;
 mod health;
+mod history;
 mod listener;
 mod meter;
 mod origin;
@@ -151,7 +152,9 @@ fn token_file(arguments: &Serve) -> Result<Option<TokenFile>, Failure> {
 }
 
 async fn start_node(arguments: &Serve, file: Option<&TokenFile>) -> Result<Node, Failure> {
-    let mut builder = Node::builder().receive_rate(arguments.sync_rate);
+    let mut builder = Node::builder()
+        .receive_rate(arguments.sync_rate)
+        .history(arguments.history);
     if !arguments.memory {
         builder = builder.store(&arguments.store);
     }

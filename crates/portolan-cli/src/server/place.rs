@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use axum::extract::Query;
+use axum::http::Method;
 use axum::http::request::Parts;
 use percent_encoding::percent_decode_str;
 use portolan::{Document, Dot, Key, Kind, Location, engine_limits};
@@ -11,6 +12,7 @@ use serde::Deserialize;
 use super::app::App;
 use super::problem::Problem;
 use crate::json::{ParsedKey, dot, key_json};
+use crate::moment::{self, When};
 
 /// Containers, and what stands in the innermost.
 const MAX_STEPS: usize = engine_limits::MAX_DEPTH + 1;
@@ -23,6 +25,10 @@ struct KeyQuery {
     all: Option<String>,
     /// Each step is JSON that gives its kind.
     typed: Option<String>,
+    /// Of an array, its elements with their ids.
+    ids: Option<String>,
+    /// As it was then.
+    at: Option<String>,
 }
 
 /// Which key of which map a request is about, as it was written.
@@ -31,11 +37,18 @@ pub(crate) struct Place {
     pub(crate) map: String,
     pub(crate) steps: Vec<Key>,
     pub(crate) all: bool,
+    pub(crate) ids: bool,
+    pub(crate) at: Option<When>,
 }
 
 impl Place {
     pub(crate) fn missing(&self) -> Problem {
         Problem::no_key(&self.map, &steps_text(&self.steps))
+    }
+
+    pub(crate) fn no_array(&self) -> Problem {
+        let place = steps_text(&self.steps);
+        Problem::unacceptable(format!("{place} is no array: only elements have ids"))
     }
 }
 
@@ -73,6 +86,13 @@ impl axum::extract::FromRequestParts<Arc<App>> for Place {
                 .map(|key| key.0)
                 .map_err(|error| Problem::bad_request(format!("the typed key: {error}")))
         };
+        let at = query.at.as_deref();
+        let at = at.map(|at| When::parse(at, moment::now()));
+        if at.is_some() && parts.method != Method::GET {
+            return Err(Problem::bad_request(
+                "the past can be read only: leave out `at`",
+            ));
+        }
         let place = Self {
             map: decoded(map)?,
             // One more than may be: nothing is gained by reading them all.
@@ -82,10 +102,19 @@ impl axum::extract::FromRequestParts<Arc<App>> for Place {
                 .map(step)
                 .collect::<Result<_, _>>()?,
             all: query.all.is_some(),
+            ids: query.ids.is_some(),
+            at: at.transpose().map_err(Problem::bad_request)?,
         };
         check_steps(&place.steps)?;
         Ok(place)
     }
+}
+
+/// Steps given as a JSON list of keys.
+pub(crate) fn parse_steps(text: &str) -> Result<Vec<Key>, Problem> {
+    let steps = serde_json::from_str::<Vec<ParsedKey>>(text);
+    let steps = steps.map_err(|error| Problem::bad_request(format!("`in`: {error}")))?;
+    Ok(steps.into_iter().map(|step| step.0).collect())
 }
 
 /// Refuses paths that lead deeper than containers can be nested.
@@ -139,6 +168,28 @@ pub(crate) fn resolve(document: &Document, steps: &[Key]) -> Option<Vec<Key>> {
         path.push(key);
     }
     Some(path)
+}
+
+/// The path that steps mean, or meant when there was something there: an element that is deleted
+/// is named by its id.
+pub(crate) fn path_ever(document: &Document, steps: &[Key]) -> Vec<Key> {
+    resolve(document, steps).unwrap_or_else(|| {
+        let keys = steps.iter().map(|step| match asked(step) {
+            Some(Asked::Id(id)) => Key::Element(id),
+            _ => step.clone(),
+        });
+        keys.collect()
+    })
+}
+
+/// The element that the last of the steps names by its id, shown or deleted, and the path of the
+/// array before it.
+pub(crate) fn element(document: &Document, steps: &[Key]) -> Option<(Vec<Key>, Dot)> {
+    let (last, before) = steps.split_last()?;
+    match asked(last)? {
+        Asked::Id(id) => Some((resolve(document, before)?, id)),
+        Asked::Index(_) => None,
+    }
 }
 
 /// Whether of a map and an array that may stand here the array was written last.

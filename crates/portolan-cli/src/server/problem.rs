@@ -6,6 +6,8 @@ use axum::response::{IntoResponse, Response};
 use portolan::Error;
 use serde_json::json;
 
+use crate::moment;
+
 /// Why a request was not answered as asked. Nothing was changed.
 #[derive(Debug)]
 pub(crate) struct Problem {
@@ -90,6 +92,15 @@ impl Problem {
             "There is no such key",
             detail,
         )
+    }
+
+    pub(crate) fn past_unknown(known_since: Option<portolan::Timestamp>) -> Self {
+        let since = known_since.map_or_else(String::new, |since| {
+            format!(": it is known from {} on", moment::text(since))
+        });
+        let detail = format!("what the map held then is not known here{since}");
+        let title = "That part of the past is gone";
+        Self::new(StatusCode::GONE, "past-unknown", title, detail)
     }
 
     pub(crate) fn no_route(path: &str) -> Self {
@@ -182,7 +193,10 @@ impl From<Error> for Problem {
         let detail = error.to_string();
         match error {
             Error::Operation(_) | Error::Conversion(_) => Self::unacceptable(detail),
-            Error::MapName { .. } | Error::Pattern { .. } => Self::bad_request(detail),
+            Error::PastUnknown { known_since } => Self::past_unknown(known_since),
+            Error::MapName { .. } | Error::Pattern { .. } | Error::PastOrder => {
+                Self::bad_request(detail)
+            }
             Error::StoreFull { .. } => {
                 let title = "The disk is full";
                 Self::new(StatusCode::INSUFFICIENT_STORAGE, "disk-full", title, detail)

@@ -13,7 +13,7 @@ use axum::{Extension, Router};
 use super::app::{App, PeerAddress};
 use super::origin::Passed;
 use super::problem::Problem;
-use super::{entries, events, health, meter, sync, transact};
+use super::{entries, events, health, history, meter, sync, transact};
 
 const INSPECTOR: &str = include_str!("../../assets/inspector.html");
 /// The inspector holds all that it needs; nothing else may be loaded into it, nor it into a frame.
@@ -46,6 +46,7 @@ pub(crate) fn router(app: Arc<App>) -> Router {
         .route("/v1/maps/{map}/keys/", key())
         .route("/v1/maps/{map}/transact", or_problem(post(transact::transact), "POST"))
         .route("/v1/maps/{map}/events", only(get(events::events)))
+        .route("/v1/maps/{map}/history", only(get(history::history)))
         .fallback(|uri: Uri| async move { Problem::no_route(uri.path()) })
         .layer(from_fn_with_state(app.clone(), guard))
         .with_state(app)

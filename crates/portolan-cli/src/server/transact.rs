@@ -15,7 +15,7 @@ use serde_json::json;
 use super::app::{App, Need};
 use super::auth::Caller;
 use super::entries::{check_length, whole};
-use super::place::{check_steps, resolve, steps_text};
+use super::place::{check_steps, element, resolve, steps_text};
 use super::problem::Problem;
 use crate::json::{ParsedKey, ParsedValue};
 
@@ -45,16 +45,19 @@ struct Operation {
 }
 
 #[derive(Clone, Copy, Debug, Deserialize)]
-#[serde(rename_all = "lowercase")]
+#[serde(rename_all = "kebab-case")]
 enum Kind {
     Set,
     Unset,
+    /// Values alone: containers stay.
+    UnsetValues,
     Add,
     Append,
     Insert,
     Remove,
     Delete,
     Move,
+    Undelete,
 }
 
 fn present<'de, D: Deserializer<'de>>(input: D) -> Result<Option<ParsedValue>, D::Error> {
@@ -149,10 +152,22 @@ impl Operation {
         };
         check_steps(&steps)?;
         let wrong = |what: &dyn std::fmt::Display| odd(&steps, what);
+        if matches!(self.op, Kind::Undelete) {
+            let detail = "`undelete` takes the path of an element by its id";
+            let element = element(tx.document(), &steps);
+            let (array, id) = element.ok_or_else(|| wrong(&detail))?;
+            let at = LocationMut::find(tx, &array).map_err(|error| wrong(&error))?;
+            let back = at
+                .into_array()
+                .undelete(id)
+                .map_err(|error| wrong(&error))?;
+            done.changed += usize::from(back);
+            return Ok(());
+        }
         let path = resolve(tx.document(), &steps);
         let Some(path) = path else {
             return match self.op {
-                Kind::Unset | Kind::Remove => Ok(()),
+                Kind::Unset | Kind::UnsetValues | Kind::Remove => Ok(()),
                 _ => Err(wrong(&"there is no such element in the array")),
             };
         };
@@ -178,6 +193,9 @@ impl Operation {
                 done.unset += usize::from(there);
                 if there { at.unset().map(drop) } else { Ok(()) }
             }
+            Kind::UnsetValues => at
+                .unset_values()
+                .map(|unset| done.unset += usize::from(unset)),
             Kind::Add => {
                 let n = value("add")?;
                 let n = n.as_int().ok_or_else(|| wrong(&"`add` takes an integer"))?;
@@ -199,6 +217,8 @@ impl Operation {
                 let removed = at.into_or_set().remove(value("remove")?);
                 removed.map(|removed| done.unset += usize::from(removed))
             }
+            // Done above: the element is not there to be found.
+            Kind::Undelete => Ok(()),
             Kind::Move => {
                 let to = self
                     .to

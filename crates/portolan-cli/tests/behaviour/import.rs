@@ -176,3 +176,48 @@ fn an_import_larger_than_the_server_takes_is_refused_before_it_is_sent() {
     let message = feed(&mut command, text.as_bytes()).fails(4);
     assert!(message.contains("--max-body"), "{message}");
 }
+
+#[test]
+fn elements_that_hold_containers_alone_are_imported_without_a_value() {
+    let server = Server::in_memory();
+    let file = r#"{"users": [{"name": "Ada"}, "plain", [1]]}"#;
+    let mut import = server.command(["import", "m", "-", "--format", "json", "--nested"]);
+    feed(&mut import, file.as_bytes()).ok();
+    let export = server.run(["export", "m", "--format", "ndjson"]).ok();
+    let line: serde_json::Value = serde_json::from_str(&export).expect("one line");
+    let users = &line["array"];
+    assert_eq!(
+        users[0],
+        serde_json::json!({"map": [{"key": "name", "value": "Ada"}]})
+    );
+    assert_eq!(users[1], serde_json::json!({"value": "plain"}));
+    assert_eq!(users[2], serde_json::json!({"array": [{"value": 1}]}));
+}
+
+#[test]
+fn the_deepest_map_can_be_exported_and_imported() {
+    let server = Server::in_memory();
+    let path: Vec<String> = (0..65).map(|n| n.to_string()).collect();
+    let path: Vec<&str> = path.iter().map(String::as_str).collect();
+    let deep = format!("{}{}", "[".repeat(64), "]".repeat(64));
+    server
+        .run([&["set", "m"], &path[..], &[&deep]].concat())
+        .ok();
+    let typed = server.run(["export", "m", "--format", "ndjson"]).ok();
+    let mut import = server.command(["import", "copy", "-", "--format", "ndjson"]);
+    feed(&mut import, typed.as_bytes()).ok();
+    assert_eq!(
+        server.run(["export", "copy", "--format", "ndjson"]).ok(),
+        typed
+    );
+    let table = server.run(["export", "m", "--format", "csv"]).ok();
+    assert!(table.lines().nth(1).expect("a row").contains(&deep));
+    let line = format!(
+        "{}{}",
+        r#"{"key":"a","map":[{"#.repeat(300),
+        "}]}".repeat(300)
+    );
+    let mut import = server.command(["import", "m", "-", "--format", "ndjson"]);
+    let said = feed(&mut import, line.as_bytes()).fails(2);
+    assert!(said.contains("nested deeper than 64 containers"), "{said}");
+}

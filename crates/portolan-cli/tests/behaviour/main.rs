@@ -6,6 +6,7 @@ mod commands;
 mod containers;
 mod crash;
 mod events;
+mod history;
 mod http;
 mod import;
 mod joined;

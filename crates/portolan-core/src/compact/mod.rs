@@ -1,7 +1,7 @@
 //! Compact updates: a transaction in few bytes, told by the difference to the operation before it.
 //!
 //! A delta is self-contained: id, numbers, time and key in full. Whoever has the operation before
-//! needs a fifth of that. What an update is told against (its [`Context`]) is a function of that
+//! needs a third of that. What an update is told against (its [`Context`]) is a function of that
 //! operation alone, not of a session: so a relay passes the same bytes to everybody, and who
 //! catches up has the context with the operation. The checksum is that of the delta that comes
 //! out, so with another context, or after damage on the way, nothing comes out.

@@ -195,7 +195,7 @@ impl Replica {
                 Some(Misfit::Theirs) => return self.send_whole(id),
                 Some(Misfit::Ours) => return self.ask_whole(id),
             }
-            new = self.document.apply(delta);
+            new = self.document.apply_at(now, delta);
             self.version.union_with(&new);
         }
         if !new.is_empty() {

@@ -41,12 +41,13 @@ impl From<u64> for Moment<'_> {
 }
 
 impl Moment<'_> {
-    /// The version that it stands for; `None` where it is open.
-    pub(super) fn version(self, document: &Document) -> Option<Version> {
+    /// The version that it stands for, or that it is open; `None` where that is not known any
+    /// more.
+    pub fn version(self, document: &Document) -> Option<Option<Version>> {
         match self {
-            Self::Open => None,
-            Self::Version(version) => Some(version.clone()),
-            Self::Time(moment) => Some(document.version_at(moment)),
+            Self::Open => Some(None),
+            Self::Version(version) => Some(Some(version.clone())),
+            Self::Time(moment) => document.version_at(moment).map(Some),
         }
     }
 }

@@ -199,7 +199,7 @@ impl<C: Replicated> Shared<C> {
     }
 
     /// The bytes to send for what the last write here gave: told by the difference to the write
-    /// before it, in a fifth of the bytes of [`Update::encode`], for a transport that keeps the
+    /// before it, in a third of the bytes of [`Update::encode`] and less, for a transport that keeps the
     /// order. In whole where that cannot be.
     ///
     /// ```
@@ -275,8 +275,8 @@ impl<C: Replicated> Shared<C> {
         until: impl Into<Moment<'a>>,
     ) -> Option<History> {
         let document = &self.document;
-        let since = since.into().version(document);
-        let until = until.into().version(document);
+        let since = since.into().version(document)?;
+        let until = until.into().version(document)?;
         let changes = document.history(since.as_ref(), until.as_ref())?;
         let delta = match &until {
             None => document.delta_since(&since.unwrap_or_default()),

@@ -6,11 +6,12 @@ mod reference;
 mod shadow;
 mod shown;
 
-use portolan_core::{Delta, Kind, Origin, ReplicaId};
+use portolan_core::{Batch, Delta, Kind, Origin, ReplicaId};
 use proptest::prelude::*;
 
 use crate::peer::{Operation, Peer};
 use crate::reference::Reference;
+use crate::shadow::Shadow;
 use crate::shown::Shown;
 
 const NOW: u64 = 1_767_225_600_000;
@@ -32,6 +33,8 @@ enum Step {
     Prune { at: usize },
     /// A replica starts anew from its bytes, under its id or another one.
     Restart { at: usize, renamed: bool },
+    /// Another watcher starts, with what shows.
+    Watch { at: usize },
     /// The bytes of a replica are put aside.
     Save { at: usize },
     /// A replica is restored from what was put aside, writes, and takes another id when it hears
@@ -74,6 +77,7 @@ fn step() -> impl Strategy<Value = Step> {
         3 => (0..4usize, 0..4usize).prop_map(|(from, to)| Step::Sync { from, to }),
         1 => (0..4usize).prop_map(|at| Step::Prune { at }),
         1 => (0..4usize, any::<bool>()).prop_map(|(at, renamed)| Step::Restart { at, renamed }),
+        1 => (0..4usize).prop_map(|at| Step::Watch { at }),
         1 => (0..4usize).prop_map(|at| Step::Save { at }),
         1 => (0..4usize, operations())
             .prop_map(|(at, operations)| Step::Restore { at, operations }),
@@ -196,6 +200,10 @@ impl World {
                 self.peers[at] = self.peers[at].restarted(id);
                 self.saved[at] = None;
             }
+            Step::Watch { at } => {
+                let peer = &mut self.peers[at % peers];
+                peer.shadow = Shadow::of(&Shown::of(&peer.document));
+            }
             Step::Save { at } => {
                 let at = at % peers;
                 let id = self.peers[at].document.replica().get();
@@ -252,12 +260,41 @@ fn run(peers: usize, steps: Vec<Step>) {
         }
     }
     let version = world.peers[0].document.version();
-    assert!(
-        world
-            .peers
-            .iter()
-            .all(|peer| peer.document.version() == version)
-    );
+    for peer in &mut world.peers {
+        assert_eq!(peer.document.version(), version);
+        look_back(peer);
+    }
+}
+
+/// What a replica tells of its past leads from each of its states to the present one.
+fn look_back(peer: &mut Peer) {
+    let document = &peer.document;
+    let now = Shadow::of(&Shown::of(document));
+    // The latest ones, and some that are forgotten.
+    for version in peer.versions.iter().rev().step_by(3).take(5) {
+        let then = document.as_of(version);
+        let timeline = document.timeline(Some(version), None);
+        assert_eq!(then.is_some(), timeline.is_some());
+        let (Some(then), Some(timeline)) = (then, timeline) else {
+            continue;
+        };
+        let batch = |changes| Batch {
+            origin: Origin::Remote,
+            changes,
+        };
+        let start = Shadow::of(&Shown::of(&then));
+        let mut concise = start.clone();
+        let changes = timeline.changes();
+        if !changes.is_empty() {
+            concise.follow(batch(changes));
+        }
+        assert_eq!(concise, now);
+        let mut steps = start;
+        for step in timeline.steps() {
+            steps.follow(batch(step.changes));
+        }
+        assert_eq!(steps, now);
+    }
 }
 
 proptest! {

@@ -4,7 +4,7 @@ use std::fmt;
 
 use portolan_core::{
     ArrayMut, ArrayView, CounterMut, Delta, Document, Dot, Error, Key, Kind, MapMut, MapView,
-    Origin, ReplicaId, SetMut, Transaction, Value,
+    Origin, ReplicaId, SetMut, Transaction, Value, Version,
 };
 
 use crate::reference::{Draft, Leaf, Reference, beneath, reachable};
@@ -32,6 +32,8 @@ pub(crate) struct Peer {
     pub(crate) document: Document,
     pub(crate) shadow: Shadow,
     pub(crate) skew: u64,
+    /// Where it was, oldest first.
+    pub(crate) versions: Vec<Version>,
 }
 
 enum Target<'t, 'd> {
@@ -72,6 +74,7 @@ impl Peer {
             document,
             shadow: Shadow::default(),
             skew,
+            versions: Vec::new(),
         }
     }
 
@@ -92,8 +95,8 @@ impl Peer {
             assert_eq!(batch.origin, origin);
             self.shadow.follow(batch);
         }
-        let followed = self.shadow.visible(&shown.elements());
-        assert_eq!(followed, Shadow::of(&shown), "events lead to what shows");
+        assert_eq!(self.shadow, Shadow::of(&shown), "events lead to what shows");
+        self.versions.push(self.document.version());
         shown
     }
 

@@ -1,6 +1,6 @@
 //! A plain tree that is kept from events alone.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use portolan_core::{Batch, Change, Dot, Key, Kind, Place, Value};
 
@@ -90,22 +90,6 @@ impl Shadow {
                 *count = new.and_then(|new| new.as_int()).expect("a count");
             }
         }
-    }
-
-    /// Without what is in elements that do not show so far: of these a watcher may hear first.
-    pub(crate) fn visible(&self, elements: &BTreeSet<Dot>) -> Self {
-        let visible = |path: &Vec<Key>| {
-            path.iter().all(|key| match key {
-                Key::Element(id) => elements.contains(id),
-                _ => true,
-            })
-        };
-        let mut all = self.clone();
-        all.values.retain(|path, _| visible(path));
-        all.arrays.retain(|path, _| visible(path));
-        all.members.retain(|path, _| visible(path));
-        all.counters.retain(|path, _| visible(path));
-        all
     }
 
     /// What a watcher has that reads everything at once.

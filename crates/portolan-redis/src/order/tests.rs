@@ -115,7 +115,6 @@ impl World {
                 self.mutate(Mutation::Delete(key(n)));
             }
             Step::Clear if !self.hash.is_empty() => self.mutate(Mutation::Clear),
-            Step::Delete(_) | Step::Clear => {}
             Step::Wipe => {
                 self.hash.clear();
                 (self.revision, self.exists) = (0, false);
@@ -127,7 +126,8 @@ impl World {
                 let written = self.answers.remove(which.index(self.answers.len()));
                 self.answer(written);
             }
-            Step::Answer(_) => {}
+            // There is nothing to do it to.
+            Step::Delete(_) | Step::Clear | Step::Answer(_) => {}
             Step::Attend => self.attend(),
         }
         self.look_at_those_who_wait();

@@ -299,7 +299,7 @@ pub fn verify(directory: impl AsRef<Path>) -> Result<Report> {
         let Some(stored) = database.load(&name)? else {
             continue;
         };
-        let document = restore(path, &name, &stored, 0)?;
+        let document = restore(path, &name, &stored, 0, 0)?;
         maps.push(MapReport {
             name: name.to_string(),
             keys: document.len(),
@@ -321,8 +321,10 @@ pub(crate) fn restore(
     name: &str,
     stored: &Stored,
     hash_seed: u64,
+    past: usize,
 ) -> Result<Document> {
     let mut document = Document::with_hash_seed(stored.replica, hash_seed);
+    document.keep_past(past);
     for bytes in &stored.deltas {
         let delta = Delta::decode(bytes).map_err(|error| Error::StoreDamaged {
             path: path.to_owned(),

@@ -101,7 +101,7 @@ fn load(store: &Store, name: &str) -> Document {
         .build()
         .unwrap();
     let stored = runtime.block_on(store.load(&Arc::from(name))).unwrap();
-    restore(&store.path, name, &stored.unwrap(), 0).unwrap()
+    restore(&store.path, name, &stored.unwrap(), 0, 0).unwrap()
 }
 
 fn open(path: &Path) -> Result<Store> {
@@ -253,7 +253,7 @@ fn read_all(medium: &dyn Medium) -> Result<BTreeMap<String, u128>> {
     let mut digests = BTreeMap::new();
     for name in database.names() {
         let stored = database.load(name)?.unwrap();
-        let document = restore(&path, name, &stored, 0)?;
+        let document = restore(&path, name, &stored, 0, 0)?;
         digests.insert(name.to_string(), document.digest());
     }
     Ok(digests)
@@ -582,7 +582,7 @@ fn adding_the_same_again_does_no_harm() {
     database.add(&[addition()]).unwrap();
     let stored = database.load("m").unwrap().unwrap();
     assert_eq!(stored.deltas.len(), 2);
-    let restored = restore(Path::new("disk"), "m", &stored, 0).unwrap();
+    let restored = restore(Path::new("disk"), "m", &stored, 0, 0).unwrap();
     assert_eq!(restored.digest(), document.digest());
     database.check().unwrap();
 }
