@@ -457,7 +457,7 @@ impl Replica {
         let open = self
             .sessions
             .iter()
-            .filter(|(_, s)| s.is_open() && s.sends());
+            .filter(|(_, s)| s.is_open() && s.sends() && s.anew.is_none());
         open.filter_map(move |(id, s)| Some((*id, s.peer?, published.difference(&s.unacked))))
     }
 
