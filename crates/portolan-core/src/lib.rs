@@ -63,6 +63,7 @@ mod live;
 mod log;
 mod nested;
 mod order;
+mod packed;
 mod past;
 mod reconcile;
 mod registers;
