@@ -258,7 +258,7 @@ pub(crate) const STR: u8 = 5;
 const BYTES: u8 = 6;
 const LIST: u8 = 7;
 const MAP: u8 = 8;
-const ELEMENT: u8 = 9;
+pub(crate) const ELEMENT: u8 = 9;
 
 /// Appends a key: its kind, and its content.
 pub(crate) fn put_key(out: &mut Vec<u8>, key: &Key) {

@@ -17,6 +17,10 @@ use crate::replicas::groups;
 use crate::sequence::Spot;
 use crate::slab::{BIRTH, Entry, NONE, Slot};
 
+/// Positions of a delta whose fingerprints are taken when they are needed: of fewer it is not
+/// worth remembering.
+const LARGE: usize = 1024;
+
 impl Document {
     /// Joins a delta in; returns the operations that were new here.
     ///
@@ -41,7 +45,7 @@ impl Document {
 
     /// Whether nothing of these operations, new here, was removed before it came.
     fn is_told_whole(&self, new: &DotSet) -> bool {
-        new.len() <= 1 || self.dead_among(new).is_empty()
+        new.len() <= 1 || !self.is_any_dead_among(new)
     }
 
     fn join(&mut self, delta: &Delta, journal: &mut Journal) -> DotSet {
@@ -234,19 +238,20 @@ impl Document {
         journal: &mut Journal,
     ) -> u64 {
         let mut placed = 0;
+        let later = nested.births.len() >= LARGE;
         let (mut births, mut times) = (nested.births.as_slice(), nested.times.as_slice());
         for run in &nested.runs {
             let array = containers[run.container as usize];
             let replica = self.replicas.intern(run.replica);
             // proof: there are as many births and times as positions in all runs.
-            let (values, later) = births.split_at(run.length as usize);
+            let (values, behind) = births.split_at(run.length as usize);
             let (stamps, after) = times.split_at(run.length as usize);
-            (births, times) = (later, after);
+            (births, times) = (behind, after);
             let known = self.replicas.get(replica);
             let dots = DotSet::from_range(run.replica, run.first, run.last());
             if run.length > 1 && !known.applied.intersects(&dots) && !known.early.intersects(&dots)
             {
-                placed += self.place_run(array, run, replica, (values, stamps), journal);
+                placed += self.place_run(array, run, replica, (values, stamps), later, journal);
                 continue;
             }
             for (at, (value, timestamp)) in (0..run.length).zip(values.iter().zip(stamps)) {

@@ -43,6 +43,7 @@ pub mod sync;
 pub mod types;
 
 mod arrays;
+mod births;
 mod change;
 mod clock;
 mod codec;

@@ -113,22 +113,91 @@ impl LiveDots {
     #[inline]
     pub(crate) fn insert(&mut self, seq: u64, slot: Slot, print: u128) {
         let number = seq / PAGE;
-        let page = match self.tail.as_ref().map(|(tail, _)| *tail) {
+        let tally = Tally::of(print);
+        let page = self.page_mut(number, tally);
+        let place = &mut page.slots[(seq % PAGE) as usize];
+        debug_assert_eq!(*place, NONE, "an operation is live once");
+        *place = slot;
+        page.tally += tally;
+    }
+
+    /// As [`insert`](Self::insert) of one operation after the other, from `first` on, those of
+    /// which nothing is given left out.
+    pub(crate) fn insert_run(
+        &mut self,
+        first: u64,
+        items: impl ExactSizeIterator<Item = Option<(Slot, u128)>>,
+    ) {
+        let (mut seq, mut left) = (first, items.len() as u64);
+        let mut items = items.fuse();
+        while left > 0 {
+            let count = (PAGE - seq % PAGE).min(left);
+            let from = (seq % PAGE) as usize;
+            let range = from..from + count as usize;
+            let (mut slots, mut tally) = ([NONE; PAGE as usize], Tally::default());
+            for (place, item) in slots[range.clone()].iter_mut().zip(&mut items) {
+                if let Some((slot, print)) = item {
+                    *place = slot;
+                    tally += Tally::of(print);
+                }
+            }
+            if tally.count > 0 {
+                let page = self.page_mut(seq / PAGE, tally);
+                let places = page.slots[range.clone()].iter_mut();
+                for (place, slot) in places.zip(&slots[range]) {
+                    debug_assert!(*place == NONE || *slot == NONE, "an operation is live once");
+                    if *slot != NONE {
+                        *place = *slot;
+                    }
+                }
+                page.tally += tally;
+            }
+            seq += count;
+            left -= count;
+        }
+    }
+
+    /// Adds fingerprints of live operations, which were noted with none: ascending, or page by page
+    /// at least.
+    pub(crate) fn add_prints(&mut self, prints: impl Iterator<Item = (u64, u128)>) {
+        let mut prints = prints.peekable();
+        while let Some((seq, print)) = prints.next() {
+            let (number, mut sum) = (seq / PAGE, print);
+            while let Some((_, print)) = prints.next_if(|(seq, _)| seq / PAGE == number) {
+                sum = sum.wrapping_add(print);
+            }
+            let more = Tally {
+                count: 0,
+                ..Tally::of(sum)
+            };
+            match &mut self.tail {
+                Some((tail, page)) if *tail == number => page.tally += more,
+                _ => {
+                    // proof: a live operation has a page.
+                    if let Some(page) = self.pages.get_mut(&number) {
+                        page.tally += more;
+                        *self.blocks.entry(number / PAGES).or_default() += more;
+                    }
+                }
+            }
+        }
+    }
+
+    /// The page of this number, to which something of this tally is about to be added.
+    #[inline]
+    fn page_mut(&mut self, number: u64, tally: Tally) -> &mut Page {
+        match self.tail.as_ref().map(|(tail, _)| *tail) {
             Some(tail) if tail == number => self.tail_page(),
             // What comes out of sequence leaves the tail where it is.
             Some(tail) if number < tail => {
-                *self.blocks.entry(number / PAGES).or_default() += Tally::of(print);
+                *self.blocks.entry(number / PAGES).or_default() += tally;
                 self.pages.entry(number).or_default()
             }
             _ => {
                 self.turn_to(number);
                 self.tail_page()
             }
-        };
-        let place = &mut page.slots[(seq % PAGE) as usize];
-        debug_assert_eq!(*place, NONE, "an operation is live once");
-        *place = slot;
-        page.tally += Tally::of(print);
+        }
     }
 
     #[inline]
@@ -139,7 +208,15 @@ impl LiveDots {
 
     /// Makes a page, new or from the tree, the one last written to.
     fn turn_to(&mut self, number: u64) {
-        let page = match self.pages.remove(&number) {
+        // Mostly it is the first behind all others.
+        let behind = self.pages.last_key_value();
+        let behind = behind.is_none_or(|(last, _)| *last < number);
+        let known = if behind {
+            None
+        } else {
+            self.pages.remove(&number)
+        };
+        let page = match known {
             Some(page) => {
                 self.lessen(number / PAGES, page.tally);
                 page
@@ -390,6 +467,10 @@ mod tests {
         #[test]
         fn agrees_with_a_plain_map(
             steps in prop::collection::vec((any::<bool>(), 1..3_000u64), 0..300),
+            runs in prop::collection::vec(
+                (1..2_900u64, prop::collection::vec(any::<bool>(), 0..100)),
+                0..4,
+            ),
             first in 1..3_000u64,
             span in 0..3_000u64,
         ) {
@@ -403,6 +484,18 @@ mod tests {
                     live.insert(seq, i as Slot, print(i as Slot));
                     model.insert(seq, i as Slot);
                 }
+            }
+            for (i, (start, given)) in runs.into_iter().enumerate() {
+                let items = (start..).zip(given);
+                let items: Vec<Option<(Slot, u128)>> = items
+                    .map(|(seq, given)| {
+                        let slot = (1000 * (i as Slot + 1)) + seq as Slot;
+                        (given && !model.contains_key(&seq)).then(|| (slot, print(slot)))
+                    })
+                    .collect();
+                let new = (start..).zip(&items);
+                model.extend(new.filter_map(|(seq, item)| item.map(|(slot, _)| (seq, slot))));
+                live.insert_run(start, items.into_iter());
             }
             for seq in 0..3_000 {
                 prop_assert_eq!(live.get(seq), model.get(&seq).copied());

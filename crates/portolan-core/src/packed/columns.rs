@@ -12,6 +12,9 @@ const CODED: u8 = 1;
 /// Numbers: how long each run of equals is, and what it consists of.
 const RUNS: u8 = 2;
 
+/// Runs are read in no time, which is worth so many bytes.
+const RUNS_MAY_COST: u64 = 8;
+
 const OTHER_FORM: &str = "a column in another form than the shortest";
 
 /// Appends bytes; how many is known otherwise.
@@ -201,7 +204,7 @@ impl Plan {
         let [(a, flat_lengths), (b, flat_items)] =
             [&lengths, &items].map(|numbers| Flat::of(one_by_one(numbers)));
         let in_runs = 1 + size_of_varint(runs as u64) + a + b;
-        if in_runs >= size {
+        if in_runs > size + RUNS_MAY_COST {
             let form = Form::Flat(flat);
             return Self { size, form };
         }
