@@ -19,6 +19,7 @@ use crate::stopwatch::Stopwatch;
 use crate::task::Task;
 use crate::task::array::{self, ArrayTask, Input};
 use crate::task::map::{self, MapTask};
+use crate::wasm;
 
 /// The share of the full size that warms the code up first.
 const WARM_UP: usize = 10;
@@ -61,6 +62,7 @@ pub(crate) fn answer(job: &Job, probe: Option<HeapProbe>) -> anyhow::Result<()> 
         Task::Map(task) => with_engine(&job.engine, Measurement { job, probe, task })?,
         Task::Array(task) => with_array_engine(&job.engine, Measurement { job, probe, task })?,
         Task::Reconcile => answer_times(job, job.task.size(), reconcile::catch_up)?,
+        Task::WasmSize => answer_size(job)?,
     };
     println!("{}", serde_json::to_string(&answer)?);
     Ok(())
@@ -105,6 +107,18 @@ impl ArrayEngineUse for Measurement<'_, ArrayTask> {
         }
         Ok(answer)
     }
+}
+
+/// A size is what it is: it neither warms up nor grows.
+fn answer_size(job: &Job) -> anyhow::Result<Answer> {
+    let measures = match job.kind {
+        Kind::Figures => wasm::size(&job.engine)?,
+        Kind::Growth | Kind::Heap => Vec::new(),
+    };
+    Ok(Answer {
+        measures,
+        ..Answer::default()
+    })
 }
 
 /// Measures all but the heap.

@@ -199,3 +199,10 @@ pub(crate) const DUET_ENGINES: &[&str] = if cfg!(feature = "rivals") {
 } else {
     &[PORTOLAN]
 };
+
+/// Those of which `bench/wasm` has a module.
+pub(crate) const WASM_ENGINES: &[&str] = if cfg!(feature = "rivals") {
+    &[PORTOLAN, "yrs"]
+} else {
+    &[PORTOLAN]
+};

@@ -16,6 +16,7 @@ mod suite;
 mod sync;
 mod task;
 mod trace;
+mod wasm;
 mod workload;
 
 use std::process::ExitCode;

@@ -10,7 +10,7 @@ use std::str::FromStr;
 
 use anyhow::{anyhow, ensure};
 
-use crate::engine::{ARRAY_ENGINES, DUET_ENGINES, ENGINES, PORTOLAN, TEXT_ENGINES};
+use crate::engine::{ARRAY_ENGINES, DUET_ENGINES, ENGINES, PORTOLAN, TEXT_ENGINES, WASM_ENGINES};
 use crate::report::Measure;
 use crate::trace::Trace;
 use array::ArrayTask;
@@ -25,6 +25,8 @@ pub(crate) enum Task {
     Array(ArrayTask),
     /// A replica catches up with one that has ten other keys and no log.
     Reconcile,
+    /// What a page has to load.
+    WasmSize,
 }
 
 impl Task {
@@ -32,7 +34,7 @@ impl Task {
     pub(crate) fn all() -> impl Iterator<Item = Self> {
         let maps = MapTask::ALL.into_iter().map(Self::Map);
         let arrays = ArrayTask::ALL.into_iter().map(Self::Array);
-        maps.chain(arrays).chain([Self::Reconcile])
+        maps.chain(arrays).chain([Self::Reconcile, Self::WasmSize])
     }
 
     pub(crate) const fn name(self) -> &'static str {
@@ -40,6 +42,7 @@ impl Task {
             Self::Map(task) => task.name(),
             Self::Array(task) => task.name(),
             Self::Reconcile => "reconcile/million",
+            Self::WasmSize => "wasm/size",
         }
     }
 
@@ -49,6 +52,7 @@ impl Task {
             Self::Map(task) => task.size(),
             Self::Array(task) => task.size(),
             Self::Reconcile => 1_000_000,
+            Self::WasmSize => 1,
         }
     }
 
@@ -56,14 +60,14 @@ impl Task {
     pub(crate) fn has_heap(self) -> bool {
         match self {
             Self::Map(task) => task.has_heap(),
-            Self::Array(_) | Self::Reconcile => false,
+            Self::Array(_) | Self::Reconcile | Self::WasmSize => false,
         }
     }
 
     /// The trace that it replays; where that is missing, the task cannot be done.
     pub(crate) const fn trace(self) -> Option<Trace> {
         match self {
-            Self::Map(_) | Self::Reconcile => None,
+            Self::Map(_) | Self::Reconcile | Self::WasmSize => None,
             Self::Array(task) => task.trace(),
         }
     }
@@ -82,6 +86,7 @@ impl Task {
             (Self::Map(_), _) => ENGINES,
             // The rivals have no such protocol.
             (Self::Reconcile, _) => &[PORTOLAN],
+            (Self::WasmSize, _) => WASM_ENGINES,
             (Self::Array(_), None) => ARRAY_ENGINES,
             (Self::Array(_), Some(Trace::Paper)) => TEXT_ENGINES,
             (Self::Array(_), Some(Trace::Friends)) => DUET_ENGINES,

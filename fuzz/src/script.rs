@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use portolan_core::{Key, SmolStr, Value};
+use portolan_sim::Dice;
 
 /// Bytes that say what to do, read from the front. What is behind the end reads as zero, so every
 /// script is a whole one, and a shorter one does less.
@@ -95,5 +96,11 @@ impl<'a> Script<'a> {
             }
             _ => Value::from(i64::from(byte)),
         }
+    }
+}
+
+impl Dice for Script<'_> {
+    fn below(&mut self, limit: usize) -> usize {
+        Script::below(self, limit)
     }
 }

@@ -7,12 +7,11 @@ use anyhow::{Context, Result, bail};
 use lexopt::prelude::*;
 
 use crate::command::{cargo, command, root, run as run_command, target};
-use crate::{demo, fuzz, guarantees, prerequisites, server};
+use crate::{demo, fuzz, guarantees, prerequisites, server, wasm};
 
 /// Seeds of the simulator in every run of the tests: half a minute.
 const SIM_SEEDS: &str = "1000";
 const NO_ARGUMENTS: [&str; 0] = [];
-const WASM: &str = "wasm32-unknown-unknown";
 
 struct Step {
     name: &'static str,
@@ -47,7 +46,7 @@ const STEPS: &[Step] = &[
     },
     Step {
         name: "wasm",
-        check: wasm,
+        check: wasm::check,
     },
     Step {
         name: "simulator",
@@ -182,17 +181,6 @@ fn documentation() -> Result<()> {
     // Of the libraries: the comments in programs are their help, and no Markdown.
     let doc = ["doc", "--no-deps", "--lib"];
     run_command(cargo(doc).env("RUSTDOCFLAGS", "-D warnings"))
-}
-
-fn wasm() -> Result<()> {
-    prerequisites::compiler_target(WASM)?;
-    run_command(&mut cargo([
-        "check",
-        "--package",
-        "portolan-core",
-        "--target",
-        WASM,
-    ]))
 }
 
 fn simulator() -> Result<()> {

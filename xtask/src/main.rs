@@ -7,6 +7,7 @@ mod fuzz;
 mod guarantees;
 mod prerequisites;
 mod server;
+mod wasm;
 
 use std::ffi::OsString;
 use std::process::ExitCode;
@@ -66,7 +67,10 @@ fn run() -> Result<ExitCode> {
             };
             package("portolan-sim", given)
         }
-        "bench" => package("portolan-bench", &arguments.raw_args()?.collect::<Vec<_>>()),
+        "bench" => {
+            prerequisites::compiler_target(wasm::TARGET)?;
+            package("portolan-bench", &arguments.raw_args()?.collect::<Vec<_>>())
+        }
         "fuzz" => fuzz::run(&fuzz::Options::parse(&mut arguments)?),
         "help" => {
             print!("{USAGE}");

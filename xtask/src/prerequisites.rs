@@ -28,6 +28,14 @@ pub(crate) fn cpp_compiler() -> Result<()> {
     debian_package("g++", "a C++ compiler")
 }
 
+/// Node.js, which runs what pages would.
+pub(crate) fn node() -> Result<()> {
+    if succeeds("node", &["--version"]) {
+        return Ok(());
+    }
+    debian_package("nodejs", "Node.js")
+}
+
 /// Installs the package that brings what is missing.
 fn debian_package(name: &str, missing: &str) -> Result<()> {
     let advice = format!("install the package `{name}` (Debian, Ubuntu: `apt-get install {name}`)");

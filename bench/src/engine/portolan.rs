@@ -7,7 +7,7 @@ pub(crate) use array::Array;
 use std::convert::Infallible;
 
 use anyhow::Context;
-use portolan_core::{Delta, Document, Error, ReplicaId, Value};
+use portolan_core::{Contexts, Delta, Document, Error, ReplicaId, Value};
 
 use super::Engine;
 use crate::workload::{Contents, Entry, replica_id};
@@ -33,6 +33,7 @@ impl Clock {
 
 pub(crate) struct Map {
     document: Document,
+    contexts: Contexts,
     clock: Clock,
 }
 
@@ -41,6 +42,7 @@ impl Engine for Map {
         let id = ReplicaId::new(replica_id(replica));
         Ok(Self {
             document: Document::new(id),
+            contexts: Contexts::new("bench"),
             clock: Clock::default(),
         })
     }
@@ -99,7 +101,7 @@ impl Engine for Map {
 
     fn open(replica: u64, bytes: &[u8]) -> anyhow::Result<Self> {
         let mut map = Self::new(replica)?;
-        map.apply(bytes)?;
+        map.import(bytes)?;
         Ok(map)
     }
 
@@ -113,13 +115,15 @@ impl Engine for Map {
             let before = self.document.own_seq();
             let now = self.clock.now();
             self.document.set(now, entry.key.as_str(), entry.value)?;
-            updates.push(self.document.own_since(before).encode());
+            let delta = self.document.own_since(before);
+            updates.push(self.contexts.encode(&self.document, &delta));
         }
         Ok(updates)
     }
 
     fn apply(&mut self, update: &[u8]) -> anyhow::Result<()> {
-        self.document.apply(&Delta::decode(update)?);
+        let delta = self.contexts.decode(&self.document, update)?;
+        self.document.apply(&delta);
         Ok(())
     }
 
@@ -128,6 +132,7 @@ impl Engine for Map {
     }
 
     fn import(&mut self, bytes: &[u8]) -> anyhow::Result<()> {
-        self.apply(bytes)
+        self.document.apply(&Delta::decode(bytes)?);
+        Ok(())
     }
 }

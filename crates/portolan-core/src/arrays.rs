@@ -6,27 +6,36 @@
 //! this is live. Where it stands now, if it has moved, tells the container of moves beside the
 //! array: the winner there is the position.
 
-use std::collections::BTreeMap;
-
+use hashbrown::{HashMap, HashTable};
 use smallvec::SmallVec;
 
 use crate::clock::Timestamp;
 use crate::containers::{Form, ROOT};
-use crate::document::Document;
+use crate::document::{Document, spread};
 use crate::error::Error;
 use crate::journal::{Journal, Step};
 use crate::key::{Key, KeyRef};
 use crate::nested::Run;
 use crate::replica::Dot;
-use crate::sequence::{self, Birth, Elements, NOWHERE, Position, Rank, Sequence, Side, Spot};
+use crate::sequence::{
+    self, Birth, Elements, NOWHERE, Position, Rank, Sequence, Side, Spot, SpotHash,
+};
 use crate::slab::Slot;
 use crate::value::Value;
 
 /// Positions that wait for others: for their parent, or for the element that moved to them.
 #[derive(Debug, Default)]
 pub(crate) struct Orphans {
-    waiting: BTreeMap<Dot, Vec<Spot>>,
-    origins: BTreeMap<Spot, Origin>,
+    waiting: HashTable<Waiting>,
+    origins: HashMap<Spot, Origin, SpotHash>,
+}
+
+/// Those that wait for one position.
+#[derive(Debug)]
+struct Waiting {
+    hash: u32,
+    awaited: Dot,
+    spots: Vec<Spot>,
 }
 
 /// Where a position belongs.
@@ -45,9 +54,27 @@ pub(crate) struct Origin {
 pub(crate) type Adopted = (Rank, u32);
 
 impl Orphans {
-    fn add(&mut self, awaited: Dot, spot: Spot, origin: Origin) {
-        self.waiting.entry(awaited).or_default().push(spot);
+    /// Notes one; `hash` is that of the awaited dot.
+    fn add(&mut self, hash: u32, awaited: Dot, spot: Spot, origin: Origin) {
+        let same = |waiting: &Waiting| waiting.awaited == awaited;
+        let hash_of = |waiting: &Waiting| spread(waiting.hash);
+        let entry = self.waiting.entry(spread(hash), same, hash_of);
+        let new = || Waiting {
+            hash,
+            awaited,
+            spots: Vec::new(),
+        };
+        entry.or_insert_with(new).into_mut().spots.push(spot);
         self.origins.insert(spot, origin);
+    }
+
+    /// Those that wait for a position, which is there now.
+    fn take(&mut self, hash: u32, awaited: Dot) -> Vec<Spot> {
+        let same = |waiting: &Waiting| waiting.awaited == awaited;
+        match self.waiting.find_entry(spread(hash), same) {
+            Ok(entry) => entry.remove().0.spots,
+            Err(_) => Vec::new(),
+        }
     }
 
     pub(crate) fn origin(&self, spot: Spot) -> Option<&Origin> {
@@ -363,7 +390,7 @@ impl Document {
             self.note_birth(spot);
         }
         match awaited {
-            Some(awaited) => self.orphans.add(awaited, spot, origin),
+            Some(awaited) => self.wait_for(awaited, spot, origin),
             None => self.link_position(spot, origin, journal),
         }
     }
@@ -421,7 +448,7 @@ impl Document {
                     _ => self.awaited(array, &origin),
                 };
                 match awaited {
-                    Some(awaited) => self.orphans.add(awaited, spot, origin),
+                    Some(awaited) => self.wait_for(awaited, spot, origin),
                     None => self.link_position(spot, origin, journal),
                 }
             }
@@ -513,16 +540,23 @@ impl Document {
             if self.orphans.waiting.is_empty() {
                 continue;
             }
-            for waiting in self.orphans.waiting.remove(&dot).unwrap_or_default() {
+            let hash = self.hash(ROOT, KeyRef::Element(dot));
+            for waiting in self.orphans.take(hash, dot) {
                 let Some(origin) = self.orphans.origins.remove(&waiting) else {
                     continue;
                 };
                 match self.awaited(self.elements[waiting].array(), &origin) {
-                    Some(awaited) => self.orphans.add(awaited, waiting, origin),
+                    Some(awaited) => self.wait_for(awaited, waiting, origin),
                     None => ready.push((waiting, origin)),
                 }
             }
         }
+    }
+
+    /// Has a position wait for another.
+    fn wait_for(&mut self, awaited: Dot, spot: Spot, origin: Origin) {
+        let hash = self.hash(ROOT, KeyRef::Element(awaited));
+        self.orphans.add(hash, awaited, spot, origin);
     }
 
     /// Has it found out where an element stands, if anything in its array has moved.
@@ -548,9 +582,9 @@ impl Document {
             self.with_sequence(array, |sequence, elements| sequence.remove(elements, spot));
         } else {
             self.orphans.origins.remove(&spot);
-            self.orphans.waiting.retain(|_, waiting| {
-                waiting.retain(|other| *other != spot);
-                !waiting.is_empty()
+            self.orphans.waiting.retain(|waiting| {
+                waiting.spots.retain(|other| *other != spot);
+                !waiting.spots.is_empty()
             });
         }
         self.elements.remove(spot);

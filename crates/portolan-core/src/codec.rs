@@ -317,6 +317,27 @@ pub(crate) fn value_tag(value: &Value) -> u8 {
     }
 }
 
+/// The content of a value that one word holds: null, a boolean or a number.
+#[inline]
+pub(crate) fn word_of(value: &Value) -> Option<u64> {
+    match value {
+        Value::Null | Value::Bool(_) => Some(0),
+        Value::Int(i) => Some(*i as u64),
+        Value::Float(x) => Some(x.to_bits()),
+        Value::Str(_) | Value::Bytes(_) | Value::List(_) | Value::Map(_) => None,
+    }
+}
+
+/// As [`put_value_body`], for a value of this tag of which [`word_of`] gave the word.
+#[inline]
+pub(crate) fn put_word_body(out: &mut Vec<u8>, tag: u8, word: u64) {
+    match tag {
+        INT => put_zigzag(out, word as i64),
+        FLOAT => out.extend_from_slice(&word.to_le_bytes()),
+        _ => {}
+    }
+}
+
 /// Appends a value's content, without its tag.
 pub(crate) fn put_value_body(out: &mut Vec<u8>, value: &Value) {
     match value {

@@ -19,6 +19,7 @@ use crate::limits::{MAX_KEY_BYTES, MAX_VALUE_BYTES};
 use crate::nested::{DeltaContainer, Nested, put_containers, put_positions};
 use crate::packed::{self, Coding, Expansion};
 use crate::replica::{Dot, ReplicaId};
+use crate::sorting::{sort, sort_by};
 use crate::value::Value;
 
 /// Values of the root alone.
@@ -89,7 +90,7 @@ impl Delta {
 
     /// Sorts the values by container and key, siblings in their order.
     pub(crate) fn sort(&mut self) {
-        self.entries.sort_unstable_by(|a, b| {
+        sort_by(&mut self.entries, |a, b| {
             let newest_first = || {
                 (b.timestamp, b.dot.replica, b.dot.seq).cmp(&(
                     a.timestamp,
@@ -369,13 +370,8 @@ pub(crate) fn encode<'a>(
         out.append(&mut containers.finish());
     }
 
-    let replicas = replicas_of(applied);
-    let mut tags = Runs::new(|out, tag: u8| out.push(tag));
-    let mut writers = Runs::new(|out, number: u64| put_varint(out, number));
-    let (mut values, mut seqs) = (Vec::with_capacity(count * 3), Vec::with_capacity(count * 3));
-    let mut times = Vec::with_capacity(count);
+    let mut columns = Columns::new(applied, count);
     let (mut container, mut key_before): (u32, Option<&Key>) = (0, None);
-    let (mut writer, mut seq_before) = (None, 0);
     // Entries lie scattered in memory: a loop that does nothing but refer to some waits for all of
     // them at once.
     let mut block = SmallVec::<[EntryRef<'_>; BLOCK]>::new();
@@ -392,28 +388,11 @@ pub(crate) fn encode<'a>(
             }
             put_front_coded(&mut out, key_before, entry.key);
             key_before = Some(entry.key);
-            tags.push(entry.tag);
-            put_value_body(&mut values, entry.value);
-            let number = match writer {
-                Some((replica, number)) if replica == entry.dot.replica => number,
-                // proof: the dot of an entry is always among the applied ones.
-                _ => replicas.partition_point(|(replica, _)| *replica < entry.dot.replica),
-            };
-            if writer.is_none() {
-                seq_before = replicas.get(number).map_or(0, |(_, first)| *first);
-            }
-            writer = Some((entry.dot.replica, number));
-            writers.push(number as u64);
-            put_zigzag(&mut seqs, entry.dot.seq.wrapping_sub(seq_before) as i64);
-            seq_before = entry.dot.seq;
-            times.push(entry.timestamp.bits());
+            put_value_body(&mut columns.values, entry.value);
+            columns.push(entry.tag, entry.dot, entry.timestamp);
         }
     }
-    out.append(&mut tags.finish());
-    out.append(&mut values);
-    out.append(&mut writers.finish());
-    out.append(&mut seqs);
-    put_times(&mut out, &times);
+    let replicas = columns.finish(&mut out);
     if let Some(nested) = nested {
         put_positions(
             &mut out,
@@ -453,6 +432,88 @@ pub(crate) fn encode_packed<'a>(
         put_positions(&mut out, nested, &replicas, Coding::Packed, &mut expansion);
     }
     expansion.put_ballast(&mut out);
+    put_checksum(&mut out);
+    out
+}
+
+/// What stands of values behind the containers and the keys, column by column.
+pub(crate) struct Columns {
+    replicas: SmallVec<[(ReplicaId, u64); 2]>,
+    tags: Runs<u8>,
+    /// The contents of the values.
+    pub(crate) values: Vec<u8>,
+    writers: Runs<u64>,
+    seqs: Vec<u8>,
+    times: Vec<u64>,
+    /// The last one, and its place among the replicas.
+    writer: Option<(ReplicaId, usize)>,
+    seq_before: u64,
+}
+
+impl Columns {
+    /// For so many values of operations among `applied`.
+    pub(crate) fn new(applied: &DotSet, count: usize) -> Self {
+        Self {
+            replicas: replicas_of(applied),
+            tags: Runs::new(|out, tag| out.push(tag)),
+            values: Vec::with_capacity(count * 3 + 8),
+            writers: Runs::new(put_varint),
+            seqs: Vec::with_capacity(count * 3 + 8),
+            times: Vec::with_capacity(count),
+            writer: None,
+            seq_before: 0,
+        }
+    }
+
+    /// The tag of a value, and the operation that wrote it.
+    #[inline]
+    pub(crate) fn push(&mut self, tag: u8, dot: Dot, timestamp: Timestamp) {
+        self.tags.push(tag);
+        let number = match self.writer {
+            Some((replica, number)) if replica == dot.replica => number,
+            // proof: the dot of an entry is always among the applied ones.
+            _ => self
+                .replicas
+                .partition_point(|(replica, _)| *replica < dot.replica),
+        };
+        if self.writer.is_none() {
+            self.seq_before = self.replicas.get(number).map_or(0, |(_, first)| *first);
+        }
+        self.writer = Some((dot.replica, number));
+        self.writers.push(number as u64);
+        put_zigzag(&mut self.seqs, dot.seq.wrapping_sub(self.seq_before) as i64);
+        self.seq_before = dot.seq;
+        self.times.push(timestamp.bits());
+    }
+
+    /// Appends all; gives the replicas in order, each with its first number.
+    pub(crate) fn finish(mut self, out: &mut Vec<u8>) -> SmallVec<[(ReplicaId, u64); 2]> {
+        out.append(&mut self.tags.finish());
+        out.append(&mut self.values);
+        out.append(&mut self.writers.finish());
+        out.append(&mut self.seqs);
+        put_times(out, &self.times);
+        self.replicas
+    }
+}
+
+/// The bytes of a delta of the root alone: `put` appends the keys, front-coded and in order, and
+/// tells the columns the rest.
+pub(crate) fn encode_flat(
+    applied: &DotSet,
+    dead: &DotSet,
+    count: usize,
+    put: impl FnOnce(&mut Vec<u8>, &mut Columns),
+) -> Vec<u8> {
+    let mut out = Vec::with_capacity(64 + count * 10);
+    out.push(FLAT);
+    put_dots(&mut out, applied);
+    put_dots(&mut out, dead);
+    put_containers(&mut out, &[]);
+    put_varint(&mut out, count as u64);
+    let mut columns = Columns::new(applied, count);
+    put(&mut out, &mut columns);
+    columns.finish(&mut out);
     put_checksum(&mut out);
     out
 }
@@ -591,31 +652,14 @@ pub(crate) const LONG: usize = 15;
 
 /// Most sort bytes that two different keys share: a few bytes of a delta must not stand for
 /// kilobytes of keys.
-const MAX_SHARED_BYTES: usize = 128;
+pub(crate) const MAX_SHARED_BYTES: usize = 128;
 
 /// Appends what a key has beyond the beginning it shares with the one before: a byte with both
 /// lengths, or 15 and the length, then the bytes. The kind of the key counts as its first byte.
 #[inline]
-fn put_front_coded(out: &mut Vec<u8>, before: Option<&Key>, key: &Key) {
+pub(crate) fn put_front_coded(out: &mut Vec<u8>, before: Option<&Key>, key: &Key) {
     common_start(before, key, |kind, text, shared, _| {
-        let own = 1 + text.len() - shared;
-        out.push((shared.min(LONG) << 4 | own.min(LONG)) as u8);
-        for length in [shared, own] {
-            if length >= LONG {
-                put_varint(out, (length - LONG) as u64);
-            }
-        }
-        if shared == 0 {
-            out.push(kind);
-            out.extend_from_slice(text);
-            return;
-        }
-        match text.last_chunk::<8>() {
-            Some(last) if (1..=8).contains(&own) => {
-                put_word(out, u64::from_le_bytes(*last) >> ((8 - own) * 8), own);
-            }
-            _ => out.extend_from_slice(&text[shared - 1..]),
-        }
+        put_sort_bytes(out, shared, kind, text);
     });
 }
 
@@ -638,6 +682,48 @@ pub(crate) fn common_start(before: Option<&Key>, key: &Key, f: impl FnOnce(u8, &
         });
         f(kind, text, shared, replaced);
     });
+}
+
+/// As [`put_front_coded`], for a text of which the first `shared` bytes are those of the text
+/// before, and the `own` others, eight at the most, the first of `end`, a big-endian number.
+#[inline]
+pub(crate) fn put_text_end(out: &mut Vec<u8>, shared: usize, end: u64, own: usize) {
+    let shared = 1 + shared;
+    debug_assert!(own <= 8 && (shared <= MAX_SHARED_BYTES || own == 0));
+    if shared < LONG && own < 8 {
+        let lengths = (shared << 4 | own) as u64;
+        put_word(out, end.swap_bytes() << 8 | lengths, own + 1);
+        return;
+    }
+    put_lengths(out, shared, own);
+    put_word(out, end.swap_bytes(), own);
+}
+
+#[inline]
+fn put_sort_bytes(out: &mut Vec<u8>, shared: usize, kind: u8, text: &[u8]) {
+    let own = 1 + text.len() - shared;
+    put_lengths(out, shared, own);
+    if shared == 0 {
+        out.push(kind);
+        out.extend_from_slice(text);
+        return;
+    }
+    match text.last_chunk::<8>() {
+        Some(last) if (1..=8).contains(&own) => {
+            put_word(out, u64::from_le_bytes(*last) >> ((8 - own) * 8), own);
+        }
+        _ => out.extend_from_slice(&text[shared - 1..]),
+    }
+}
+
+#[inline]
+fn put_lengths(out: &mut Vec<u8>, shared: usize, own: usize) {
+    out.push((shared.min(LONG) << 4 | own.min(LONG)) as u8);
+    for length in [shared, own] {
+        if length >= LONG {
+            put_varint(out, (length - LONG) as u64);
+        }
+    }
 }
 
 #[inline]
@@ -670,29 +756,9 @@ impl Keys {
 
     #[inline]
     fn next(&mut self, reader: &mut Reader<'_>, last: Option<&Key>) -> Result<Key, DecodeError> {
-        let lengths = usize::from(reader.byte()?);
-        let mut parts = [lengths >> 4, lengths & 15];
-        for part in &mut parts {
-            if *part == LONG {
-                *part += reader.bounded("the length of a key", MAX_KEY_BYTES as u64)?;
-            }
-        }
-        let [shared, own] = parts;
-        Self::check_length(shared + own)?;
+        let [shared, own] = read_lengths(reader)?;
         let own = reader.take(own)?;
         self.follow(reader, shared, own, last)
-    }
-
-    fn check_length(sort_bytes: usize) -> Result<(), DecodeError> {
-        if sort_bytes > MAX_KEY_BYTES + 1 {
-            let (found, limit) = ((sort_bytes - 1) as u64, MAX_KEY_BYTES as u64);
-            return Err(DecodeError::Limit {
-                what: "the length of a key",
-                found,
-                limit,
-            });
-        }
-        Ok(())
     }
 
     /// The key that shares so many bytes with the `last` one, and has these of its own.
@@ -707,7 +773,7 @@ impl Keys {
         if shared > self.current.len() {
             return Err(reader.malformed("a key that shares more than there is"));
         }
-        Self::check_length(shared + own.len())?;
+        check_length(shared + own.len())?;
         let rest = &self.current[shared..];
         if own.is_empty() && rest.is_empty() {
             // A sibling holds the same key, not one more.
@@ -727,32 +793,87 @@ impl Keys {
         }
         self.current.truncate(shared);
         self.current.extend_from_slice(own);
-        let Some((kind, text)) = self.current.split_first() else {
-            return Err(reader.malformed("a key without a kind"));
-        };
-        match (*kind, text) {
-            (KEY_FALSE, []) => Ok(Key::Bool(false)),
-            (KEY_TRUE, []) => Ok(Key::Bool(true)),
-            (KEY_INT, text) => match <[u8; 8]>::try_from(text) {
-                Ok(bytes) => Ok(Key::Int((u64::from_be_bytes(bytes) ^ (1 << 63)) as i64)),
-                Err(_) => Err(reader.malformed("an integer key that has not eight bytes")),
-            },
-            (KEY_STR, text) => match std::str::from_utf8(text) {
-                Ok(text) => Ok(Key::Str(SmolStr::new(text))),
-                Err(_) => Err(reader.malformed("text that is not UTF-8")),
-            },
-            (KEY_BYTES, text) => Ok(Key::Bytes(text.into())),
-            (KEY_ELEMENT, text) => match <[u8; 16]>::try_from(text) {
-                Ok(bytes) => {
-                    let id = u128::from_be_bytes(bytes);
-                    let (replica, seq) = ((id >> 64) as u64, id as u64);
-                    Ok(Key::Element(Dot::new(ReplicaId::new(replica), seq)))
-                }
-                Err(_) => Err(reader.malformed("an element's id that has not sixteen bytes")),
-            },
-            _ => Err(reader.malformed("an unknown kind of key")),
+        key_of_sort_bytes(reader, &self.current)
+    }
+}
+
+/// How many sort bytes a key shares with the one before, and how many of its own follow.
+#[inline]
+fn read_lengths(reader: &mut Reader<'_>) -> Result<[usize; 2], DecodeError> {
+    let lengths = usize::from(reader.byte()?);
+    let mut parts = [lengths >> 4, lengths & 15];
+    for part in &mut parts {
+        if *part == LONG {
+            *part += reader.bounded("the length of a key", MAX_KEY_BYTES as u64)?;
         }
     }
+    check_length(parts[0] + parts[1])?;
+    Ok(parts)
+}
+
+/// Whether a key may have so many sort bytes.
+fn check_length(sort_bytes: usize) -> Result<(), DecodeError> {
+    if sort_bytes > MAX_KEY_BYTES + 1 {
+        let (found, limit) = ((sort_bytes - 1) as u64, MAX_KEY_BYTES as u64);
+        return Err(DecodeError::Limit {
+            what: "the length of a key",
+            found,
+            limit,
+        });
+    }
+    Ok(())
+}
+
+#[inline]
+fn key_of_sort_bytes(reader: &Reader<'_>, bytes: &[u8]) -> Result<Key, DecodeError> {
+    let Some((kind, text)) = bytes.split_first() else {
+        return Err(reader.malformed("a key without a kind"));
+    };
+    match (*kind, text) {
+        (KEY_FALSE, []) => Ok(Key::Bool(false)),
+        (KEY_TRUE, []) => Ok(Key::Bool(true)),
+        (KEY_INT, text) => match <[u8; 8]>::try_from(text) {
+            Ok(bytes) => Ok(Key::Int((u64::from_be_bytes(bytes) ^ (1 << 63)) as i64)),
+            Err(_) => Err(reader.malformed("an integer key that has not eight bytes")),
+        },
+        (KEY_STR, text) => match std::str::from_utf8(text) {
+            Ok(text) => Ok(Key::Str(SmolStr::new(text))),
+            Err(_) => Err(reader.malformed("text that is not UTF-8")),
+        },
+        (KEY_BYTES, text) => Ok(Key::Bytes(text.into())),
+        (KEY_ELEMENT, text) => match <[u8; 16]>::try_from(text) {
+            Ok(bytes) => {
+                let id = u128::from_be_bytes(bytes);
+                let (replica, seq) = ((id >> 64) as u64, id as u64);
+                Ok(Key::Element(Dot::new(ReplicaId::new(replica), seq)))
+            }
+            Err(_) => Err(reader.malformed("an element's id that has not sixteen bytes")),
+        },
+        _ => Err(reader.malformed("an unknown kind of key")),
+    }
+}
+
+/// Reads a key that was front-coded after any other, in order or not.
+pub(crate) fn read_front_coded(
+    reader: &mut Reader<'_>,
+    before: Option<&Key>,
+) -> Result<Key, DecodeError> {
+    let [shared, own] = read_lengths(reader)?;
+    let own = reader.take(own)?;
+    let mut bytes = SmallVec::<[u8; 64]>::new();
+    if let Some(before) = before {
+        with_sort_bytes(before, |kind, text| {
+            if let Some(text_shared) = shared.checked_sub(1) {
+                bytes.push(kind);
+                bytes.extend_from_slice(&text[..text_shared.min(text.len())]);
+            }
+        });
+    }
+    if bytes.len() < shared {
+        return Err(reader.malformed("a key that shares more than there is"));
+    }
+    bytes.extend_from_slice(own);
+    key_of_sort_bytes(reader, &bytes)
 }
 
 fn read_entries(
@@ -927,7 +1048,7 @@ fn repeats_a_dot(applied: &DotSet, entries: &[DeltaEntry]) -> bool {
     }
     if applied.len() > entries.len() as u64 * 64 {
         let mut sorted: Vec<Dot> = dots().collect();
-        sorted.sort_unstable();
+        sort(&mut sorted);
         return sorted.windows(2).any(|pair| pair[0] == pair[1]);
     }
     // A bit for each operation applied: no more memory than a word for each value.

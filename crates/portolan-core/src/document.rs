@@ -4,9 +4,6 @@ use std::fmt;
 use std::ops::{Bound, RangeBounds};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use hashbrown::HashTable;
-use xxhash_rust::xxh3::xxh3_64_with_seed;
-
 use crate::arrays::{Orphans, Unsettled};
 use crate::change::Batch;
 use crate::clock::{Clock, Timestamp};
@@ -14,6 +11,8 @@ use crate::containers::{Containers, ROOT};
 use crate::dots::Version;
 use crate::entries::{Entries, Siblings};
 use crate::error::Error;
+use crate::index::Index;
+use crate::journal::Recorder;
 use crate::key::{Key, KeyRef};
 use crate::log::RemovalLog;
 use crate::order::Order;
@@ -55,8 +54,7 @@ pub struct Document {
     pub(crate) clock: Clock,
     pub(crate) slab: Slab,
     /// From container and key to the first of what stands under it.
-    pub(crate) index: HashTable<Head>,
-    hash_seed: u64,
+    pub(crate) index: Index,
     pub(crate) order: Mutex<Order>,
     /// Keys of the root.
     pub(crate) keys: usize,
@@ -81,7 +79,7 @@ pub struct Document {
     pub(crate) unhashed: Vec<Spot>,
     /// The bytes of an entry on the way into its fingerprint.
     pub(crate) scratch: Vec<u8>,
-    pub(crate) batches: Option<Vec<Batch>>,
+    pub(crate) recorder: Option<Recorder>,
 }
 
 impl Document {
@@ -100,8 +98,7 @@ impl Document {
             own,
             clock: Clock::default(),
             slab: Slab::default(),
-            index: HashTable::new(),
-            hash_seed: seed,
+            index: Index::with_seed(seed),
             order: Mutex::default(),
             keys: 0,
             containers: Containers::default(),
@@ -117,7 +114,7 @@ impl Document {
             digest: 0,
             unhashed: Vec::new(),
             scratch: Vec::new(),
-            batches: None,
+            recorder: None,
         }
     }
 
@@ -254,21 +251,21 @@ impl Document {
 
     /// Whether to record changes for [`take_changes`](Self::take_changes); off at first.
     pub fn observe(&mut self, on: bool) {
-        if on != self.batches.is_some() {
-            self.batches = on.then(Vec::new);
+        if on != self.recorder.is_some() {
+            self.recorder = on.then(Recorder::new);
         }
     }
 
     /// The batches recorded since the last call, oldest first.
     pub fn take_changes(&mut self) -> Vec<Batch> {
-        self.batches
+        self.recorder
             .as_mut()
-            .map(std::mem::take)
+            .map(Recorder::take)
             .unwrap_or_default()
     }
 
     pub(crate) fn dot_of(&self, entry: &Entry) -> Dot {
-        Dot::new(self.replicas.get(entry.replica).id, entry.seq)
+        self.replicas.dot(entry.replica, entry.seq)
     }
 
     /// The order, settled.
@@ -282,10 +279,7 @@ impl Document {
     pub(crate) fn built_order(&self) -> MutexGuard<'_, Order> {
         let mut order = self.settled_order();
         if !order.is_built() {
-            order.build(
-                &self.slab,
-                self.index.iter().map(|head| head.slot).collect(),
-            );
+            order.build(&self.slab, self.index.heads().collect());
         }
         order
     }
@@ -326,21 +320,8 @@ impl Document {
     }
 
     #[inline]
-    pub(crate) fn hash(&self, container: u32, key: KeyRef<'_>) -> u32 {
-        hash(self.hash_seed, container, key)
-    }
-
-    #[inline]
     pub(crate) fn find(&self, container: u32, key: KeyRef<'_>) -> Option<Slot> {
-        let hash = self.hash(container, key);
-        let same = |head: &Head| head.holds(&self.slab, hash, container, key);
-        let head = self.index.find(spread(hash), same)?;
-        Some(head.slot)
-    }
-
-    /// Room for so many more keys.
-    pub(crate) fn reserve(&mut self, keys: usize) {
-        self.index.reserve(keys, |head| spread(head.hash));
+        self.index.find(&self.slab, container, key)
     }
 }
 
@@ -371,52 +352,5 @@ impl fmt::Debug for Document {
             .field("version", &self.version())
             .field("keys", &self.len())
             .finish_non_exhaustive()
-    }
-}
-
-#[inline]
-fn hash(seed: u64, container: u32, key: KeyRef<'_>) -> u32 {
-    let seed = seed ^ u64::from(container).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-    let hash = match key {
-        // Most keys are short: the branch for them alone is small enough to stand in line.
-        KeyRef::Str(s) if s.len() <= 16 => xxh3_64_with_seed(s.as_bytes(), seed),
-        KeyRef::Str(s) => hash_long(s.as_bytes(), seed),
-        KeyRef::Int(i) => xxh3_64_with_seed(&i.to_le_bytes(), seed ^ 1),
-        KeyRef::Bool(b) => xxh3_64_with_seed(&[u8::from(b)], seed ^ 2),
-        KeyRef::Bytes(b) => xxh3_64_with_seed(b, seed ^ 3),
-        KeyRef::Element(id) => {
-            let bytes = [id.replica.get(), id.seq].map(u64::to_le_bytes);
-            xxh3_64_with_seed(bytes.as_flattened(), seed ^ 4)
-        }
-    };
-    (hash ^ (hash >> 32)) as u32
-}
-
-#[inline(never)]
-fn hash_long(bytes: &[u8], seed: u64) -> u64 {
-    xxh3_64_with_seed(bytes, seed)
-}
-
-/// The index takes the place from the low bits and a tag from the high ones.
-#[inline]
-pub(crate) fn spread(hash: u32) -> u64 {
-    u64::from(hash).wrapping_mul(0x9e37_79b9_7f4a_7c15)
-}
-
-/// A key in the index: the first of its siblings, beside the hash, so that neither growing nor
-/// passing by reads entries.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Head {
-    pub(crate) hash: u32,
-    pub(crate) slot: Slot,
-}
-
-impl Head {
-    #[inline]
-    pub(crate) fn holds(self, slab: &Slab, hash: u32, container: u32, key: KeyRef<'_>) -> bool {
-        self.hash == hash && {
-            let entry = &slab[self.slot];
-            entry.container == container && entry.key.is(key)
-        }
     }
 }

@@ -5,6 +5,7 @@ use std::fmt;
 use smallvec::SmallVec;
 
 use crate::replica::{Dot, ReplicaId};
+use crate::sorting::sort;
 
 /// Consecutive operations of one replica, `first` to `last`, both included.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -269,7 +270,7 @@ impl DotSet {
 impl FromIterator<Dot> for DotSet {
     fn from_iter<I: IntoIterator<Item = Dot>>(dots: I) -> Self {
         let mut all: Vec<Dot> = dots.into_iter().collect();
-        all.sort_unstable();
+        sort(&mut all);
         let mut set = DotSet::new();
         for dot in all {
             set.push(DotRange {

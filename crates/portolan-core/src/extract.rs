@@ -8,8 +8,10 @@ use crate::document::Document;
 use crate::dots::{DotSet, Version};
 use crate::nested::{DeltaContainer, Nested, Run};
 use crate::order;
+use crate::rows::Rows;
 use crate::sequence::{NOWHERE, Side, Spot};
 use crate::slab::{BIRTH, Entry, Slot};
+use crate::sorting::{sort, sort_by};
 
 impl Document {
     /// What a replica at `version` lacks. Costs the difference; where the log of what was removed
@@ -45,13 +47,17 @@ impl Document {
         if !self.containers.is_flat() {
             return self.snapshot().encode();
         }
+        let (applied, dead) = (self.version(), self.replicas.early());
+        if let Some(rows) = Rows::of(self) {
+            return rows.encode(&applied, &dead);
+        }
         let slots = self.sorted();
         let entries = slots.iter().map(|slot| {
             let entry = &self.slab[*slot];
             let dot = self.dot_of(entry);
             EntryRef::new(ROOT, &entry.key, &entry.value, dot, entry.timestamp)
         });
-        encode(&self.version(), &self.replicas.early(), None, entries)
+        encode(&applied, &dead, None, entries)
     }
 
     /// As [`encode`](Self::encode), in fewer bytes, as [`Delta::encode_packed`].
@@ -59,7 +65,7 @@ impl Document {
         if !self.containers.is_flat() {
             return self.snapshot().encode_packed();
         }
-        let slots = self.sorted();
+        let slots = Rows::of(self).map_or_else(|| self.sorted(), |rows| rows.slots());
         let entries = slots.iter().map(|slot| {
             let entry = &self.slab[*slot];
             let dot = self.dot_of(entry);
@@ -204,7 +210,9 @@ impl Document {
             }
         }
         let mut levels: Vec<u32> = numbers.keys().copied().collect();
-        levels.sort_by_key(|number| self.containers.depth(*number));
+        sort_by(&mut levels, |a, b| {
+            self.containers.depth(*a).cmp(&self.containers.depth(*b))
+        });
         let mut listed = Vec::with_capacity(levels.len());
         for level in levels.chunk_by(|a, b| self.containers.depth(*a) == self.containers.depth(*b))
         {
@@ -217,7 +225,7 @@ impl Document {
                     (DeltaContainer { parent, key, form }, *number)
                 })
                 .collect();
-            level.sort_unstable();
+            sort(&mut level);
             for (container, number) in level {
                 listed.push(container);
                 numbers.insert(number, listed.len() as u32);
@@ -244,7 +252,7 @@ impl Document {
         if order.is_built() {
             order.fetch(&self.slab, |_| false, usize::MAX, &mut heads);
         } else {
-            heads.extend(self.index.iter().map(|head| head.slot));
+            heads.extend(self.index.heads());
             heads = order::sort(&self.slab, heads);
         }
         if self.live == heads.len() && self.containers.is_flat() {

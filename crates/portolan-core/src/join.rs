@@ -16,6 +16,7 @@ use crate::replica::{Dot, ReplicaId};
 use crate::replicas::groups;
 use crate::sequence::Spot;
 use crate::slab::{BIRTH, Entry, NONE, Slot};
+use crate::sorting::sort;
 
 /// Positions of a delta whose fingerprints are taken when they are needed: of fewer it is not
 /// worth remembering.
@@ -124,7 +125,7 @@ impl Document {
         if let Some(nested) = &delta.nested {
             there.extend(nested.live_dots());
         }
-        there.sort_unstable();
+        sort(&mut there);
         here.retain(|(dot, _)| there.binary_search(dot).is_err());
         self.kill_live(here.into_iter().map(|(_, slot)| slot), journal);
     }
@@ -174,7 +175,7 @@ impl Document {
     /// Places the values of operations that are neither applied here nor dead; how many those are.
     fn place_entries(&mut self, delta: &Delta, containers: &[u32], journal: &mut Journal) -> u64 {
         let mut placed = 0;
-        self.reserve(delta.entries.len());
+        self.index.reserve(&self.slab, delta.entries.len());
         let mut last: Option<(ReplicaId, u32)> = None;
         // The sibling placed last, and its key: the next one stands behind it.
         let mut above: Option<(u32, &Key, Slot)> = None;
@@ -215,7 +216,7 @@ impl Document {
             self.count_before(container, journal);
         }
         journal.added(container, &entry.key);
-        let hash = self.hash(container, entry.key.borrowed());
+        let hash = self.index.hash(container, entry.key.borrowed());
         let fresh = Entry {
             key: entry.key.clone(),
             value: entry.value.clone(),

@@ -32,3 +32,12 @@ pub const MAX_PAST_VALUES: usize = 256;
 pub const PAST_VALUE_BYTES: usize = 1024;
 /// Steps that a replicated data type by itself remembers, so that histories can end at them.
 pub const MAX_PAST_STEPS: usize = 256;
+/// Writers whose last operation is remembered for their compact updates; of others, the live value
+/// of the last one serves as well.
+pub const MAX_CONTEXTS: usize = 256;
+/// Bytes of path and key that are remembered of one operation.
+pub const MAX_CONTEXT_BYTES: usize = 256;
+/// Operations in one compact update: where there are more, a delta takes little more room.
+pub const MAX_COMPACT_OPERATIONS: u64 = 64;
+/// Ranges of removed dots in one compact update.
+pub const MAX_COMPACT_RANGES: usize = 16;

@@ -1,8 +1,8 @@
 //! From dot to slot, for the live operations of one replica, and what any range of them amounts to.
 //!
-//! Pages of consecutive numbers; a page without live operations is gone, so memory follows what
-//! is live and not how much was ever written. Pages know the sum of their fingerprints, and so
-//! do blocks of pages: the sum over a long range costs its blocks.
+//! Blocks of pages of consecutive numbers; what holds no live operation is gone, so memory follows
+//! what is live and not how much was ever written. Pages and blocks know the sum of their
+//! fingerprints: the sum over a long range costs its blocks.
 
 use std::collections::BTreeMap;
 use std::ops::{AddAssign, Range, SubAssign};
@@ -87,12 +87,25 @@ impl Default for Page {
     }
 }
 
+/// Neighbouring pages, and what they amount to.
+#[derive(Debug, Default)]
+struct Block {
+    pages: [Option<Box<Page>>; PAGES as usize],
+    tally: Tally,
+}
+
+impl Block {
+    /// Those that there are; `number` is the block's own.
+    fn pages(&self, number: u64) -> impl Iterator<Item = (u64, &Page)> {
+        let pages = self.pages.iter().zip(number * PAGES..);
+        pages.filter_map(|(page, number)| Some((number, page.as_deref()?)))
+    }
+}
+
 #[derive(Debug, Default)]
 pub(crate) struct LiveDots {
-    pages: BTreeMap<u64, Box<Page>>,
-    /// What the pages in the tree amount to, block by block.
-    blocks: BTreeMap<u64, Tally>,
-    /// The page last written to, kept out of the trees: operations come in sequence.
+    blocks: BTreeMap<u64, Box<Block>>,
+    /// The page last written to, kept out of its block: operations come in sequence.
     tail: Option<(u64, Box<Page>)>,
 }
 
@@ -105,7 +118,7 @@ impl LiveDots {
     fn page(&self, number: u64) -> Option<&Page> {
         match &self.tail {
             Some((tail, page)) if *tail == number => Some(page),
-            _ => self.pages.get(&number).map(|page| &**page),
+            _ => self.blocks.get(&(number / PAGES))?.pages[place(number)].as_deref(),
         }
     }
 
@@ -174,9 +187,11 @@ impl LiveDots {
                 Some((tail, page)) if *tail == number => page.tally += more,
                 _ => {
                     // proof: a live operation has a page.
-                    if let Some(page) = self.pages.get_mut(&number) {
+                    if let Some(block) = self.blocks.get_mut(&(number / PAGES))
+                        && let Some(page) = &mut block.pages[place(number)]
+                    {
                         page.tally += more;
-                        *self.blocks.entry(number / PAGES).or_default() += more;
+                        block.tally += more;
                     }
                 }
             }
@@ -190,8 +205,9 @@ impl LiveDots {
             Some(tail) if tail == number => self.tail_page(),
             // What comes out of sequence leaves the tail where it is.
             Some(tail) if number < tail => {
-                *self.blocks.entry(number / PAGES).or_default() += tally;
-                self.pages.entry(number).or_default()
+                let block = self.blocks.entry(number / PAGES).or_default();
+                block.tally += tally;
+                block.pages[place(number)].get_or_insert_default()
             }
             _ => {
                 self.turn_to(number);
@@ -206,64 +222,56 @@ impl LiveDots {
         &mut self.tail.as_mut().expect("the tail page").1
     }
 
-    /// Makes a page, new or from the tree, the one last written to.
+    /// Makes a page, new or from its block, the one last written to.
     fn turn_to(&mut self, number: u64) {
-        // Mostly it is the first behind all others.
-        let behind = self.pages.last_key_value();
-        let behind = behind.is_none_or(|(last, _)| *last < number);
-        let known = if behind {
-            None
-        } else {
-            self.pages.remove(&number)
-        };
-        let page = match known {
-            Some(page) => {
-                self.lessen(number / PAGES, page.tally);
-                page
-            }
-            None => Box::default(),
-        };
+        let page = self.take_page(number).unwrap_or_default();
         if let Some((old, full)) = self.tail.replace((number, page))
             && full.tally.count > 0
         {
-            *self.blocks.entry(old / PAGES).or_default() += full.tally;
-            self.pages.insert(old, full);
+            let block = self.blocks.entry(old / PAGES).or_default();
+            block.tally += full.tally;
+            block.pages[place(old)] = Some(full);
         }
     }
 
-    /// Takes something off what a block amounts to.
-    fn lessen(&mut self, block: u64, tally: Tally) {
-        if let Some(known) = self.blocks.get_mut(&block) {
-            *known -= tally;
-            if known.count == 0 {
-                self.blocks.remove(&block);
-            }
+    fn take_page(&mut self, number: u64) -> Option<Box<Page>> {
+        let block = self.blocks.get_mut(&(number / PAGES))?;
+        let page = block.pages[place(number)].take()?;
+        block.tally -= page.tally;
+        if block.tally.count == 0 {
+            self.blocks.remove(&(number / PAGES));
         }
+        Some(page)
     }
 
     /// Takes an operation out that is not live any more; `print` as it was when it came.
     #[inline]
     pub(crate) fn remove(&mut self, seq: u64, print: u128) -> Option<Slot> {
         let number = seq / PAGE;
-        let (page, in_tail) = match &mut self.tail {
-            Some((tail, page)) if *tail == number => (page, true),
-            _ => (self.pages.get_mut(&number)?, false),
+        let (page, block) = match &mut self.tail {
+            Some((tail, page)) if *tail == number => (page, None),
+            _ => {
+                let block = self.blocks.get_mut(&(number / PAGES))?;
+                (block.pages[place(number)].as_mut()?, Some(&mut block.tally))
+            }
         };
-        let place = &mut page.slots[(seq % PAGE) as usize];
-        let slot = std::mem::replace(place, NONE);
+        let slot = std::mem::replace(&mut page.slots[(seq % PAGE) as usize], NONE);
         if slot == NONE {
             return None;
         }
         page.tally -= Tally::of(print);
         let empty = page.tally.count == 0;
-        match (in_tail, empty) {
-            (true, true) => self.tail = None,
-            (true, false) => {}
-            (false, true) => {
-                self.pages.remove(&number);
-                self.lessen(number / PAGES, Tally::of(print));
+        match block {
+            Some(tally) => {
+                *tally -= Tally::of(print);
+                if tally.count == 0 {
+                    self.blocks.remove(&(number / PAGES));
+                } else if empty {
+                    self.take_page(number);
+                }
             }
-            (false, false) => self.lessen(number / PAGES, Tally::of(print)),
+            None if empty => self.tail = None,
+            None => {}
         }
         Some(slot)
     }
@@ -305,8 +313,10 @@ impl LiveDots {
     fn tally_pages(&self, pages: Range<u64>) -> Tally {
         let mut tally = Tally::default();
         let mut add = |pages: Range<u64>| {
-            for (_, page) in self.pages.range(pages) {
-                tally += page.tally;
+            if !pages.is_empty() {
+                for (_, page) in self.stored(pages.start, pages.end - 1) {
+                    tally += page.tally;
+                }
             }
         };
         let (low, high) = (pages.start.div_ceil(PAGES), pages.end / PAGES);
@@ -314,7 +324,7 @@ impl LiveDots {
             add(pages.start..low * PAGES);
             add(high * PAGES..pages.end);
             for (_, block) in self.blocks.range(low..high) {
-                tally += *block;
+                tally += block.tally;
             }
         } else {
             add(pages.clone());
@@ -338,18 +348,18 @@ impl LiveDots {
         let tail = tail.filter(|(block, _)| range.contains(block));
         let alone = tail.filter(|(block, _)| !self.blocks.contains_key(block));
         let split = alone.map_or(*range.end(), |(block, _)| block);
-        let count = move |(block, tally): (&u64, &Tally)| {
-            let more = tail.filter(|(of, _)| of == block);
-            (
-                *block,
-                tally.count + more.map_or(0, |(_, page)| page.tally.count),
-            )
+        let counted = move |from: u64, to: u64| {
+            self.blocks.range(from..=to).map(move |(number, block)| {
+                let more = tail.filter(|(of, _)| of == number);
+                let more = more.map_or(0, |(_, page)| page.tally.count);
+                (*number, block.tally.count + more)
+            })
         };
-        let before = self.blocks.range(*range.start()..=split).map(count);
-        let after = (split < *range.end()).then(|| self.blocks.range(split + 1..=*range.end()));
+        let before = counted(*range.start(), split);
+        let after = (split < *range.end()).then(|| counted(split + 1, *range.end()));
         before
             .chain(alone.map(|(block, page)| (block, page.tally.count)))
-            .chain(after.into_iter().flatten().map(count))
+            .chain(after.into_iter().flatten())
             .map(|(block, count)| (block * BLOCK + (BLOCK - 1), count))
     }
 
@@ -376,7 +386,7 @@ impl LiveDots {
                     next = base.saturating_add(PAGE);
                     continue;
                 }
-                for (seq, _) in page.live(*number, start, last) {
+                for (seq, _) in page.live(number, start, last) {
                     if next < seq && !each(next, seq - 1) {
                         return;
                     }
@@ -399,11 +409,12 @@ impl LiveDots {
             page.tally
         };
         let mut all = Tally::default();
-        self.blocks.clear();
-        for (number, page) in &mut self.pages {
-            let tally = again(page);
-            *self.blocks.entry(number / PAGES).or_default() += tally;
-            all += tally;
+        for block in self.blocks.values_mut() {
+            block.tally = Tally::default();
+            for page in block.pages.iter_mut().flatten() {
+                block.tally += again(page);
+            }
+            all += block.tally;
         }
         if let Some((_, page)) = &mut self.tail {
             all += again(page);
@@ -421,33 +432,34 @@ impl LiveDots {
     /// The live numbers in `first..=last` with their slots, ascending; costs the pages touched.
     pub(crate) fn range(&self, first: u64, last: u64) -> impl Iterator<Item = (u64, Slot)> + '_ {
         let pages = self.touched(first, last);
-        pages.flat_map(move |(number, page)| page.live(*number, first, last))
+        pages.flat_map(move |(number, page)| page.live(number, first, last))
     }
 
     /// The pages that hold numbers in `first..=last`, ascending.
-    fn touched(&self, first: u64, last: u64) -> impl Iterator<Item = (&u64, &Box<Page>)> + '_ {
+    fn touched(&self, first: u64, last: u64) -> impl Iterator<Item = (u64, &Page)> + '_ {
         let (low, high) = (first / PAGE, last / PAGE);
-        let tail = self
-            .tail
-            .as_ref()
-            .filter(|(number, _)| (low..=high).contains(number));
+        let tail = self.tail.as_ref().map(|(number, page)| (*number, &**page));
+        let tail = tail.filter(|(number, _)| (low..=high).contains(number));
         // A transaction's operations stand on the page last written to: no need to look further.
         let further = low < high || tail.is_none();
-        let split = tail.map_or(high, |(number, _)| *number);
-        let before = further.then(|| self.pages.range(low..=split));
-        let after = further.then(|| {
-            self.pages
-                .range(split.saturating_add(1)..=high.max(split + 1))
-        });
-        let before = before.into_iter().flatten();
-        let after = after
-            .into_iter()
-            .flatten()
-            .filter(move |(number, _)| **number <= high);
-        before
-            .chain(tail.map(|(number, page)| (number, page)))
-            .chain(after)
+        let split = tail.map_or(high, |(number, _)| number);
+        let before = further.then(|| self.stored(low, split));
+        let after = (split < high).then(|| self.stored(split + 1, high));
+        let (before, after) = (before.into_iter(), after.into_iter());
+        before.flatten().chain(tail).chain(after.flatten())
     }
+
+    /// The pages numbered `low..=high` that are in blocks, ascending.
+    fn stored(&self, low: u64, high: u64) -> impl Iterator<Item = (u64, &Page)> + '_ {
+        let blocks = self.blocks.range(low / PAGES..=high / PAGES);
+        let pages = blocks.flat_map(|(number, block)| block.pages(*number));
+        pages.filter(move |(number, _)| (low..=high).contains(number))
+    }
+}
+
+/// Where a page stands in its block.
+fn place(number: u64) -> usize {
+    (number % PAGES) as usize
 }
 
 #[cfg(test)]

@@ -1,7 +1,5 @@
 //! What a delta holds beside the root's values: containers, and the positions of arrays.
 
-use std::collections::BTreeSet;
-
 use crate::arrays::{Adopted, Origin};
 use crate::clock::Timestamp;
 use crate::codec::{Reader, put_key, put_varint, put_zigzag, read_key};
@@ -14,6 +12,7 @@ use crate::limits::MAX_DEPTH;
 use crate::packed::{Coding, Expansion, SIGNED, UNSIGNED, Values, put_values, read_numbers};
 use crate::replica::{Dot, ReplicaId};
 use crate::sequence::Side;
+use crate::sorting::sort;
 use crate::value::Value;
 
 /// Containers, and the positions that the operations of a delta made.
@@ -187,7 +186,7 @@ pub(crate) fn put_positions(
         .map(|dot| dot.replica)
         .filter(|id| known.binary_search_by_key(id, |(known, _)| *known).is_err())
         .collect();
-    others.sort_unstable();
+    sort(&mut others);
     others.dedup();
     put_varint(out, others.len() as u64);
     for other in &others {
@@ -383,8 +382,13 @@ impl Nested {
         };
         self.read_runs(reader, count, &names, coding)?;
         let named = self.runs.iter().flat_map(Run::named);
-        let named: BTreeSet<ReplicaId> = named.map(|dot| dot.replica).collect();
-        if !names.others.iter().all(|other| named.contains(other)) {
+        let mut named: Vec<ReplicaId> = named.map(|dot| dot.replica).collect();
+        sort(&mut named);
+        if !names
+            .others
+            .iter()
+            .all(|other| named.binary_search(other).is_ok())
+        {
             return Err(reader.malformed("a replica that nothing names"));
         }
         let total: u64 = self.runs.iter().map(|run| u64::from(run.length)).sum();

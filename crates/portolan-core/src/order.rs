@@ -5,6 +5,8 @@
 
 use crate::key::KeyRef;
 use crate::slab::{Slab, Slot};
+use crate::sorting::sort_by;
+use crate::words::Words;
 
 /// Slots in a block at the most; a fresh block is half full.
 const BLOCK: usize = 512;
@@ -29,22 +31,32 @@ fn position(slab: &Slab, slot: Slot) -> Position<'_> {
 /// nearly every comparison without reading keys.
 pub(crate) fn sort(slab: &Slab, mut slots: Vec<Slot>) -> Vec<Slot> {
     as_they_stand(&mut slots);
-    let Some(mut keyed) = short_words(slab, &slots).or_else(|| words(slab, &slots)) else {
-        slots.sort_unstable_by(|a, b| position(slab, *a).cmp(&position(slab, *b)));
+    let Some(words) = words(slab, &slots) else {
+        sort_by(&mut slots, |a, b| {
+            position(slab, *a).cmp(&position(slab, *b))
+        });
         return slots;
     };
-    keyed.sort_unstable_by_key(|(word, _)| *word);
-    for alike in keyed.chunk_by_mut(|(a, _), (b, _)| a == b) {
-        if alike.len() > 1 {
-            alike.sort_unstable_by(|(_, a), (_, b)| position(slab, *a).cmp(&position(slab, *b)));
-        }
+    let sorted = words.sorted(|a, b| position(slab, *a).cmp(&position(slab, *b)));
+    sorted.into_iter().map(|(_, slot)| slot).collect()
+}
+
+/// The words of slots, where all keys are text in one container.
+fn words<'a>(slab: &'a Slab, slots: &[Slot]) -> Option<Words<'a, Slot>> {
+    let first = &slab[*slots.first()?];
+    let mut words = Words::with_first(first.key.as_str()?.as_bytes(), slots.len());
+    for slot in slots {
+        let entry = &slab[*slot];
+        let text = entry.key.as_str();
+        let text = text.filter(|_| entry.container == first.container)?;
+        words.push(text.as_bytes(), *slot);
     }
-    keyed.into_iter().map(|(_, slot)| slot).collect()
+    Some(words)
 }
 
 /// Puts slots, each there once, in the order of their entries in memory, so that reading all keys
 /// goes forward through it. Leaves them as they are where they are few among many.
-fn as_they_stand(slots: &mut [Slot]) {
+pub(crate) fn as_they_stand(slots: &mut [Slot]) {
     let words = slots.iter().max().map_or(0, |max| *max as usize / 64 + 1);
     if words > slots.len() {
         return;
@@ -62,82 +74,6 @@ fn as_they_stand(slots: &mut [Slot]) {
             word &= word - 1;
         }
     }
-}
-
-/// As [`words`], reading each key once, where the bytes that they differ in are among the first
-/// sixteen.
-fn short_words(slab: &Slab, slots: &[Slot]) -> Option<Vec<(u64, Slot)>> {
-    let container = slab[*slots.first()?].container;
-    let mut leads = Vec::with_capacity(slots.len());
-    let (mut differing, mut first) = (0, None);
-    for slot in slots {
-        let entry = &slab[*slot];
-        let text = entry
-            .key
-            .as_str()
-            .filter(|_| entry.container == container)?;
-        let lead = lead(text.as_bytes());
-        differing |= lead ^ *first.get_or_insert(lead);
-        leads.push(lead);
-    }
-    let shared = differing.leading_zeros() / 8;
-    if shared > 8 {
-        return None;
-    }
-    let word = |lead: u128| ((lead << (shared * 8)) >> 64) as u64;
-    let keyed = leads.into_iter().zip(slots);
-    Some(keyed.map(|(lead, slot)| (word(lead), *slot)).collect())
-}
-
-/// The first sixteen bytes of a text, as a number that sorts as they do.
-#[inline]
-fn lead(text: &[u8]) -> u128 {
-    if let Some(all) = text.first_chunk::<16>() {
-        return u128::from_be_bytes(*all);
-    }
-    if let (Some(first), Some(last)) = (text.first_chunk::<8>(), text.last_chunk::<8>()) {
-        let high = u128::from(u64::from_be_bytes(*first)) << 64;
-        let low = u128::from(u64::from_be_bytes(*last)) << ((16 - text.len()) * 8);
-        return high | u128::from(low as u64);
-    }
-    let mut bytes = [0; 16];
-    bytes[..text.len()].copy_from_slice(text);
-    u128::from_be_bytes(bytes)
-}
-
-/// Each slot with the eight bytes of its key behind the prefix that all share, where all are text
-/// in one container.
-fn words(slab: &Slab, slots: &[Slot]) -> Option<Vec<(u64, Slot)>> {
-    let shared = shared_prefix(slab, slots)?;
-    let word_of = |slot: Slot| {
-        let text = &slab[slot].key.as_str().unwrap_or_default().as_bytes()[shared..];
-        let mut word = [0; 8];
-        let len = text.len().min(8);
-        word[..len].copy_from_slice(&text[..len]);
-        u64::from_be_bytes(word)
-    };
-    Some(slots.iter().map(|slot| (word_of(*slot), *slot)).collect())
-}
-
-/// How many bytes all keys begin with, where all are text in one container.
-fn shared_prefix(slab: &Slab, slots: &[Slot]) -> Option<usize> {
-    let first = &slab[*slots.first()?];
-    let text = first.key.as_str()?.as_bytes();
-    slots.iter().try_fold(text.len(), |shared, slot| {
-        let entry = &slab[*slot];
-        let other = entry
-            .key
-            .as_str()
-            .filter(|_| entry.container == first.container)?
-            .as_bytes();
-        let same = text
-            .iter()
-            .zip(other)
-            .take(shared)
-            .take_while(|(a, b)| a == b)
-            .count();
-        Some(same)
-    })
 }
 
 impl Order {
@@ -245,23 +181,5 @@ impl Order {
         };
         let skip = block.partition_point(|slot| before(position(slab, *slot)));
         out.extend(blocks[first..].iter().flatten().skip(skip).take(most));
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::lead;
-
-    proptest! {
-        #[test]
-        fn the_lead_of_a_text_is_its_first_sixteen_bytes(
-            text in prop::collection::vec(any::<u8>(), 0..24),
-        ) {
-            let mut padded = text.clone();
-            padded.resize(padded.len().max(16), 0);
-            prop_assert_eq!(&lead(&text).to_be_bytes()[..], &padded[..16]);
-        }
     }
 }

@@ -11,12 +11,13 @@ use xxhash_rust::xxh3::xxh3_128;
 use crate::clock::Timestamp;
 use crate::codec::{put_key, put_value};
 use crate::containers::{Containers, Form, ROOT};
-use crate::document::{Document, Head, spread};
+use crate::document::Document;
 use crate::journal::Journal;
 use crate::key::Key;
 use crate::replica::{Dot, ReplicaId};
 use crate::replicas::Replicas;
 use crate::slab::{Entry, NONE, Slot};
+use crate::sorting::sort;
 use crate::value::Value;
 
 /// What orders siblings, the highest first.
@@ -38,7 +39,7 @@ impl Document {
         timestamp: Timestamp,
         journal: &mut Journal,
     ) {
-        let hash = self.hash(container, key.borrowed());
+        let hash = self.index.hash(container, key.borrowed());
         let replica = self.own;
         let fresh = Entry {
             key,
@@ -51,22 +52,18 @@ impl Document {
             next: NONE,
         };
         let print = self.print_in(&fresh);
-        let slab = &self.slab;
-        let place = self.index.entry(
-            spread(hash),
-            |head| head.holds(slab, hash, container, fresh.key.borrowed()),
-            |head| spread(head.hash),
-        );
+        let key = fresh.key.borrowed();
+        let place = self.index.place(&self.slab, hash, container, key);
         let slot = match place {
             Place::Vacant(place) => {
                 let slot = self.slab.insert(fresh);
-                place.insert(Head { hash, slot });
+                place.insert(slot);
                 self.live += 1;
                 self.head_gained(container, slot);
                 slot
             }
             Place::Occupied(mut place) => {
-                let head = place.get().slot;
+                let head = *place.get();
                 if self.slab[head].is_container() {
                     let slot = self.slab.insert(Entry {
                         next: head,
@@ -74,7 +71,7 @@ impl Document {
                     });
                     let order = self.order.get_mut().unwrap_or_else(PoisonError::into_inner);
                     order.replace(&self.slab, head, slot);
-                    place.get_mut().slot = slot;
+                    *place.get_mut() = slot;
                     self.live += 1;
                     slot
                 } else {
@@ -107,7 +104,7 @@ impl Document {
         seq: u64,
         timestamp: Timestamp,
     ) {
-        let hash = self.hash(container, key.borrowed());
+        let hash = self.index.hash(container, key.borrowed());
         let fresh = Entry {
             key,
             value,
@@ -178,7 +175,7 @@ impl Document {
                 crowded.push((head, slot));
             }
         }
-        crowded.sort_unstable();
+        sort(&mut crowded);
         for group in crowded.chunk_by(|a, b| a.0 == b.0) {
             self.thin_out(group[0].0, |slot| {
                 group.binary_search_by_key(&slot, |(_, slot)| *slot).is_ok()
@@ -190,14 +187,9 @@ impl Document {
 
     /// The first of the chain in which a live operation stands.
     fn head_of(&self, slot: Slot) -> Slot {
-        let entry = &self.slab[slot];
-        let key = entry.key.borrowed();
-        let same = |head: &Head| {
-            head.slot == slot || head.holds(&self.slab, entry.hash, entry.container, key)
-        };
-        let head = self.index.find(spread(entry.hash), same);
+        let head = self.index.head_of(&self.slab, slot);
         // proof: what is live stands in a chain, and the first of a chain is in the index.
-        head.expect("the head of its chain").slot
+        head.expect("the head of its chain")
     }
 
     /// Takes the `doomed` out of a chain; their entries still stand.
@@ -238,22 +230,17 @@ impl Document {
     /// Makes `next` the first of the chain in place of `head`, which still stands.
     fn unlink_head(&mut self, head: Slot, next: Slot) {
         let order = self.order.get_mut().unwrap_or_else(PoisonError::into_inner);
-        let place = self
-            .index
-            .find_entry(spread(self.slab[head].hash), |indexed| indexed.slot == head);
+        let place = self.index.place_of(&self.slab, head);
         // proof: the first of a chain is in the index under its hash.
         let mut place = place.expect("the first of a chain is indexed");
         if next == NONE {
             order.remove(&self.slab, head);
             place.remove();
-            if self.index.len() < self.index.capacity() / 8 {
-                let room = self.index.len() * 2;
-                self.index.shrink_to(room, |head| spread(head.hash));
-            }
+            self.index.shrink(&self.slab);
             self.head_lost(head);
         } else {
             order.replace(&self.slab, head, next);
-            place.get_mut().slot = next;
+            *place.get_mut() = next;
         }
     }
 
@@ -268,27 +255,23 @@ impl Document {
         let rank = rank_of(&self.replicas, &entry);
         self.live += 1;
         let slot = if behind == NONE {
-            let slab = &self.slab;
-            let place = self.index.entry(
-                spread(hash),
-                |head| head.holds(slab, hash, container, entry.key.borrowed()),
-                |head| spread(head.hash),
-            );
+            let key = entry.key.borrowed();
+            let place = self.index.place(&self.slab, hash, container, key);
             match place {
                 Place::Vacant(place) => {
                     let slot = self.slab.insert(entry);
-                    place.insert(Head { hash, slot });
+                    place.insert(slot);
                     self.head_gained(container, slot);
                     slot
                 }
                 Place::Occupied(mut place) => {
-                    let head = place.get().slot;
+                    let head = *place.get();
                     let slot = self.slab.insert(entry);
                     if rank > rank_of_link(&self.replicas, &self.slab[head]) {
                         self.slab[slot].next = head;
                         let order = self.order.get_mut().unwrap_or_else(PoisonError::into_inner);
                         order.replace(&self.slab, head, slot);
-                        place.get_mut().slot = slot;
+                        *place.get_mut() = slot;
                     } else {
                         self.link(slot, rank, head);
                     }
@@ -434,23 +417,19 @@ impl Document {
     fn attach(&mut self, number: u32) {
         let known = self.containers.get(number);
         let (container, key, form) = (known.parent, known.key.clone(), known.form);
-        let hash = self.hash(container, key.borrowed());
+        let hash = self.index.hash(container, key.borrowed());
         let entry = Entry::container(container, key, hash, number);
-        let slab = &self.slab;
-        let place = self.index.entry(
-            spread(hash),
-            |head| head.holds(slab, hash, container, entry.key.borrowed()),
-            |head| spread(head.hash),
-        );
+        let key = entry.key.borrowed();
+        let place = self.index.place(&self.slab, hash, container, key);
         let slot = match place {
             Place::Vacant(place) => {
                 let slot = self.slab.insert(entry);
-                place.insert(Head { hash, slot });
+                place.insert(slot);
                 self.head_gained(container, slot);
                 slot
             }
             Place::Occupied(mut place) => {
-                let head = place.get().slot;
+                let head = *place.get();
                 let slot = self.slab.insert(entry);
                 let (mut before, mut next) = (NONE, head);
                 while next != NONE
@@ -464,7 +443,7 @@ impl Document {
                 if before == NONE {
                     let order = self.order.get_mut().unwrap_or_else(PoisonError::into_inner);
                     order.replace(&self.slab, head, slot);
-                    place.get_mut().slot = slot;
+                    *place.get_mut() = slot;
                 } else {
                     self.slab[before].next = slot;
                 }

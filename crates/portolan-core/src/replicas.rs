@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use crate::dots::{DotRange, DotSet, Version};
 use crate::live::LiveDots;
-use crate::replica::ReplicaId;
+use crate::replica::{Dot, ReplicaId};
 
 /// One replica's operations, as far as they are known here.
 #[derive(Debug)]
@@ -23,7 +23,11 @@ pub(crate) struct Known {
 /// All replicas ever heard of, each with a small number in place of its id.
 #[derive(Debug, Default)]
 pub(crate) struct Replicas {
-    known: Vec<Known>,
+    #[expect(
+        clippy::vec_box,
+        reason = "where there are many they hold little, and would be copied as the vector grows"
+    )]
+    known: Vec<Box<Known>>,
     numbers: BTreeMap<ReplicaId, u32>,
 }
 
@@ -31,16 +35,20 @@ impl Replicas {
     /// The number of a replica, known or new.
     pub(crate) fn intern(&mut self, id: ReplicaId) -> u32 {
         let next = self.known.len() as u32;
+        // What comes first from a new replica asks for it several times.
+        if self.known.last().is_some_and(|last| last.id == id) {
+            return next - 1;
+        }
         let number = *self.numbers.entry(id).or_insert(next);
         if number == next {
             let (applied, early, live, placed) = Default::default();
-            self.known.push(Known {
+            self.known.push(Box::new(Known {
                 id,
                 applied,
                 early,
                 live,
                 placed,
-            });
+            }));
         }
         number
     }
@@ -59,12 +67,46 @@ impl Replicas {
         &mut self.known[number as usize]
     }
 
+    /// The dot of a replica of that number.
+    #[inline]
+    pub(crate) fn dot(&self, number: u32, seq: u64) -> Dot {
+        Dot::new(self.get(number).id, seq)
+    }
+
     pub(crate) fn by_id(&self, id: ReplicaId) -> Option<&Known> {
         self.number(id).map(|number| self.get(number))
     }
 
+    /// Those of a [tag](tag_of), in the order of their ids. Logarithmic, and no more is looked at
+    /// than is taken.
+    pub(crate) fn tagged(&self, tag: u16) -> impl Iterator<Item = &Known> {
+        self.starting_with(u64::from(tag), 16)
+    }
+
+    /// The one of a [short id](short_id), if there is just one.
+    pub(crate) fn with_short_id(&self, short: u32) -> Option<ReplicaId> {
+        let mut known = self.starting_with(u64::from(short), 32);
+        let found = known.next()?;
+        known.next().is_none().then_some(found.id)
+    }
+
+    /// Those whose id is the same number, or begins with these bits.
+    fn starting_with(&self, start: u64, bits: u32) -> impl Iterator<Item = &Known> {
+        let low = 64 - bits;
+        let first = start << low;
+        let small = self.number(ReplicaId::new(start));
+        let from = ReplicaId::new(first.max(1 << bits));
+        let to = ReplicaId::new(first | (u64::MAX >> bits));
+        let large = (from <= to).then(|| self.numbers.range(from..=to));
+        let large = large.into_iter().flatten().map(|(_, number)| *number);
+        small
+            .into_iter()
+            .chain(large)
+            .map(|number| self.get(number))
+    }
+
     pub(crate) fn iter_mut(&mut self) -> impl Iterator<Item = &mut Known> {
-        self.known.iter_mut()
+        self.known.iter_mut().map(|known| &mut **known)
     }
 
     fn in_order(&self) -> impl Iterator<Item = &Known> {
@@ -90,8 +132,9 @@ impl Replicas {
     pub(crate) fn split(&self, set: &DotSet, applied: bool) -> DotSet {
         // The common case without building sets: the operations that follow those applied.
         if let ([range], false) = (set.ranges(), applied)
-            && let Some(known) = self.by_id(range.replica)
-            && known.applied.last_seq(range.replica) < range.first
+            && self
+                .by_id(range.replica)
+                .is_none_or(|known| known.applied.last_seq(range.replica) < range.first)
         {
             return set.clone();
         }
@@ -127,6 +170,24 @@ impl Replicas {
             }
         }
         out
+    }
+}
+
+/// Stands for an id, together with the low bits of a number: its upper 16 bits, or the whole id
+/// where that is so small (as people choose them).
+pub(crate) fn tag_of(id: ReplicaId) -> u16 {
+    start_of(id, 16) as u16
+}
+
+/// Stands for the id of a replica that the reader has heard of.
+pub(crate) fn short_id(id: ReplicaId) -> u32 {
+    start_of(id, 32) as u32
+}
+
+fn start_of(id: ReplicaId, bits: u32) -> u64 {
+    match id.get() {
+        small if small >> bits == 0 => small,
+        large => large >> (64 - bits),
     }
 }
 

@@ -2,7 +2,7 @@
 //! operation, and everything that was done without knowing of it is here, nothing can refer any
 //! more to what it removed.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 
 use hashbrown::HashMap;
 
@@ -13,6 +13,7 @@ use crate::key::KeyRef;
 use crate::replica::Dot;
 use crate::sequence::{Position, Spot, SpotHash};
 use crate::slab::{BIRTH, Slot};
+use crate::sorting::sort;
 use crate::value::Value;
 
 /// Positions that show nothing, and resets of counters, until they are stable.
@@ -24,7 +25,7 @@ pub(crate) struct Tombstones {
     /// Those there were at versions that are stable, until everybody knows that, oldest first.
     sealed: VecDeque<(Version, Batch)>,
     /// Of elements that have moved: to how many positions.
-    moves: BTreeMap<Spot, u32>,
+    moves: HashMap<Spot, u64, SpotHash>,
     /// Of each marked position the batch that it is in: in others its name is out of date.
     batches: HashMap<Spot, u64, SpotHash>,
     last_batch: u64,
@@ -191,7 +192,7 @@ impl Document {
         });
         // Where elements moved to goes before the positions that name them; of others the younger
         // ones first, which are beneath the older.
-        batch.positions.sort_unstable();
+        sort(&mut batch.positions);
         let (moves, births): (Vec<Spot>, Vec<Spot>) = batch
             .positions
             .into_iter()

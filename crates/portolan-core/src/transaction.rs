@@ -202,7 +202,8 @@ impl<'a> Transaction<'a> {
         )
     }
 
-    pub(crate) fn commit(mut self) {
+    /// Lets everything stand that has been written; the end of the transaction.
+    pub(crate) fn commit(&mut self) {
         let (base, seq) = (self.base, std::mem::replace(&mut self.seq, self.base));
         if seq == base {
             return;
@@ -234,11 +235,10 @@ impl<'a> Transaction<'a> {
             let timestamp = self.timestamp.unwrap_or_default();
             document.note_past(&killers, timestamp, &self.journal);
         }
-        if document.batches.is_some() {
+        if document.recorder.is_some() {
             let new = DotSet::from_range(replica, base + 1, seq);
             document.record_batch(Origin::Local, &new, std::mem::take(&mut self.journal));
         }
-        document.containers.sweep();
     }
 }
 

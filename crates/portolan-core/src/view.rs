@@ -13,6 +13,7 @@ use crate::replica::Dot;
 use crate::sequence::{Sequence, Spot};
 use crate::sets::{member_key, member_of};
 use crate::slab::{NONE, Slot};
+use crate::sorting::sort_by;
 use crate::value::Value;
 
 /// What stands under a key, of one kind.
@@ -104,7 +105,9 @@ impl Document {
             }
         }
         // Containers before values that are as old.
-        all.sort_by_key(|(timestamp, held)| std::cmp::Reverse((*timestamp, held.kind())));
+        sort_by(&mut all, |(a, one), (b, other)| {
+            (*b, other.kind()).cmp(&(*a, one.kind()))
+        });
         all.into_iter().map(|(_, held)| held).collect()
     }
 

@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use portolan_core::{Delta, Document, Key, ReplicaId, SmolStr, Value};
+use portolan_core::{
+    Contexts, Delta, Document, Error, Key, ReplicaId, SmolStr, Transaction, Value,
+};
 
 const NOW: u64 = 1_767_225_600_000;
 
@@ -148,6 +150,68 @@ fn delta_format_2_is_as_it_was() {
     );
 }
 
+/// An array in which positions have taken the places of others that are gone.
+fn adopted_sample() -> Document {
+    let mut ada = Document::new(ReplicaId::new(0xada));
+    let mut ben = Document::new(ReplicaId::new(0xb0b0_b0b0_b0b0_b0b0));
+    let first = ada.transact(NOW, |tx| {
+        let mut list = tx.array("list");
+        list.append_all(["gone", "stays"].map(Value::from))?;
+        list.insert_all(1, ["gone too", "c", "d"].map(Value::from))
+    });
+    first.expect("within limits");
+    ben.apply(&ada.snapshot());
+    for (writer, name) in [(&mut ada, "a"), (&mut ben, "b")] {
+        let done = writer.transact(NOW + 5, |tx| {
+            let mut list = tx.array("list");
+            list.insert(1, name)?;
+            list.move_to(3, 0)
+        });
+        done.expect("within limits");
+    }
+    ada.apply(&ben.delta_since(&ada.version()));
+    let deleted = ada.transact(NOW + 6, |tx| {
+        let list = tx.document().array("list");
+        let is_gone = |at: &usize| {
+            let text = list.get(*at).and_then(Value::as_str);
+            text.is_some_and(|text| text.starts_with("gone"))
+        };
+        let gone: Vec<usize> = (0..list.len()).filter(is_gone).collect();
+        let mut list = tx.array("list");
+        gone.into_iter().rev().try_for_each(|at| list.delete(at))
+    });
+    deleted.expect("within limits");
+    let tombstones = ada.tombstones();
+    ada.forget_stable(&ada.version(), &ada.version());
+    assert!(ada.tombstones() < tombstones);
+    ada
+}
+
+#[test]
+fn adopted_positions_of_delta_format_2_are_as_they_were() {
+    let bytes = adopted_sample().encode();
+    let path = concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/tests/golden/delta-2-adopted.bin"
+    );
+    if std::env::var_os("WRITE_GOLDEN").is_some() {
+        std::fs::write(path, &bytes).expect("the golden file can be written");
+    }
+    let golden = std::fs::read(path).expect("the golden file is there");
+    assert_eq!(
+        bytes, golden,
+        "the format changed: give it a new version and keep reading the old"
+    );
+    let mut document = Document::new(ReplicaId::new(1));
+    document.apply(&Delta::decode(&golden).expect("the golden file decodes"));
+    assert_eq!(document.digest(), adopted_sample().digest());
+    assert_eq!(document.encode(), golden);
+    let list = document.array("list");
+    let texts: Vec<_> = (0..list.len()).map(|at| list.get(at).cloned()).collect();
+    let want = ["c", "a", "b", "d", "stays"].map(|text| Some(Value::from(text)));
+    assert_eq!(texts, want);
+}
+
 /// As [`nested_sample`], with a text that is worth packing and a few hundred keys.
 fn large_sample() -> Document {
     let mut ada = nested_sample();
@@ -247,4 +311,34 @@ fn the_examples_of_deltas_are_the_bytes_that_are_written() {
     });
     done.expect("within limits");
     assert_eq!(told("### A nested example"), hexadecimal(&nested.encode()));
+}
+
+#[test]
+fn the_examples_of_updates_are_the_bytes_that_are_written() {
+    let mut contexts = Contexts::new("fleet/config");
+    let mut document = Document::new(ReplicaId::new(0x0102_0304_0506_0708));
+    let mut other = Document::new(ReplicaId::new(0xb0b0_b0b0_b0b0_b0b0));
+    other.set(EXAMPLE, "limit", 5).expect("within limits");
+    let mut update = |millis, write: &dyn Fn(&mut Transaction<'_>) -> Result<(), Error>| {
+        let before = document.own_seq();
+        if before == 2 {
+            document.apply(&other.snapshot());
+        }
+        document
+            .transact(EXAMPLE + millis, write)
+            .expect("within limits");
+        let delta = document.own_since(before);
+        hexadecimal(&contexts.encode(&document, &delta))
+    };
+    update(0, &|tx| tx.set("key-000122", 5));
+    let second = update(20, &|tx| tx.set("key-000123", 7));
+    assert_eq!(told("A write:"), second);
+    let third = update(2_000, &|tx| {
+        tx.set("limit", "none")?;
+        tx.unset("key-000123");
+        tx.map("m").array(1).append(true)?;
+        tx.map("m").array(1).insert(0, false)?;
+        Ok(())
+    });
+    assert_eq!(told("A transaction of four operations:"), third);
 }

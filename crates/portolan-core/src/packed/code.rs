@@ -4,6 +4,7 @@
 use super::bits::{BitReader, BitWriter};
 use crate::codec::Reader;
 use crate::error::DecodeError;
+use crate::sorting::sort;
 
 /// Symbols that a code can have.
 pub(super) const SYMBOLS: usize = 256;
@@ -31,7 +32,7 @@ impl Code {
         let mut leaves: Vec<(u64, u8)> = present().map(|s| (counts[s], s as u8)).collect();
         let mut lengths = [0; SYMBOLS];
         loop {
-            leaves.sort_unstable();
+            sort(&mut leaves);
             let longest = assign(&leaves, &mut lengths);
             if longest <= LONGEST {
                 break;

@@ -17,7 +17,11 @@ use crate::key::Key;
 use crate::limits::MAX_KEY_BYTES;
 use crate::nested::DeltaContainer;
 use crate::replica::{Dot, ReplicaId};
+use crate::sorting::sort;
 use crate::value::Value;
+
+/// Entries that are read from memory together.
+const BLOCK: usize = 32;
 
 /// Appends values, which come sorted, with the containers they are in, where there are any.
 pub(crate) fn put_entries<'a>(
@@ -36,7 +40,15 @@ pub(crate) fn put_entries<'a>(
     let mut times: Vec<(i64, u64, u64)> = Vec::with_capacity(room);
     let mut before: Option<(u32, &Key)> = None;
     let mut writer: Option<(ReplicaId, usize)> = None;
-    for entry in entries {
+    // Entries lie scattered in memory: a loop that does nothing but refer to some waits for all of
+    // them at once.
+    let mut block = SmallVec::<[EntryRef<'_>; BLOCK]>::new();
+    let mut entries = entries.fuse();
+    let blocks = std::iter::from_fn(|| {
+        block.extend(entries.by_ref().take(BLOCK));
+        (!block.is_empty()).then(|| std::mem::take(&mut block))
+    });
+    for entry in blocks.flatten() {
         let key = before.filter(|(container, _)| *container == entry.container);
         keys.push(key.map(|(_, key)| key), entry.key, expansion);
         before = Some((entry.container, entry.key));
@@ -66,7 +78,7 @@ pub(crate) fn put_entries<'a>(
 /// of these: as replicas write on, time goes on.
 fn put_times(out: &mut Vec<u8>, times: &mut [(i64, u64, u64)]) {
     if times.windows(2).any(|pair| pair[0].2 != pair[1].2) {
-        times.sort_unstable();
+        sort(times);
     }
     let times: Vec<u64> = times.iter().map(|(.., time)| *time).collect();
     put_series(out, &times);
@@ -79,7 +91,7 @@ fn read_times(reader: &mut Reader<'_>, entries: &mut [DeltaEntry]) -> Result<(),
     let mut dots: Vec<(Dot, usize)> = Vec::new();
     if !alike {
         dots = entries.iter().map(|entry| entry.dot).zip(0..).collect();
-        dots.sort_unstable();
+        sort(&mut dots);
     }
     for (place, time) in times.into_iter().enumerate() {
         let at = dots.get(place).map_or(place, |(_, at)| *at);

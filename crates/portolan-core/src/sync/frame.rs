@@ -7,15 +7,16 @@ use super::search::{Compare, Compared};
 use crate::codec::{
     Reader, check_checksum, put_bytes, put_checksum, put_dots, put_varint, read_dots,
 };
+use crate::compact::Context;
 use crate::delta::Delta;
 use crate::dots::{DotSet, Version};
 use crate::error::DecodeError;
-use crate::limits::{MAX_FRAME_BYTES, MAX_NAME_BYTES};
+use crate::limits::{MAX_CONTEXTS, MAX_FRAME_BYTES, MAX_NAME_BYTES};
 use crate::reconcile::{self, MAX_SPANS, Span};
 use crate::replica::ReplicaId;
 
 /// The version of the protocol that this release speaks.
-pub const PROTOCOL: u16 = 2;
+pub const PROTOCOL: u16 = 3;
 /// Most bytes of credentials: a token is far smaller, and they arrive before they are checked.
 pub(super) const MAX_CREDENTIALS_BYTES: usize = 16 * 1024;
 /// Most bytes of one presence state: it is relayed to everybody whenever it changes.
@@ -49,11 +50,14 @@ impl Frame {
         if bytes.len() > MAX_FRAME_BYTES {
             return Err(ProtocolError::FrameTooLong(bytes.len()));
         }
+        if bytes.first() == Some(&UPDATE) {
+            return Self::decode_update(&bytes);
+        }
         let content = check_checksum(&bytes)?;
         let end = content.len();
         let mut reader = Reader::new(content);
         let kind = reader.byte()?;
-        let handle = reader.bounded("a handle", u64::from(u32::MAX))? as u32;
+        let handle = read_handle(&mut reader)?;
         let message = match kind {
             HELLO => Message::Hello(read_hello(&mut reader)?),
             DELTA => {
@@ -72,12 +76,22 @@ impl Frame {
             REPAIR => Message::Repair(read_dots(&mut reader)?),
             COMPARE => Message::Compare(read_compare(&mut reader)?),
             COMPARED => Message::Compared(read_compared(&mut reader)?),
+            CONTEXTS => Message::Contexts(read_contexts(&mut reader)?),
             PRESENCE => Message::Presence(read_presence(&mut reader)?),
             CREDENTIALS => Message::Credentials(read_credentials(&mut reader)?),
             ERROR => Message::Error(read_error(&mut reader)?),
             unknown => return Err(ProtocolError::UnknownType(unknown)),
         };
         reader.finish()?;
+        Ok(Frame { handle, message })
+    }
+
+    /// An update has a checksum of its own, that of what comes out: it is compared there.
+    fn decode_update(bytes: &Bytes) -> Result<Frame, ProtocolError> {
+        let mut reader = Reader::new(bytes);
+        reader.byte()?;
+        let handle = read_handle(&mut reader)?;
+        let message = Message::Update(bytes.slice(bytes.len() - reader.remaining()..));
         Ok(Frame { handle, message })
     }
 
@@ -115,6 +129,8 @@ impl Frame {
             Message::Repair(_) => "repair",
             Message::Compare(_) => "compare",
             Message::Compared(_) => "compared",
+            Message::Update(_) => "update",
+            Message::Contexts(_) => "contexts",
             Message::Presence(_) => "presence",
             Message::Credentials(_) => "credentials",
             Message::Error(_) => "error",
@@ -135,6 +151,8 @@ impl Frame {
             Message::Repair(dots) => repair(handle, dots),
             Message::Compare(it) => compare(handle, it),
             Message::Compared(it) => compared(handle, it),
+            Message::Update(it) => update(handle, it),
+            Message::Contexts(it) => contexts(handle, it),
             Message::Presence(it) => presence(handle, it),
             Message::Credentials(it) => credentials(handle, it),
             Message::Error(it) => error(handle, it.code, &it.document, &it.message),
@@ -207,6 +225,10 @@ pub(super) enum Message {
         delta: Delta,
         bytes: Bytes,
     },
+    /// A transaction told by the difference: what it is only the receiver's state tells.
+    Update(Bytes),
+    /// What updates that follow are told against, where the document does not show it.
+    Contexts(Vec<(ReplicaId, Context)>),
     /// A piece of a delta that is too large for one frame.
     Part(Part),
     /// The sender has stored these operations.
@@ -273,6 +295,10 @@ const CREDENTIALS: u8 = 9;
 const ERROR: u8 = 10;
 const COMPARE: u8 = 11;
 const COMPARED: u8 = 12;
+const CONTEXTS: u8 = 13;
+/// At least two bits away from every other: no single flipped one makes an update of anything
+/// else, which has another checksum.
+const UPDATE: u8 = 48;
 
 const HELLO_REPLY: u8 = 1;
 const HELLO_READ: u8 = 2;
@@ -339,6 +365,41 @@ pub(super) fn delta(handle: u32, delta: &[u8]) -> Bytes {
     frame(DELTA, handle, delta.len(), |out| {
         out.extend_from_slice(delta);
     })
+}
+
+pub(super) fn update(handle: u32, update: &[u8]) -> Bytes {
+    let mut out = Vec::with_capacity(update.len() + 6);
+    out.push(UPDATE);
+    put_varint(&mut out, u64::from(handle));
+    out.extend_from_slice(update);
+    Bytes::from(out)
+}
+
+pub(super) fn contexts(handle: u32, contexts: &[(ReplicaId, Context)]) -> Bytes {
+    frame(CONTEXTS, handle, contexts.len() * 40, |out| {
+        put_varint(out, contexts.len() as u64);
+        for (writer, context) in contexts {
+            out.extend_from_slice(&writer.get().to_le_bytes());
+            context.put(out);
+        }
+    })
+}
+
+fn read_contexts(reader: &mut Reader<'_>) -> Result<Vec<(ReplicaId, Context)>, DecodeError> {
+    let count = reader.bounded("the number of contexts", MAX_CONTEXTS as u64)?;
+    let mut contexts = Vec::new();
+    for _ in 0..count {
+        let writer = ReplicaId::new(reader.u64_le()?);
+        contexts.push((writer, Context::read(reader)?));
+    }
+    if !contexts.is_sorted_by(|a, b| a.0 < b.0) {
+        return Err(reader.malformed("replicas out of order"));
+    }
+    Ok(contexts)
+}
+
+fn read_handle(reader: &mut Reader<'_>) -> Result<u32, DecodeError> {
+    Ok(reader.bounded("a handle", u64::from(u32::MAX))? as u32)
 }
 
 pub(super) fn part(handle: u32, part: &Part) -> Bytes {
@@ -574,6 +635,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::clock::Timestamp;
     use crate::document::Document;
 
     fn dots() -> DotSet {
@@ -583,7 +645,7 @@ mod tests {
     }
 
     /// One of each kind, but for deltas.
-    fn frames() -> [Bytes; 11] {
+    fn frames() -> [Bytes; 13] {
         let greeting = Hello {
             protocol: PROTOCOL,
             reply: false,
@@ -626,6 +688,9 @@ mod tests {
             hops: 2,
             state: Some(Bytes::from_static(b"here")),
         };
+        let steps = [("a".into(), crate::containers::Form::Map)];
+        let key = Some("b".into());
+        let context = Context::new(300, Timestamp::from_bits(9), steps.into(), key);
         [
             hello(200, &greeting),
             part(200, &piece),
@@ -638,10 +703,12 @@ mod tests {
             error(200, ErrorCode::Refused, "fleet", "no"),
             compare(200, &question),
             compared(200, &answer),
+            update(200, &[0xd9, 1, 2, 3, 4, 2, 0x54, b'b', 2, 5, 6, 7, 8]),
+            contexts(200, &[(ReplicaId::new(7), context)]),
         ]
     }
 
-    /// The bytes of protocol version 2. Where one of these must change, so must [`PROTOCOL`].
+    /// The bytes of protocol version 3. Where one of these must change, so must [`PROTOCOL`].
     #[test]
     fn frames_keep_their_bytes() {
         let frames = frames();
@@ -671,7 +738,7 @@ mod tests {
 
         #[test]
         fn what_is_not_refused_has_one_encoding(
-            pick in 0..12usize,
+            pick in 0..14usize,
             edits in prop::collection::vec((any::<usize>(), any::<u8>(), 0..3u8), 1..4),
         ) {
             let whole = frames().get(pick).cloned().unwrap_or_else(small_delta);

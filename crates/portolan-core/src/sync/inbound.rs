@@ -7,6 +7,7 @@ use super::event::{CloseReason, Event};
 use super::frame::{Digest, ErrorFrame, Frame, Hello, Message, Part};
 use super::replica::Replica;
 use super::session::{Phase, Session, SessionId, Staging};
+use crate::compact::Expansion;
 use crate::delta::Delta;
 use crate::dots::{DotSet, Version};
 use crate::replica::Dot;
@@ -21,6 +22,11 @@ enum Kind {
     /// What the peer holds where states differ.
     Repair,
 }
+
+/// Updates that a session holds until what they presuppose is here, which others may bring.
+const MAX_HELD: usize = 32;
+/// Bytes of them.
+const MAX_HELD_BYTES: usize = 64 * 1024;
 
 impl Replica {
     /// Takes in a frame of a session.
@@ -72,9 +78,25 @@ impl Replica {
         match message {
             Message::Hello(_) => Err(ProtocolError::DuplicateHello),
             Message::Delta { delta, bytes } => {
-                self.receive_delta(id, now, &delta, &bytes, Kind::Live)
+                self.receive_delta(id, now, &delta, &bytes, None, Kind::Live)?;
+                self.contexts.note(&delta);
+                self.release(id, now)
             }
-            Message::Part(part) => self.receive_part(id, now, &part),
+            Message::Update(update) => {
+                self.receive_update(id, now, &update)?;
+                self.release(id, now)
+            }
+            Message::Contexts(contexts) => {
+                if !self.open(id)?.receives() {
+                    return Err(ProtocolError::NotWritable);
+                }
+                self.contexts.take(&self.document, contexts);
+                self.release(id, now)
+            }
+            Message::Part(part) => {
+                self.receive_part(id, now, &part)?;
+                self.release(id, now)
+            }
             Message::Ack(dots) => self.receive_ack(id, &dots),
             Message::Want(version) => self.receive_want(id, &version),
             Message::Digest(digest) => self.receive_digest(id, now, &digest),
@@ -121,6 +143,7 @@ impl Replica {
         now: u64,
         delta: &Delta,
         bytes: &Bytes,
+        update: Option<&Bytes>,
         kind: Kind,
     ) -> Result<(), ProtocolError> {
         if !self.open(id)?.receives() {
@@ -149,10 +172,73 @@ impl Replica {
             self.write(bytes.clone(), new.clone(), false);
             self.changed();
         }
-        let number = self.last_write;
+        self.heard_of(id, now, dots)?;
+        if !new.is_empty() {
+            self.note_gaps(id, now, &new);
+            self.publish(&new, bytes, update, Some(id), kind != Kind::Live);
+        }
+        Ok(())
+    }
+
+    /// Takes in an update, or holds it where it does not fit what is here.
+    ///
+    /// One that was damaged on the way does not fit either: both are asked for by version, at the
+    /// rate of all gaps.
+    fn receive_update(
+        &mut self,
+        id: SessionId,
+        now: u64,
+        update: &Bytes,
+    ) -> Result<(), ProtocolError> {
+        if !self.open(id)?.receives() {
+            return Err(ProtocolError::NotWritable);
+        }
+        match self.contexts.expand(&self.document, update)? {
+            Expansion::New(it) => {
+                let bytes = Bytes::from(it.bytes);
+                self.receive_delta(id, now, &it.delta, &bytes, Some(update), Kind::Live)
+            }
+            Expansion::Repeated(dots) => self.heard_of(id, now, &dots),
+            // It may be of somebody else, and then the peer does not have these.
+            Expansion::Behind(dots) => self.owe_receipt(id, now, &dots),
+            Expansion::Unclear => self.hold(id, now, update),
+        }
+    }
+
+    fn hold(&mut self, id: SessionId, now: u64, update: &Bytes) -> Result<(), ProtocolError> {
+        let session = self.open(id)?;
+        let bytes: usize = session.held.iter().map(Bytes::len).sum();
+        if session.held.len() < MAX_HELD && bytes + update.len() <= MAX_HELD_BYTES {
+            session.held.push(update.clone());
+        } else {
+            session.broken = true;
+        }
+        let delay = session.want_delay;
+        self.arm_want(id, now.saturating_add(delay));
+        Ok(())
+    }
+
+    /// Tries the updates once more that did not fit what was here.
+    pub(super) fn release(&mut self, id: SessionId, now: u64) -> Result<(), ProtocolError> {
+        loop {
+            let held = match self.sessions.get_mut(&id) {
+                Some(session) if !session.held.is_empty() => std::mem::take(&mut session.held),
+                _ => return Ok(()),
+            };
+            for update in &held {
+                self.receive_update(id, now, update)?;
+            }
+            let left = self.sessions.get(&id).map_or(0, |s| s.held.len());
+            if left == held.len() {
+                return Ok(());
+            }
+        }
+    }
+
+    /// The peer has these operations, and they are here too.
+    fn heard_of(&mut self, id: SessionId, now: u64, dots: &DotSet) -> Result<(), ProtocolError> {
         let own = self.document.replica();
         let session = self.open(id)?;
-        session.heard = now;
         session.known(dots);
         // An echo of own operations does not say that they are stored.
         if session.unacked.intersects(dots) {
@@ -162,6 +248,14 @@ impl Replica {
             }
             session.unacked = session.unacked.difference(&theirs);
         }
+        self.owe_receipt(id, now, dots)
+    }
+
+    /// Owes the peer the acknowledgement of operations that are here.
+    fn owe_receipt(&mut self, id: SessionId, now: u64, dots: &DotSet) -> Result<(), ProtocolError> {
+        let number = self.last_write;
+        let session = self.open(id)?;
+        session.heard = now;
         let first = session.receipt(number, dots);
         if number > self.stored_write {
             if first {
@@ -169,10 +263,6 @@ impl Replica {
             }
         } else {
             self.schedule_ack(id, now);
-        }
-        if !new.is_empty() {
-            self.note_gaps(id, now, &new);
-            self.publish(&new, bytes, Some(id), kind != Kind::Live);
         }
         Ok(())
     }
@@ -306,7 +396,11 @@ impl Replica {
         session.finished_transfer = transfer;
         let delta = Delta::decode(&bytes)?;
         let kind = if repair { Kind::Repair } else { Kind::CatchUp };
-        self.receive_delta(id, now, &delta, &Bytes::from(bytes), kind)
+        self.receive_delta(id, now, &delta, &Bytes::from(bytes), None, kind)?;
+        if !repair {
+            self.contexts.catch_up(&self.document, delta.applied());
+        }
+        Ok(())
     }
 
     fn receive_ack(&mut self, id: SessionId, dots: &DotSet) -> Result<(), ProtocolError> {

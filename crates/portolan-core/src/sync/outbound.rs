@@ -112,7 +112,8 @@ impl Replica {
         None
     }
 
-    /// Tells all peers but `source` of operations, whose delta has these bytes.
+    /// Tells all peers but `source` of operations, whose delta has these bytes; by the update
+    /// where there is one.
     ///
     /// The frame is built once. For each session it costs a few words: its dots among those not
     /// acknowledged, a reference in the queue.
@@ -123,18 +124,19 @@ impl Replica {
         &mut self,
         dots: &DotSet,
         delta: &Bytes,
+        update: Option<&Bytes>,
         source: Option<SessionId>,
         catch_up: bool,
     ) {
         if self.sessions.is_empty() {
             return;
         }
-        let large = catch_up || delta.len() > self.chunk_bytes();
+        let large = catch_up || update.unwrap_or(delta).len() > self.chunk_bytes();
         let live = Arc::new(Live {
-            frame: if large {
-                Bytes::new()
-            } else {
-                frame::delta(self.handle, delta)
+            frame: match update {
+                _ if large => Bytes::new(),
+                Some(update) => frame::update(self.handle, update),
+                None => frame::delta(self.handle, delta),
             },
             dots: dots.clone(),
         });
@@ -247,7 +249,6 @@ impl Replica {
     }
 
     pub(super) fn want_timeout(&mut self, id: SessionId, at: u64, now: u64) {
-        let config = &self.config;
         let Some(session) = self.sessions.get_mut(&id).filter(|s| s.is_open()) else {
             return;
         };
@@ -255,6 +256,14 @@ impl Replica {
             return;
         }
         session.want_at = None;
+        // Others may have brought meanwhile what held updates presuppose.
+        if let Err(error) = self.release(id, now) {
+            return self.fail(id, error);
+        }
+        let config = &self.config;
+        let Some(session) = self.sessions.get_mut(&id) else {
+            return;
+        };
         let stalls = session.heard.saturating_add(config.stall_delay);
         // In the middle of a catch-up nothing is lost before the peer has fallen silent.
         let underway = !session.ready || session.staging.is_some();
@@ -265,6 +274,9 @@ impl Replica {
             session.finished_transfer = staging.transfer;
             session.broken = true;
         }
+        // What could not be told of is in the answer.
+        session.broken |= !session.held.is_empty();
+        session.held.clear();
         if session.lacking.is_empty() && !session.broken {
             session.want_delay = config.gap_delay;
             return;
@@ -353,6 +365,9 @@ impl Replica {
             dots.last_seq(self.document.replica())
         };
         self.told = self.told.max(last_own);
+        let contexts = self.contexts.not_live(&self.document, &dots);
+        let contexts = Some(contexts).filter(|contexts| !contexts.is_empty() && !repair);
+        let contexts = contexts.map(|contexts| frame::contexts(self.handle, &contexts));
         if let Some(session) = self.sessions.get_mut(&id) {
             if !repair {
                 session.missing = DotSet::new();
@@ -365,6 +380,7 @@ impl Replica {
                 dots,
                 gate,
                 repair,
+                contexts,
             });
         }
     }
@@ -391,7 +407,8 @@ impl Replica {
         );
         transfer.offset = end;
         if end == total {
-            session.transfer = None;
+            let transfer = session.transfer.take();
+            session.control.extend(transfer.and_then(|t| t.contexts));
         }
         Some(frame)
     }

@@ -13,6 +13,7 @@ use super::outbound::CatchUp;
 use super::presence::Presences;
 use super::session::{Phase, Session, SessionId, SessionStatus};
 use crate::codec::put_dots;
+use crate::compact::Contexts;
 use crate::document::Document;
 use crate::dots::{DotSet, Version};
 use crate::error::Error;
@@ -44,6 +45,8 @@ pub struct Replica {
     pub(super) config: Config,
     /// The document's version.
     pub(super) version: Version,
+    /// What live updates are told against.
+    pub(super) contexts: Contexts,
     /// Own operations up to this one were there at the start, or were done under this id since.
     loaded_seq: u64,
     /// Own operations up to this one were told of since, as far as anybody listened.
@@ -81,6 +84,7 @@ struct Withheld {
     write: u64,
     dots: DotSet,
     delta: Bytes,
+    update: Option<Bytes>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -99,12 +103,16 @@ impl Replica {
     /// hold (what `document` holds now is taken to be stored), and own operations wait for it.
     pub fn new(name: &str, handle: u32, document: Document, durable: bool, config: Config) -> Self {
         let own_seq = document.own_seq();
+        let version = document.version();
+        let mut contexts = Contexts::new(name);
+        contexts.catch_up(&document, &version);
         Self {
             name: name.to_owned(),
             handle,
             durable,
             config,
-            version: document.version(),
+            version,
+            contexts,
             loaded_seq: own_seq,
             told: 0,
             own_stored: own_seq,
@@ -259,7 +267,13 @@ impl Replica {
                 break;
             };
             self.own_stored = withheld.dots.last_seq(self.document.replica());
-            self.publish(&withheld.dots, &withheld.delta, None, false);
+            let Withheld {
+                dots,
+                delta,
+                update,
+                ..
+            } = withheld;
+            self.publish(&dots, &delta, update.as_ref(), None, false);
         }
         self.open_gates();
         while self.owing.front().is_some_and(|(n, _)| *n <= number) {
@@ -392,6 +406,7 @@ impl Replica {
                 write,
                 dots: own,
                 delta,
+                update: None,
             });
         }
     }
@@ -464,16 +479,31 @@ impl Replica {
         let dots = DotSet::from_range(own, before + 1, own_seq);
         self.version.insert_range(own, before + 1, own_seq);
         self.changed();
-        if self.durable {
-            let delta = Bytes::from(self.document.own_since(before).encode());
-            let write = self.write(delta.clone(), dots.clone(), false);
-            self.withheld.push_back(Withheld { write, dots, delta });
-        } else {
+        let listened = !self.sessions.is_empty();
+        if !self.durable {
             self.own_stored = own_seq;
-            if !self.sessions.is_empty() {
-                let delta = Bytes::from(self.document.own_since(before).encode());
-                self.publish(&dots, &delta, None, false);
+            if !listened {
+                return;
             }
+        }
+        let delta = self.document.own_since(before);
+        let bytes = Bytes::from(delta.encode());
+        let update = if listened {
+            self.contexts.compact(&self.document, &delta, &bytes)
+        } else {
+            None
+        };
+        let (delta, update) = (bytes, update.map(Bytes::from));
+        if self.durable {
+            let write = self.write(delta.clone(), dots.clone(), false);
+            self.withheld.push_back(Withheld {
+                write,
+                dots,
+                delta,
+                update,
+            });
+        } else {
+            self.publish(&dots, &delta, update.as_ref(), None, false);
         }
     }
 

@@ -94,6 +94,8 @@ pub(super) struct Session {
     pub(super) promised: DotSet,
     pub(super) ready: bool,
     pub(super) staging: Option<Staging>,
+    /// Updates that tell of operations by others that are not here.
+    pub(super) held: Vec<Bytes>,
     /// The last transfer of the peer that is over, however it ended.
     pub(super) finished_transfer: u64,
     /// A piece of a delta was lost: what is missing is not known, and asked for all the same.
@@ -172,6 +174,8 @@ pub(super) struct Transfer {
     /// The own operation that must be stored before it may leave; 0 where there is none.
     pub(super) gate: u64,
     pub(super) repair: bool,
+    /// The frame that follows it, where live updates may be told against what it does not show.
+    pub(super) contexts: Option<Bytes>,
 }
 
 /// A delta that has arrived in part.
@@ -202,6 +206,7 @@ impl Session {
             promised: DotSet::new(),
             ready: false,
             staging: None,
+            held: Vec::new(),
             finished_transfer: 0,
             broken: false,
             heard: 0,

@@ -66,6 +66,7 @@ pub(crate) fn samples() -> Vec<Bytes> {
         }
         if round == 6 {
             net.set(0, "small", 1);
+            net.set(1, "first", 1);
             let now = net.now;
             let state = Some(Bytes::from_static(b"here"));
             net.nodes[1].replica.set_presence(now, state).unwrap();
@@ -94,8 +95,10 @@ pub(crate) fn samples() -> Vec<Bytes> {
         "hello",
         "part",
         "presence",
+        "update",
     ];
     assert_eq!(kinds, all);
+    frames.push(frame(13, &[0]));
     frames.push(frame(7, &[0]));
     frames.push(frame(5, &[0]));
     frames
@@ -104,6 +107,10 @@ pub(crate) fn samples() -> Vec<Bytes> {
 #[test]
 fn every_cut_and_every_flipped_bit_is_noticed() {
     for whole in samples() {
+        // What is wrong with an update only what is here tells: see `updates`.
+        if whole[0] == 48 {
+            continue;
+        }
         for end in 0..whole.len() {
             assert!(Frame::decode(whole.slice(..end)).is_err());
         }
@@ -170,11 +177,11 @@ fn an_unknown_type_is_refused() {
 #[test]
 fn another_protocol_version_is_refused_whatever_follows_it() {
     let error = Frame::decode(frame(1, &[1, 0xff, 0xff, 0xff])).unwrap_err();
-    assert_eq!(error, ProtocolError::Version { ours: 2, theirs: 1 });
+    assert_eq!(error, ProtocolError::Version { ours: 3, theirs: 1 });
     assert_eq!(error.code(), ErrorCode::Version);
     let told = Frame::decode(error.to_frame("")).unwrap();
     let told = told.error().unwrap();
-    assert!(told.message.contains("version 2") && told.message.contains("version 1"));
+    assert!(told.message.contains("version 3") && told.message.contains("version 1"));
     assert!(told.document.is_empty());
 }
 
@@ -182,13 +189,13 @@ fn another_protocol_version_is_refused_whatever_follows_it() {
 fn a_name_out_of_bounds_is_refused() {
     let hello = |name: &[u8]| {
         let mut content = vec![
-            2,
+            3,
             6,
             name.len() as u8 & 0x7f | 0x80,
             (name.len() >> 7) as u8,
         ];
         if name.is_empty() {
-            content = vec![2, 6, 0];
+            content = vec![3, 6, 0];
         }
         content.extend_from_slice(name);
         content.extend_from_slice(&[5, 0, 0, 0, 0, 0, 0, 0, 0]);

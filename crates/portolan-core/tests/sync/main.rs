@@ -15,3 +15,4 @@ mod raw;
 mod reconcile;
 mod repair;
 mod store;
+mod updates;

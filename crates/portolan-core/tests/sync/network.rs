@@ -371,6 +371,11 @@ impl Network {
         self.log.iter().filter(|(_, _, k, _)| *k == kind).count()
     }
 
+    /// How often a transaction was told of as it happened, in either form.
+    pub(crate) fn count_told(&self) -> usize {
+        self.count("delta") + self.count("update")
+    }
+
     /// All replicas hold the same, to the byte, and their events told so.
     pub(crate) fn assert_converged(&self) {
         let first = self.replica(0).document();

@@ -1,0 +1,423 @@
+//! Compact updates: a transaction in few bytes, told by the difference to the operation before it.
+//!
+//! A delta is self-contained: id, numbers, time and key in full. Whoever has the operation before
+//! needs a fifth of that. What an update is told against (its [`Context`]) is a function of that
+//! operation alone, not of a session: so a relay passes the same bytes to everybody, and who
+//! catches up has the context with the operation. The checksum is that of the delta that comes
+//! out, so with another context, or after damage on the way, nothing comes out.
+
+mod body;
+mod context;
+
+use std::collections::{BTreeMap, VecDeque};
+
+use xxhash_rust::xxh3::xxh3_64_with_seed;
+
+use self::body::{COMPACT, Header};
+pub(crate) use self::context::Context;
+use crate::clock::Timestamp;
+use crate::codec::Reader;
+use crate::delta::Delta;
+use crate::document::Document;
+use crate::dots::{DotRange, DotSet};
+use crate::error::DecodeError;
+use crate::limits::MAX_CONTEXTS;
+use crate::replica::{Dot, ReplicaId};
+use crate::replicas::Known;
+
+/// Checksum of a compact update.
+const CHECKSUM_BYTES: usize = 4;
+/// Updates that are known again when they come once more, from somebody else.
+const RECENT: usize = 128;
+/// Replicas of one tag that are tried: more than a few there are only where somebody chose ids.
+const MAX_CANDIDATES: usize = 8;
+/// Ranges of one replica's operations behind which an update is looked for.
+const MAX_ENDS: usize = 4;
+
+/// What a replica remembers so that updates can be told by the difference: in some 20 bytes for a
+/// write of one key.
+///
+/// For whoever brings a transport that keeps the order of what one replica sends. Each replica
+/// has one for each document, and passes on the very bytes that it was given: they serve
+/// everybody.
+///
+/// ```
+/// use portolan_core::{Contexts, Delta, Document, ReplicaId, UpdateError, Version};
+///
+/// let now = 1_767_225_600_000; // milliseconds since the Unix epoch
+/// let mut here = (Document::new(ReplicaId::new(1)), Contexts::new("fleet"));
+/// let mut there = (Document::new(ReplicaId::new(2)), Contexts::new("fleet"));
+/// let mut sent = Vec::new();
+/// for i in 0..3 {
+///     here.0.set(now + i, format!("key-00012{i}").as_str(), i as i64)?;
+///     let update = here.1.encode(&here.0, &here.0.own_since(i));
+///     let delta = there.1.decode(&there.0, &update)?;
+///     there.0.apply(&delta);
+///     sent.push(update);
+/// }
+/// assert_eq!(there.0.encode(), here.0.encode());
+/// assert!(sent[2].len() < 20, "the first is a whole delta, the others are not");
+///
+/// // Who comes later asks for what it lacks, and then follows.
+/// let mut late = (Document::new(ReplicaId::new(3)), Contexts::new("fleet"));
+/// let refused = late.1.decode(&late.0, &sent[2]);
+/// assert_eq!(refused, Err(UpdateError::ContextMissing));
+/// let missing = here.0.delta_since(&late.0.version());
+/// late.0.apply(&missing);
+/// here.0.set(now + 9, "key-000129", 9)?;
+/// let update = here.1.encode(&here.0, &here.0.own_since(3));
+/// let delta = late.1.decode(&late.0, &update)?;
+/// late.0.apply(&delta);
+/// assert_eq!(late.0.encode(), here.0.encode());
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone, Debug)]
+pub struct Contexts {
+    /// Goes into every checksum.
+    scope: u64,
+    /// Of writers heard lately. Others' contexts come from the document while they are live there.
+    writers: BTreeMap<ReplicaId, Heard>,
+    /// How many updates were heard.
+    heard: u64,
+    /// Hashes of the latest updates, and what they told of.
+    recent: VecDeque<(u64, DotRange)>,
+}
+
+#[derive(Clone, Debug)]
+struct Heard {
+    context: Context,
+    /// When, in updates.
+    at: u64,
+}
+
+/// Why an update gives no delta. Nothing was changed.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum UpdateError {
+    /// It is told against an operation that is not here, or it was damaged on the way.
+    #[error(
+        "the update continues an operation that is not here, or was damaged: ask for a delta since the version that is here"
+    )]
+    ContextMissing,
+    /// There is nothing new in it: these operations are applied.
+    #[error("the operations of the update are applied already: nothing is to be done")]
+    Known(DotSet),
+    /// No correct replica wrote it.
+    #[error(transparent)]
+    Refused(#[from] DecodeError),
+}
+
+/// A transaction in both of its forms.
+#[derive(Debug)]
+pub(crate) struct Expanded {
+    pub(crate) delta: Delta,
+    /// The bytes of the delta.
+    pub(crate) bytes: Vec<u8>,
+}
+
+/// What a compact update turns out to be.
+#[derive(Debug)]
+pub(crate) enum Expansion {
+    New(Box<Expanded>),
+    /// The same bytes came before, and told of these operations.
+    Repeated(DotSet),
+    /// By its number it would tell of these operations, which are applied.
+    Behind(DotSet),
+    /// There is no telling what it is.
+    Unclear,
+}
+
+impl Contexts {
+    /// For the document of this name: updates of another one are not taken for its own.
+    pub fn new(name: &str) -> Self {
+        Self {
+            scope: xxh3_64_with_seed(name.as_bytes(), 0),
+            writers: BTreeMap::new(),
+            heard: 0,
+            recent: VecDeque::new(),
+        }
+    }
+
+    /// What to send for a delta of own operations that `document` has just made
+    /// ([`Document::own_since`]): a compact update where that can be, else the bytes of the delta.
+    ///
+    /// Linear in the delta.
+    pub fn encode(&mut self, document: &Document, delta: &Delta) -> Vec<u8> {
+        let bytes = delta.encode();
+        self.compact(document, delta, &bytes).unwrap_or(bytes)
+    }
+
+    /// The delta that an update stands for. Apply it to `document` before the next one is decoded.
+    ///
+    /// An update comes after the one before it, of the same writer; where one is missing, the next
+    /// is [refused](UpdateError::ContextMissing), and again those after it, until the document has
+    /// caught up by a delta. One that comes a second time is [known](UpdateError::Known).
+    pub fn decode(&mut self, document: &Document, update: &[u8]) -> Result<Delta, UpdateError> {
+        if !Self::is_compact(update) {
+            let delta = Delta::decode(update)?;
+            self.note(&delta);
+            return Ok(delta);
+        }
+        match self.expand(document, update)? {
+            Expansion::New(expanded) => Ok(expanded.delta),
+            Expansion::Repeated(dots) | Expansion::Behind(dots) => Err(UpdateError::Known(dots)),
+            Expansion::Unclear => Err(UpdateError::ContextMissing),
+        }
+    }
+
+    /// Whether an update is told by the difference, and is not a whole delta.
+    pub(crate) fn is_compact(update: &[u8]) -> bool {
+        update.first().is_some_and(|first| first & COMPACT != 0)
+    }
+
+    /// The compact form of a delta of own operations; `bytes` are its own.
+    pub(crate) fn compact(
+        &mut self,
+        document: &Document,
+        delta: &Delta,
+        bytes: &[u8],
+    ) -> Option<Vec<u8>> {
+        let compact = self.told_shortly(document, delta, bytes);
+        self.note(delta);
+        if let (Some(compact), [range]) = (&compact, delta.applied.ranges()) {
+            self.remember(compact, *range);
+        }
+        compact
+    }
+
+    fn told_shortly(&self, document: &Document, delta: &Delta, bytes: &[u8]) -> Option<Vec<u8>> {
+        let [own] = *delta.applied.ranges() else {
+            return None;
+        };
+        let before = Dot::new(
+            own.replica,
+            own.first.checked_sub(1).filter(|seq| *seq > 0)?,
+        );
+        let live;
+        let context = match self.writers.get(&before.replica) {
+            Some(heard) if heard.context.seq == before.seq => &heard.context,
+            _ => {
+                live = Context::live(document, before)?;
+                &live
+            }
+        };
+        let mut out = Vec::with_capacity(32);
+        body::put(&mut out, delta, context)?;
+        out.extend_from_slice(&self.checksum(bytes));
+        Some(out)
+    }
+
+    /// What a compact update turns out to be; an error where it is whole, and no correct replica
+    /// wrote it.
+    ///
+    /// Costs a few look-ups where it is not for here, whatever it claims.
+    pub(crate) fn expand(
+        &mut self,
+        document: &Document,
+        update: &[u8],
+    ) -> Result<Expansion, DecodeError> {
+        let Some((told, sum)) = update.split_last_chunk::<CHECKSUM_BYTES>() else {
+            return Ok(Expansion::Unclear);
+        };
+        let mut reader = Reader::new(told);
+        let Ok(header) = Header::read(&mut reader) else {
+            return Ok(Expansion::Unclear);
+        };
+        for before in candidates(document, &header) {
+            let context = self.context(document, before);
+            let writer = before.replica;
+            let read = body::read(&mut reader.clone(), &header, writer, &context, document);
+            let Ok(delta) = read else { continue };
+            let bytes = delta.encode();
+            if self.checksum(&bytes) != *sum || !is_canonical(&delta, told, &context) {
+                continue;
+            }
+            check(&delta, &bytes)?;
+            self.note(&delta);
+            for range in delta.applied.ranges() {
+                self.remember(update, *range);
+            }
+            return Ok(Expansion::New(Box::new(Expanded { delta, bytes })));
+        }
+        let hash = self.hash(update);
+        if let Some((_, range)) = self.recent.iter().find(|(recent, _)| *recent == hash) {
+            let dots = DotSet::from_range(range.replica, range.first, range.last);
+            if document.covers(&dots) {
+                return Ok(Expansion::Repeated(dots));
+            }
+        }
+        let known = document.replicas.tagged(header.tag);
+        let mut known = known.filter(|known| !known.applied.is_empty());
+        let behind = match (known.next(), known.next()) {
+            (Some(known), None) => behind(known, &header),
+            // Which of several it is nobody can tell.
+            _ => None,
+        };
+        Ok(behind.map_or(Expansion::Unclear, Expansion::Behind))
+    }
+
+    /// An update of this body with a right checksum, if there can be one: no fuzzer guesses it.
+    #[doc(hidden)]
+    pub fn sealed(&self, document: &Document, body: &[u8]) -> Option<Vec<u8>> {
+        let mut reader = Reader::new(body);
+        let header = Header::read(&mut reader).ok()?;
+        candidates(document, &header).find_map(|before| {
+            let context = self.context(document, before);
+            let writer = before.replica;
+            let read = body::read(&mut reader.clone(), &header, writer, &context, document);
+            let checksum = self.checksum(&read.ok()?.encode());
+            Some([body, &checksum].concat())
+        })
+    }
+
+    fn context(&self, document: &Document, dot: Dot) -> Context {
+        match self.writers.get(&dot.replica) {
+            Some(heard) if heard.context.seq == dot.seq => heard.context.clone(),
+            _ => Context::live(document, dot).unwrap_or_else(|| Context::bare(dot.seq)),
+        }
+    }
+
+    /// Remembers the last operation of a delta, where it is of one writer.
+    pub(crate) fn note(&mut self, delta: &Delta) {
+        if let Some((writer, context)) = Context::after(delta) {
+            self.hear(writer, context);
+        }
+    }
+
+    /// Remembers the last operations of writers from the document while they are live there:
+    /// these operations have just come otherwise than one by one.
+    ///
+    /// Linear in the replicas among them.
+    pub(crate) fn catch_up(&mut self, document: &Document, operations: &DotSet) {
+        let groups = operations.ranges().chunk_by(|a, b| a.replica == b.replica);
+        let mut last: Vec<(Timestamp, Dot)> = groups
+            .filter_map(|group| {
+                let dot = Dot::new(group[0].replica, group.last()?.last);
+                Some((Context::time(document, dot)?, dot))
+            })
+            .collect();
+        if last.len() > MAX_CONTEXTS {
+            last.sort_unstable();
+            last.drain(..last.len() - MAX_CONTEXTS);
+        }
+        for (_, dot) in last {
+            let heard = self.writers.get(&dot.replica);
+            if heard.is_none_or(|heard| heard.context.seq < dot.seq)
+                && let Some(context) = Context::live(document, dot)
+            {
+                self.hear(dot.replica, context);
+            }
+        }
+    }
+
+    fn hear(&mut self, writer: ReplicaId, context: Context) {
+        self.heard += 1;
+        let at = self.heard;
+        if let Some(heard) = self.writers.get_mut(&writer) {
+            *heard = Heard { context, at };
+            return;
+        }
+        if self.writers.len() >= MAX_CONTEXTS {
+            let oldest = self.writers.iter().min_by_key(|(_, heard)| heard.at);
+            if let Some(oldest) = oldest.map(|(writer, _)| *writer) {
+                self.writers.remove(&oldest);
+            }
+        }
+        self.writers.insert(writer, Heard { context, at });
+    }
+
+    /// The contexts that who is given these operations cannot read off the document, since their
+    /// values are not live any more.
+    pub(crate) fn not_live(
+        &self,
+        document: &Document,
+        given: &DotSet,
+    ) -> Vec<(ReplicaId, Context)> {
+        let gone = |(writer, heard): &(&ReplicaId, &Heard)| {
+            let context = &heard.context;
+            let dot = Dot::new(**writer, context.seq);
+            let live = document.replicas.by_id(**writer);
+            let live = live.is_some_and(|known| known.live.get(dot.seq).is_some());
+            !live && given.contains(dot) && *context != Context::bare(dot.seq)
+        };
+        let gone = self.writers.iter().filter(gone);
+        gone.map(|(writer, heard)| (*writer, heard.context.clone()))
+            .collect()
+    }
+
+    /// Takes over contexts that somebody else has, of operations that are here. Where one is known
+    /// here it stays: nobody can spoil it.
+    pub(crate) fn take(&mut self, document: &Document, contexts: Vec<(ReplicaId, Context)>) {
+        for (writer, context) in contexts {
+            let known = document.replicas.by_id(writer);
+            let here = known.is_some_and(|known| known.applied.last_seq(writer) == context.seq);
+            let heard = self.writers.get(&writer);
+            if here && heard.is_none_or(|heard| heard.context.seq != context.seq) {
+                self.hear(writer, context);
+            }
+        }
+    }
+
+    fn remember(&mut self, update: &[u8], told: DotRange) {
+        if self.recent.len() >= RECENT {
+            self.recent.pop_front();
+        }
+        self.recent.push_back((self.hash(update), told));
+    }
+
+    fn hash(&self, bytes: &[u8]) -> u64 {
+        xxh3_64_with_seed(bytes, self.scope)
+    }
+
+    /// Of the delta that an update stands for, by its bytes but for their own checksum.
+    fn checksum(&self, bytes: &[u8]) -> [u8; CHECKSUM_BYTES] {
+        let content = &bytes[..bytes.len().saturating_sub(CHECKSUM_BYTES)];
+        (self.hash(content) as u32).to_le_bytes()
+    }
+}
+
+/// The operations that an update may come after.
+fn candidates(document: &Document, header: &Header) -> impl Iterator<Item = Dot> {
+    let before = header.low.wrapping_sub(1);
+    let known = document.replicas.tagged(header.tag).take(MAX_CANDIDATES);
+    known.flat_map(move |known| {
+        let ends = known.applied.ranges().iter().rev().take(MAX_ENDS);
+        let ends = ends.map(|end| Dot::new(known.id, end.last));
+        ends.filter(move |end| end.seq as u16 == before)
+    })
+}
+
+/// Whether this is how the delta is told. Where it is not, damage has left it its meaning.
+fn is_canonical(delta: &Delta, told: &[u8], context: &Context) -> bool {
+    let mut again = Vec::with_capacity(told.len());
+    body::put(&mut again, delta, context).is_some() && again == told
+}
+
+/// Where the checksum is right and the content is not, the writer itself broke the rules.
+fn check(delta: &Delta, bytes: &[u8]) -> Result<(), DecodeError> {
+    // One value in the root was checked as it was read.
+    let plain = match delta.entries.as_slice() {
+        [] => true,
+        [entry] => !matches!(entry.key, crate::key::Key::Element(_)),
+        _ => false,
+    };
+    if !plain || delta.nested.is_some() {
+        Delta::decode(bytes)?;
+    }
+    Ok(())
+}
+
+/// The operations of which an update would tell that is behind what is applied of a replica.
+fn behind(known: &Known, header: &Header) -> Option<DotSet> {
+    let last = known.applied.last_seq(known.id);
+    let next = last + 1;
+    let back = (next as u16).wrapping_sub(header.low);
+    let first = next
+        .checked_sub(u64::from(back))
+        .filter(|first| *first > 0)?;
+    if back == 0 || back >= 1 << 15 {
+        return None;
+    }
+    let dots = DotSet::from_range(known.id, first, first + header.count - 1);
+    known.applied.covers(&dots).then_some(dots)
+}
