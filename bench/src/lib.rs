@@ -1,7 +1,8 @@
 //! Portolan beside its rivals: the same work, measured in the same run.
 //!
-//! Two suites: `engine` compares replicated maps as libraries, each in a process of its own;
-//! `sync` compares servers, with real client processes over loopback. Nothing depends on this
+//! Three suites: `engine` compares replicated maps as libraries, each in a process of its own;
+//! `sync` compares servers, with real client processes over loopback; `redis` compares coordinated
+//! maps with bare commands to the same Redis. Nothing depends on this
 //! crate, so the rivals never slow the build.
 
 mod child;
@@ -10,6 +11,7 @@ mod engine;
 mod growth;
 mod options;
 mod reconcile;
+mod redis;
 mod report;
 mod stopwatch;
 mod suite;
@@ -58,6 +60,9 @@ fn obey(options: &Options, heap: Option<HeapProbe>) -> anyhow::Result<()> {
     }
     if options.wants_sync() {
         sync::run(options, &mut report)?;
+    }
+    if options.wants_redis() {
+        redis::run(options, &mut report)?;
     }
     print!("{report}");
     if let Some(path) = &options.json {

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use anyhow::bail;
 use clap::{Args, Parser, Subcommand};
 
+use crate::redis;
 use crate::sync::{self, client::Client};
 use crate::task::Task;
 
@@ -35,6 +36,8 @@ pub(crate) enum Command {
     Engine,
     /// Servers with client processes over loopback.
     Sync,
+    /// Coordinated maps, beside bare commands to the same Redis.
+    Redis,
     /// One measurement, for the parent process.
     #[command(hide = true)]
     Measure(Job),
@@ -74,6 +77,10 @@ impl Options {
         matches!(self.command, None | Some(Command::Sync)) && self.wants_any(&sync::TASKS)
     }
 
+    pub(crate) fn wants_redis(&self) -> bool {
+        matches!(self.command, None | Some(Command::Redis)) && self.wants_any(&redis::TASKS)
+    }
+
     pub(crate) fn wants(&self, task: &str) -> bool {
         self.only.as_deref().is_none_or(|only| {
             task.strip_prefix(only)
@@ -83,8 +90,9 @@ impl Options {
 
     /// A task that is misspelt would otherwise be a run that measures nothing.
     pub(crate) fn check_only(&self) -> anyhow::Result<()> {
-        if !self.wants_engine() && !self.wants_sync() {
-            let names = [engine_tasks(), sync::TASKS.to_vec()].concat().join(", ");
+        if !self.wants_engine() && !self.wants_sync() && !self.wants_redis() {
+            let names = [engine_tasks(), sync::TASKS.to_vec(), redis::TASKS.to_vec()];
+            let names = names.concat().join(", ");
             bail!("no such task here; there are {names}");
         }
         Ok(())

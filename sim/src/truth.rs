@@ -262,13 +262,17 @@ impl Truth {
     }
 
     /// A replica continues under a new id: its transactions since it was started are one of the
-    /// new id now, of as many operations as it had made since `after`. What they removed stays
-    /// removed.
-    pub fn rename(&mut self, since: &[usize], old: (ReplicaId, u64), new: (ReplicaId, u64)) {
+    /// new id now, from the number after `base` to `last`. What they removed stays removed.
+    pub fn rename(
+        &mut self,
+        since: &[usize],
+        old: (ReplicaId, u64),
+        (new, base, last): (ReplicaId, u64, u64),
+    ) {
         let since: BTreeSet<usize> = since.iter().copied().collect();
         let renamed = |dot: &mut Dot| {
             if dot.replica == old.0 && dot.seq > old.1 {
-                *dot = Dot::new(new.0, dot.seq - old.1);
+                *dot = Dot::new(new, dot.seq - old.1 + base);
             }
         };
         let Some(first) = since.first().copied() else {
@@ -291,12 +295,19 @@ impl Truth {
         }
         appended.iter_mut().chain(&mut moved).for_each(renamed);
         let again = DotSet::from_range(old.0, old.1 + 1, u64::MAX - 1);
+        if last > base {
+            let range = DotSet::from_range(new, base + 1, last);
+            let again = |other: &Transaction| {
+                !other.lost && !other.shadow && range.intersects(&other.dots())
+            };
+            assert!(!self.transactions.iter().any(again), "dots are used twice");
+        }
         self.transactions[first] = Transaction {
-            replica: new.0,
-            first: 1,
-            last: new.1,
+            replica: new,
+            first: base + 1,
+            last,
             shadow: false,
-            lost: new.1 == 0,
+            lost: last == base,
             seen: seen.difference(&again),
             removed,
             appended,
@@ -310,8 +321,9 @@ impl Truth {
             write.transaction = first;
             renamed(&mut write.dot);
             if write.dot.seq == 0 {
-                write.dot.replica = new.0;
+                write.dot.replica = new;
             }
+            write.loaded = base;
             let leaf = match &mut write.leaf {
                 Leaf::Key(key) => Some(key),
                 _ => None,

@@ -30,6 +30,8 @@ pub(crate) struct Outcome {
     crashes: usize,
     backups: usize,
     new_ids: usize,
+    /// How often a replica went on under an id that was lent to it.
+    lent: usize,
     repaired: usize,
     /// Checks of replicas that had applied operations without all that these had seen.
     parted: usize,
@@ -47,6 +49,7 @@ impl Outcome {
         self.crashes += other.crashes;
         self.backups += other.backups;
         self.new_ids += other.new_ids;
+        self.lent += other.lent;
         self.repaired += other.repaired;
         self.searches += other.searches;
     }
@@ -67,6 +70,8 @@ pub(crate) struct World {
     now: u64,
     config: Config,
     nodes: Vec<Node>,
+    /// How many of them there are before the visitors.
+    residents: usize,
     links: Vec<Link>,
     /// By time, then order of sending.
     arrivals: BTreeMap<(u64, u64), Arrival>,
@@ -103,9 +108,12 @@ impl World {
                     rng.usize(50..2_000)
                 },
                 brief_ranges: if rng.bool() { 2_048 } else { rng.usize(0..20) },
+                borrows: rng.bool(),
+                id_idle: rng.u64(500..30_000),
                 ..Config::default()
             },
             nodes: Vec::new(),
+            residents: count,
             links: Vec::new(),
             arrivals: BTreeMap::new(),
             sent: 0,
@@ -143,7 +151,37 @@ impl World {
             world.nodes.push(Node::new(id, durable, skew));
         }
         world.connect_cluster();
+        if world.config.borrows && world.rng.bool() {
+            world.invite_visitors();
+        }
         world
+    }
+
+    /// Nodes that keep nothing, and come to one of the others to write a little and go.
+    fn invite_visitors(&mut self) {
+        for _ in 0..self.rng.usize(2..8) {
+            let id = self.fresh_id();
+            let host = self.rng.usize(0..self.residents);
+            self.nodes.push(Node::new(id, false, 0));
+            let ends = [self.nodes.len() - 1, host];
+            self.links.push(Link::new(ends, false, &mut self.rng));
+        }
+    }
+
+    /// What a visitor does: most leave in good order.
+    fn visit(&mut self, at: usize) {
+        match self.rng.u8(..) {
+            0..120 => self.write(at),
+            120..220 => self.give_back(at),
+            _ => drop(self.crash(at)),
+        }
+    }
+
+    fn give_back(&mut self, at: usize) {
+        if let Some(replica) = &mut self.nodes[at].replica {
+            replica.give_back();
+        }
+        self.settle(at);
     }
 
     fn fresh_id(&mut self) -> ReplicaId {
@@ -261,6 +299,9 @@ impl World {
     fn trouble(&mut self) {
         let at = self.rng.usize(0..self.nodes.len());
         let link = self.rng.usize(0..self.links.len());
+        if at >= self.residents {
+            return self.visit(at);
+        }
         match self.rng.u8(..) {
             0..140 => self.write(at),
             140..150 => self.undo(at),
@@ -307,6 +348,7 @@ impl World {
                     replica.prune_log(&all);
                 }
             }
+            235..245 => self.give_back(at),
             _ => {}
         }
     }
@@ -719,14 +761,28 @@ impl World {
                 };
                 replica.change_replica(id);
                 let since = std::mem::take(&mut node.since);
-                let new = (id, replica.document().own_seq());
-                self.truth.rename(&since, (old, loaded), new);
-                node.found = new.1;
+                let last = replica.document().own_seq();
+                self.truth.rename(&since, (old, loaded), (id, 0, last));
+                node.found = last;
                 let shown = Shown::of(replica.document());
                 (node.id, node.loaded, node.backup, node.renamed) = (id, 0, None, true);
                 let seen = node.applied().expect("it runs");
                 self.truth.assert_shown(&seen, &shown);
                 self.settle(at);
+            }
+            Event::Renamed { old, new, base } => {
+                let node = &mut self.nodes[at];
+                let Some(replica) = &node.replica else {
+                    return;
+                };
+                let last = replica.document().own_seq();
+                let since = std::mem::take(&mut node.since);
+                if last > base {
+                    self.truth.rename(&since, (old, 0), (new, base, last));
+                    self.outcome.lent += 1;
+                }
+                (node.id, node.loaded, node.found) = (new, base, last);
+                self.say(|| format!("node {at} was {old} and is {new} from {base} on"));
             }
             Event::Diverged { .. } => assert!(self.damaged, "equal versions, unequal digests"),
             Event::Repaired { .. } => self.outcome.repaired += 1,

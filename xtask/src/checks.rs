@@ -7,6 +7,7 @@ use anyhow::{Context, Result, bail};
 use lexopt::prelude::*;
 
 use crate::command::{cargo, command, root, run as run_command, target};
+use crate::redis::Redis;
 use crate::{demo, fuzz, guarantees, prerequisites, server, wasm};
 
 /// Seeds of the simulator in every run of the tests: half a minute.
@@ -138,11 +139,13 @@ fn clippy() -> Result<()> {
 
 fn tests() -> Result<()> {
     prerequisites::iso_codes()?;
+    prerequisites::redis()?;
     run_command(&mut cargo(["test", "--no-fail-fast"]))
 }
 
 /// Each folder of `examples/` is a program that checks what it shows and ends by itself.
 fn examples() -> Result<()> {
+    prerequisites::redis()?;
     build()?;
     let folder = root().join("examples");
     let entries = std::fs::read_dir(&folder).context("the folder `examples`")?;
@@ -154,13 +157,12 @@ fn examples() -> Result<()> {
         }
     }
     names.sort();
+    let redis = Redis::start()?;
     for mut name in names {
         println!("--- {}", name.display());
         name.push(std::env::consts::EXE_SUFFIX);
-        run_command(&mut command(
-            target()?.join("debug").join(name),
-            NO_ARGUMENTS,
-        ))?;
+        let program = target()?.join("debug").join(name);
+        run_command(command(program, NO_ARGUMENTS).env("PORTOLAN_REDIS", redis.url()))?;
     }
     Ok(())
 }

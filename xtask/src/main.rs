@@ -6,6 +6,7 @@ mod demo;
 mod fuzz;
 mod guarantees;
 mod prerequisites;
+mod redis;
 mod server;
 mod wasm;
 
@@ -69,7 +70,11 @@ fn run() -> Result<ExitCode> {
         }
         "bench" => {
             prerequisites::compiler_target(wasm::TARGET)?;
-            package("portolan-bench", &arguments.raw_args()?.collect::<Vec<_>>())
+            let given: Vec<OsString> = arguments.raw_args()?.collect();
+            if given.is_empty() || given.iter().any(|argument| argument == "redis") {
+                prerequisites::redis()?;
+            }
+            package("portolan-bench", &given)
         }
         "fuzz" => fuzz::run(&fuzz::Options::parse(&mut arguments)?),
         "help" => {

@@ -20,6 +20,14 @@ pub(crate) fn iso_codes() -> Result<()> {
     debian_package("iso-codes", ISO_CODES)
 }
 
+/// A Redis, which the tests and benchmarks of coordinated maps start; with it comes `redis-cli`.
+pub(crate) fn redis() -> Result<()> {
+    if succeeds("redis-server", &["--version"]) && succeeds("redis-cli", &["--version"]) {
+        return Ok(());
+    }
+    debian_package("redis-server", "redis-server")
+}
+
 /// A C++ compiler, for libFuzzer.
 pub(crate) fn cpp_compiler() -> Result<()> {
     if std::env::var_os("CXX").is_some() || succeeds("c++", &["--version"]) {

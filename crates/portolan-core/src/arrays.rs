@@ -11,8 +11,9 @@ use smallvec::SmallVec;
 
 use crate::clock::Timestamp;
 use crate::containers::{Form, ROOT};
-use crate::document::{Document, spread};
+use crate::document::Document;
 use crate::error::Error;
+use crate::index::spread;
 use crate::journal::{Journal, Step};
 use crate::key::{Key, KeyRef};
 use crate::nested::Run;
@@ -101,6 +102,13 @@ impl Document {
         let element = self.spot(id)?;
         let position = &self.elements[element];
         (position.array() == array && !position.moved()).then_some(element)
+    }
+
+    /// As [`element_in`](Self::element_in), by an id that the element may have had before this
+    /// replica took another one.
+    pub(crate) fn known_element(&self, array: u32, id: Dot) -> Option<Spot> {
+        let element = self.element_in(array, id);
+        element.or_else(|| self.element_in(array, self.current(id)))
     }
 
     /// The dot that made a position.
@@ -540,7 +548,7 @@ impl Document {
             if self.orphans.waiting.is_empty() {
                 continue;
             }
-            let hash = self.hash(ROOT, KeyRef::Element(dot));
+            let hash = self.index.hash(ROOT, KeyRef::Element(dot));
             for waiting in self.orphans.take(hash, dot) {
                 let Some(origin) = self.orphans.origins.remove(&waiting) else {
                     continue;
@@ -555,7 +563,7 @@ impl Document {
 
     /// Has a position wait for another.
     fn wait_for(&mut self, awaited: Dot, spot: Spot, origin: Origin) {
-        let hash = self.hash(ROOT, KeyRef::Element(awaited));
+        let hash = self.index.hash(ROOT, KeyRef::Element(awaited));
         self.orphans.add(hash, awaited, spot, origin);
     }
 

@@ -166,8 +166,13 @@ impl Document {
 
     /// Notes what a counter shows before it is changed, for the event.
     pub(crate) fn count_before(&self, counter: u32, journal: &mut Journal) {
-        if journal.observed && !journal.counts.contains_key(&counter) {
-            journal.counts.insert(counter, self.count(counter));
+        if journal.observed
+            && journal
+                .counts
+                .last()
+                .is_none_or(|(last, _)| *last != counter)
+        {
+            journal.counts.push((counter, self.count(counter)));
         }
     }
 }

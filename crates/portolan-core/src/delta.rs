@@ -18,6 +18,7 @@ use crate::key::Key;
 use crate::limits::{MAX_KEY_BYTES, MAX_VALUE_BYTES};
 use crate::nested::{DeltaContainer, Nested, put_containers, put_positions};
 use crate::packed::{self, Coding, Expansion};
+use crate::renaming::Renaming;
 use crate::replica::{Dot, ReplicaId};
 use crate::sorting::{sort, sort_by};
 use crate::value::Value;
@@ -104,53 +105,23 @@ impl Delta {
         });
     }
 
-    /// Has the operations of `old` numbered above `after` done by `new` instead, numbered above
-    /// `base`.
-    pub(crate) fn rename(&mut self, old: ReplicaId, after: u64, new: ReplicaId, base: u64) {
-        let renamed = |dot: Dot| {
-            if dot.replica == old && dot.seq > after {
-                Dot::new(new, dot.seq - after + base)
-            } else {
-                dot
-            }
-        };
-        let rename_key = |key: &mut Key| {
-            if let Key::Element(id) = key {
-                *id = renamed(*id);
-            }
-        };
-        let mut applied = DotSet::new();
-        for range in self.applied.ranges() {
-            // Range by range: one may hold more operations than there is memory for.
-            let kept = if range.replica == old {
-                after
-            } else {
-                u64::MAX
-            };
-            if range.first <= kept {
-                applied.insert_range(range.replica, range.first, range.last.min(kept));
-            }
-            if range.last > kept {
-                let [first, last] = [range.first.max(kept + 1), range.last];
-                applied.insert_range(new, first - after + base, last - after + base);
-            }
-        }
-        self.applied = applied;
+    /// Calls its operations otherwise.
+    pub(crate) fn rename(&mut self, renaming: &Renaming) {
+        self.applied = renaming.dots(&self.applied);
         for entry in &mut self.entries {
-            entry.dot = renamed(entry.dot);
-            rename_key(&mut entry.key);
+            entry.dot = renaming.dot(entry.dot);
+            renaming.key(&mut entry.key);
         }
-        let Some(nested) = &mut self.nested else {
-            return;
-        };
-        for container in &mut nested.containers {
-            rename_key(&mut container.key);
-        }
-        for run in &mut nested.runs {
-            let first = renamed(run.dot(0));
-            (run.replica, run.first) = (first.replica, first.seq);
-            run.parent = run.parent.map(renamed);
-            run.of = run.of.map(renamed);
+        if let Some(nested) = &mut self.nested {
+            for container in &mut nested.containers {
+                renaming.key(&mut container.key);
+            }
+            for run in &mut nested.runs {
+                let first = renaming.dot(run.dot(0));
+                (run.replica, run.first) = (first.replica, first.seq);
+                run.parent = run.parent.map(|dot| renaming.dot(dot));
+                run.of = run.of.map(|dot| renaming.dot(dot));
+            }
         }
         self.sort();
     }
@@ -170,6 +141,9 @@ impl Delta {
         let positions = self.nested.as_ref().map_or(0, |nested| nested.births.len());
         if positions >= PACKED_POSITIONS {
             return self.encode_packed();
+        }
+        if let ([entry], None) = (self.entries.as_slice(), &self.nested) {
+            return encode_single(&self.applied, &self.dead, entry);
         }
         let nested = self.nested.as_deref();
         encode(&self.applied, &self.dead, nested, self.entry_refs())
@@ -432,6 +406,34 @@ pub(crate) fn encode_packed<'a>(
         put_positions(&mut out, nested, &replicas, Coding::Packed, &mut expansion);
     }
     expansion.put_ballast(&mut out);
+    put_checksum(&mut out);
+    out
+}
+
+/// As [`encode`] where there is one value and nothing but the root: each column has one item.
+fn encode_single(applied: &DotSet, dead: &DotSet, entry: &DeltaEntry) -> Vec<u8> {
+    let mut out = Vec::with_capacity(128);
+    out.push(FLAT);
+    put_dots(&mut out, applied);
+    put_dots(&mut out, dead);
+    out.extend_from_slice(&[0, 1]);
+    put_front_coded(&mut out, None, &entry.key);
+    out.extend_from_slice(&[1, value_tag(&entry.value)]);
+    put_value_body(&mut out, &entry.value);
+    let mut writers = applied.ranges().chunk_by(|a, b| a.replica == b.replica);
+    let mut number = 0;
+    let writer = writers.find(|group| {
+        let found = group[0].replica == entry.dot.replica;
+        number += u64::from(!found);
+        found
+    });
+    // proof: the dot of an entry is always among the applied ones.
+    let first = writer.map_or(0, |group| group[0].first);
+    out.push(1);
+    put_varint(&mut out, number);
+    put_zigzag(&mut out, entry.dot.seq.wrapping_sub(first) as i64);
+    out.extend_from_slice(&[IN_RUNS, 1]);
+    put_zigzag(&mut out, entry.timestamp.bits() as i64);
     put_checksum(&mut out);
     out
 }

@@ -17,6 +17,7 @@ use crate::key::{Key, KeyRef};
 use crate::log::RemovalLog;
 use crate::order::Order;
 use crate::past::Past;
+use crate::renaming::Renaming;
 use crate::replica::{Dot, ReplicaId};
 use crate::replicas::Replicas;
 use crate::sequence::{Elements, Spot};
@@ -69,6 +70,8 @@ pub struct Document {
     pub(crate) forgotten: Option<Vec<(Spot, Option<Value>)>>,
     /// The last own operation that came from outside, that is from a store.
     pub(crate) loaded: u64,
+    /// What own operations were called before they were done again under another id, oldest first.
+    pub(crate) renamings: Vec<Renaming>,
     pub(crate) log: RemovalLog,
     pub(crate) past: Past,
     /// Live operations, siblings counted each.
@@ -108,6 +111,7 @@ impl Document {
             tombstones: Tombstones::default(),
             forgotten: None,
             loaded: 0,
+            renamings: Vec::new(),
             log: RemovalLog::default(),
             past: Past::default(),
             live: 0,
@@ -177,7 +181,7 @@ impl Document {
 
     #[inline]
     pub(crate) fn winner(&self, container: u32, key: KeyRef<'_>) -> Option<&Value> {
-        let entry = &self.slab[self.find(container, key)?];
+        let (_, entry) = self.index.find(&self.slab, container, key)?;
         (!entry.is_container()).then_some(&entry.value)
     }
 
@@ -321,7 +325,8 @@ impl Document {
 
     #[inline]
     pub(crate) fn find(&self, container: u32, key: KeyRef<'_>) -> Option<Slot> {
-        self.index.find(&self.slab, container, key)
+        let (head, _) = self.index.find(&self.slab, container, key)?;
+        Some(head)
     }
 }
 

@@ -55,6 +55,11 @@ impl DotSet {
         lens.fold(0, u64::saturating_add)
     }
 
+    /// How many replicas have dots in it.
+    pub fn replicas(&self) -> usize {
+        self.ranges.chunk_by(|a, b| a.replica == b.replica).count()
+    }
+
     /// Its ranges, in order of replica and number.
     pub fn ranges(&self) -> &[DotRange] {
         &self.ranges

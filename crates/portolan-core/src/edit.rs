@@ -355,7 +355,7 @@ impl<'t, 'd> ArrayMut<'t, 'd> {
     fn element(&self, id: Dot) -> Result<Spot, Error> {
         let array = self.0.number()?;
         let document = &*self.0.transaction.document;
-        let element = document.element_in(array, id);
+        let element = document.known_element(array, id);
         let placed = element.filter(|element| !document.is_orphan(*element));
         placed.ok_or(Error::NoSuchElement)
     }

@@ -1,6 +1,6 @@
 //! Deltas and snapshots out of the state.
 
-use std::collections::BTreeMap;
+use hashbrown::HashMap;
 
 use crate::containers::ROOT;
 use crate::delta::{Delta, DeltaEntry, EntryRef, encode, encode_packed};
@@ -9,7 +9,7 @@ use crate::dots::{DotSet, Version};
 use crate::nested::{DeltaContainer, Nested, Run};
 use crate::order;
 use crate::rows::Rows;
-use crate::sequence::{NOWHERE, Side, Spot};
+use crate::sequence::{NOWHERE, Side, Spot, SpotHash};
 use crate::slab::{BIRTH, Entry, Slot};
 use crate::sorting::{sort, sort_by};
 
@@ -201,8 +201,8 @@ impl Document {
     fn containers_above(
         &self,
         inner: impl Iterator<Item = u32>,
-    ) -> (Vec<DeltaContainer>, BTreeMap<u32, u32>) {
-        let mut numbers: BTreeMap<u32, u32> = BTreeMap::new();
+    ) -> (Vec<DeltaContainer>, HashMap<u32, u32, SpotHash>) {
+        let mut numbers = HashMap::<u32, u32, SpotHash>::default();
         for container in inner {
             let mut at = container;
             while at != ROOT && numbers.insert(at, 0).is_none() {

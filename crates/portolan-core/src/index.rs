@@ -37,14 +37,25 @@ impl Index {
         self.heads.iter().copied()
     }
 
-    /// The first of what stands under a key.
+    /// The first of what stands under a key, and its entry.
     #[inline]
-    pub(crate) fn find(&self, slab: &Slab, container: u32, key: KeyRef<'_>) -> Option<Slot> {
+    pub(crate) fn find<'a>(
+        &self,
+        slab: &'a Slab,
+        container: u32,
+        key: KeyRef<'_>,
+    ) -> Option<(Slot, &'a Entry)> {
         let hash = spread(self.hash(container, key));
-        let head = self
-            .heads
-            .find(hash, |head| slab[*head].is_at(container, key));
-        head.copied()
+        let mut found = None;
+        self.heads.find(hash, |head| {
+            let entry = &slab[*head];
+            let same = entry.is_at(container, key);
+            if same {
+                found = Some((*head, entry));
+            }
+            same
+        });
+        found
     }
 
     /// The first of the chain that an entry stands in.
@@ -135,7 +146,7 @@ const GOLDEN: u64 = 0x9e37_79b9_7f4a_7c15;
 
 /// The table takes the place from the low bits and a tag from the high ones.
 #[inline]
-fn spread(hash: u32) -> u64 {
+pub(crate) fn spread(hash: u32) -> u64 {
     u64::from(hash).wrapping_mul(GOLDEN)
 }
 

@@ -12,6 +12,7 @@ use crate::dots::DotSet;
 use crate::journal::Journal;
 use crate::key::Key;
 use crate::nested::Nested;
+use crate::renaming::Renaming;
 use crate::replica::{Dot, ReplicaId};
 use crate::replicas::groups;
 use crate::sequence::Spot;
@@ -21,6 +22,9 @@ use crate::sorting::sort;
 /// Positions of a delta whose fingerprints are taken when they are needed: of fewer it is not
 /// worth remembering.
 const LARGE: usize = 1024;
+
+/// Changes of id after which elements are still found by the ids that they had before.
+const MAX_RENAMINGS: usize = 1024;
 
 impl Document {
     /// Joins a delta in; returns the operations that were new here.
@@ -409,10 +413,12 @@ impl Document {
     /// the old dots can be applied: for a replica that was restored from a backup, and learns
     /// that it has written more than it remembers.
     ///
-    /// The id must be fresh. Costs the operations done again.
+    /// The id must be fresh, or one that nobody writes under any more and whose operations, all of
+    /// them, are applied here. Costs the operations done again.
     pub fn change_replica(&mut self, id: ReplicaId, after: u64) {
         let (old, old_id, last) = (self.own, self.replica(), self.own_seq());
         self.own = self.replicas.intern(id);
+        self.loaded = self.own_seq();
         if last <= after {
             return;
         }
@@ -430,13 +436,32 @@ impl Document {
         let known = self.replicas.get_mut(old);
         known.applied = known.applied.difference(&again);
         self.log.revoke(&again);
-        delta.rename(old_id, after, id, self.own_seq());
+        let renaming = Renaming {
+            old: old_id,
+            after,
+            last,
+            new: id,
+            base: self.own_seq(),
+        };
+        delta.rename(&renaming);
+        self.past.rename(&renaming);
+        if self.renamings.len() == MAX_RENAMINGS {
+            self.renamings.remove(0);
+        }
+        self.renamings.push(renaming);
         // What they removed is dead here already, and stays so by other dots.
         delta.dead = DotSet::new();
         let new = self.join(&delta, &mut journal);
         self.log.note_all(&new, dead, self.live());
         self.record_batch(Origin::Local, &new, journal);
         self.containers.sweep();
+    }
+
+    /// What an own operation is called now: under another dot where it was done again, because
+    /// this replica took another id since. The latest 1,024 changes of id are remembered.
+    pub fn current(&self, dot: Dot) -> Dot {
+        let renamings = self.renamings.iter();
+        renamings.fold(dot, |dot, renaming| renaming.dot(dot))
     }
 
     /// Takes operations out as if they had never been.

@@ -24,8 +24,8 @@ pub(crate) struct Journal {
     pub(crate) added: Vec<(u32, Key)>,
     /// Elements that came to show or to show no more, one after the other.
     pub(crate) steps: Vec<Step>,
-    /// What counters showed before.
-    pub(crate) counts: BTreeMap<u32, i64>,
+    /// What counters showed before each change.
+    pub(crate) counts: Vec<(u32, i64)>,
     /// Whether to note what only events need.
     pub(crate) observed: bool,
 }
@@ -143,7 +143,7 @@ impl Document {
         }
     }
 
-    fn changes(&self, cause: &Cause<'_>, journal: Journal) -> Vec<Change> {
+    fn changes(&self, cause: &Cause<'_>, mut journal: Journal) -> Vec<Change> {
         let mut touched: BTreeMap<(u32, Key), Touched> = BTreeMap::new();
         let mut went = |container, key, ranked: Ranked| {
             let key: &mut Touched = touched.entry((container, key)).or_default();
@@ -199,6 +199,9 @@ impl Document {
                 Form::Array | Form::Counter | Form::Moves => {}
             }
         }
+        // Of each counter the first.
+        journal.counts.sort_by_key(|(counter, _)| *counter);
+        journal.counts.dedup_by_key(|(counter, _)| *counter);
         for (counter, before) in journal.counts {
             let now = self.count(counter);
             if now != before {

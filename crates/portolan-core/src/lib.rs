@@ -70,6 +70,7 @@ mod packed;
 mod past;
 mod reconcile;
 mod registers;
+mod renaming;
 mod replica;
 mod replicas;
 mod rows;

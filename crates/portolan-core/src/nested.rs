@@ -477,7 +477,11 @@ impl Nested {
             if bits & HAS_PARENT != 0
                 && let Some((writer, near)) = parents.next()
             {
-                parent = Some(dot_near(reader, names.of(reader, writer)?, first, near)?);
+                let dot = dot_near(reader, names.of(reader, writer)?, first, near)?;
+                if dot.replica == replica && dot.seq >= first {
+                    return Err(reader.malformed("a position beside a later one"));
+                }
+                parent = Some(dot);
             }
             let side = if bits & LEFT == 0 {
                 Side::Right

@@ -12,6 +12,7 @@ use crate::journal::Journal;
 use crate::key::Key;
 use crate::limits::{MAX_PAST_VALUES, PAST_VALUE_BYTES};
 use crate::nested::DeltaContainer;
+use crate::renaming::Renaming;
 use crate::replica::{Dot, ReplicaId};
 use crate::slab::BIRTH;
 use crate::value::Value;
@@ -122,6 +123,23 @@ impl Past {
     pub(crate) fn written_again(&self, first: &DotSet) -> impl Iterator<Item = Dot> {
         let again = self.again.iter();
         again.filter_map(|(dot, origin)| first.contains(*origin).then_some(*dot))
+    }
+
+    /// Own operations are called otherwise: what they removed, and wrote, is theirs as before.
+    pub(crate) fn rename(&mut self, renaming: &Renaming) {
+        for removal in &mut self.removals {
+            removal.killers = renaming.dots(&removal.killers);
+            for value in &mut removal.values {
+                value.dot = renaming.dot(value.dot);
+                renaming.key(&mut value.key);
+                value.path.iter_mut().for_each(|(key, _)| renaming.key(key));
+            }
+        }
+        self.since = renaming.dots(&self.since);
+        let again = std::mem::take(&mut self.again).into_iter();
+        self.again = again
+            .map(|(dot, first)| (renaming.dot(dot), renaming.dot(first)))
+            .collect();
     }
 
     /// Notes a removal.

@@ -84,11 +84,11 @@ impl Entry {
     }
 }
 
+/// What a chunk has room for.
 #[derive(Debug)]
-struct Chunk {
-    entries: Vec<Entry>,
+struct Room {
     used: usize,
-    /// Chain of vacant slots below `entries.len()`.
+    /// Chain of vacant slots below the length of the chunk.
     vacant: Slot,
     /// Whether `Slab::open` has it.
     open: bool,
@@ -96,7 +96,9 @@ struct Chunk {
 
 #[derive(Debug, Default)]
 pub(crate) struct Slab {
-    chunks: Vec<Chunk>,
+    chunks: Vec<Vec<Entry>>,
+    /// Of each chunk; apart from it, so that reading passes by less.
+    rooms: Vec<Room>,
     /// Chunks that have room.
     open: Vec<u32>,
 }
@@ -109,26 +111,26 @@ impl Slab {
             .copied()
             .unwrap_or_else(|| self.add_chunk());
         let chunk = &mut self.chunks[number as usize];
-        chunk.used += 1;
-        let slot = if chunk.vacant == NONE {
-            // A small document grows its first chunk by and by; later ones will fill.
-            if chunk.entries.capacity() == 0 && number > 0 {
-                chunk.entries.reserve_exact(CHUNK);
-            }
-            chunk.entries.push(entry);
-            (number << CHUNK_BITS) | (chunk.entries.len() - 1) as u32
-        } else {
-            let slot = chunk.vacant;
-            let place = &mut chunk.entries[slot as usize % CHUNK];
-            chunk.vacant = place.next;
-            *place = entry;
-            slot
-        };
-        if chunk.used == CHUNK {
-            chunk.open = false;
+        let room = &mut self.rooms[number as usize];
+        room.used += 1;
+        if room.used == CHUNK {
+            room.open = false;
             self.open.pop();
         }
-        slot
+        if room.vacant == NONE {
+            // A small document grows its first chunk by and by; later ones will fill.
+            if chunk.capacity() == 0 && number > 0 {
+                chunk.reserve_exact(CHUNK);
+            }
+            chunk.push(entry);
+            (number << CHUNK_BITS) | (chunk.len() - 1) as u32
+        } else {
+            let slot = room.vacant;
+            let place = &mut chunk[slot as usize % CHUNK];
+            room.vacant = place.next;
+            *place = entry;
+            slot
+        }
     }
 
     fn add_chunk(&mut self) -> u32 {
@@ -137,8 +139,8 @@ impl Slab {
             number < BIRTH >> CHUNK_BITS,
             "a document holds at most 2^31 values in maps, sets and counters"
         );
-        self.chunks.push(Chunk {
-            entries: Vec::new(),
+        self.chunks.push(Vec::new());
+        self.rooms.push(Room {
             used: 0,
             vacant: NONE,
             open: true,
@@ -150,16 +152,17 @@ impl Slab {
     pub(crate) fn remove(&mut self, slot: Slot) -> Entry {
         let number = slot >> CHUNK_BITS;
         let chunk = &mut self.chunks[number as usize];
-        let vacant = Entry::vacant(chunk.vacant);
-        let entry = std::mem::replace(&mut chunk.entries[slot as usize % CHUNK], vacant);
-        chunk.vacant = slot;
-        chunk.used -= 1;
-        if chunk.used == 0 {
-            chunk.entries = Vec::new();
-            chunk.vacant = NONE;
+        let room = &mut self.rooms[number as usize];
+        let vacant = Entry::vacant(room.vacant);
+        let entry = std::mem::replace(&mut chunk[slot as usize % CHUNK], vacant);
+        room.vacant = slot;
+        room.used -= 1;
+        if room.used == 0 {
+            *chunk = Vec::new();
+            room.vacant = NONE;
         }
-        if !chunk.open {
-            chunk.open = true;
+        if !room.open {
+            room.open = true;
             self.open.push(number);
         }
         entry
@@ -171,14 +174,14 @@ impl Index<Slot> for Slab {
 
     #[inline]
     fn index(&self, slot: Slot) -> &Entry {
-        &self.chunks[(slot >> CHUNK_BITS) as usize].entries[slot as usize % CHUNK]
+        &self.chunks[(slot >> CHUNK_BITS) as usize][slot as usize % CHUNK]
     }
 }
 
 impl IndexMut<Slot> for Slab {
     #[inline]
     fn index_mut(&mut self, slot: Slot) -> &mut Entry {
-        &mut self.chunks[(slot >> CHUNK_BITS) as usize].entries[slot as usize % CHUNK]
+        &mut self.chunks[(slot >> CHUNK_BITS) as usize][slot as usize % CHUNK]
     }
 }
 
@@ -201,11 +204,7 @@ mod tests {
         for slot in slots.drain(..) {
             slab.remove(slot);
         }
-        assert!(
-            slab.chunks
-                .iter()
-                .all(|chunk| chunk.entries.capacity() == 0)
-        );
+        assert!(slab.chunks.iter().all(|chunk| chunk.capacity() == 0));
         let again: std::collections::BTreeSet<Slot> = (0..1000)
             .map(|_| slab.insert(Entry::vacant(NONE)))
             .collect();

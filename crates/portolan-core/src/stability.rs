@@ -25,7 +25,7 @@ pub(crate) struct Tombstones {
     /// Those there were at versions that are stable, until everybody knows that, oldest first.
     sealed: VecDeque<(Version, Batch)>,
     /// Of elements that have moved: to how many positions.
-    moves: HashMap<Spot, u64, SpotHash>,
+    moves: HashMap<Spot, u32, SpotHash>,
     /// Of each marked position the batch that it is in: in others its name is out of date.
     batches: HashMap<Spot, u64, SpotHash>,
     last_batch: u64,

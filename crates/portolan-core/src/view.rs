@@ -367,7 +367,7 @@ impl<'a> ArrayView<'a> {
 
     /// The index at which an element stands; `None` where it is unknown or deleted. Logarithmic.
     pub fn index_of(&self, id: Dot) -> Option<usize> {
-        let element = self.document.element_in(self.container?, id)?;
+        let element = self.document.known_element(self.container?, id)?;
         let sequence = self.document.sequence(self.container?)?;
         sequence.index_of(&self.document.elements, element)
     }

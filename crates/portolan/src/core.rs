@@ -160,13 +160,18 @@ impl Core {
             .collect();
         let servers = builder.peers.into_iter().map(Server::new);
         let servers = servers.collect::<Result<Vec<Server>>>()?;
+        let sync = Config {
+            // With a store the id is the node's own for good.
+            borrows: store.is_none(),
+            ..builder.sync
+        };
         let core = Arc::new(Self {
             replica: store.as_ref().map_or(fresh, |store| store.replica()),
             clock: Clock::new(),
             timers: Timers::default(),
             store,
             options: Options {
-                sync: builder.sync,
+                sync,
                 watch_queue: builder.watch_queue,
                 receive_rate: builder.receive_rate,
                 keep_alive: builder.keep_alive,
@@ -422,6 +427,7 @@ impl Core {
                 // What is not stored may not be sent.
                 let _ = tokio::time::timeout(FAREWELL, store.drained()).await;
             }
+            let _ = tokio::time::timeout(FAREWELL, self.give_back()).await;
             self.stage.send_replace(Stage::Leaving);
             let mut links = self.links.subscribe();
             let _ = tokio::time::timeout(FAREWELL, links.wait_for(|count| *count == 0)).await;
@@ -444,6 +450,28 @@ impl Core {
             closed
         };
         self.outcome.get_or_init(|| closing).await.clone()
+    }
+
+    /// Gives the ids under which this node has written back to servers, once these have stored what
+    /// was written: others write under them then.
+    async fn give_back(&self) {
+        for map in self.maps() {
+            map.wait(|| map.with(|state, _| state.replica.give_back()).then_some(()))
+                .await;
+        }
+    }
+
+    /// The last handle is gone: ends everything, in good order where there is a runtime to do so.
+    /// Only a node without a store has something to say then, which is short.
+    pub(crate) fn leave(self: &Arc<Self>) {
+        match tokio::runtime::Handle::try_current() {
+            Ok(runtime) if self.store.is_none() && *self.links.borrow() > 0 => {
+                let core = self.clone();
+                // It ends by itself, in bounded time.
+                runtime.spawn(async move { core.close().await });
+            }
+            _ => self.cut(),
+        }
     }
 
     /// Ends everything at once: the last handle is gone. Waits for the store alone.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use portolan_core::{
-    Document, Entries, Key, KeyRef, MapMut, MapView, ReplicaId, Transaction, Value, Version,
+    Document, Dot, Entries, Key, KeyRef, MapMut, MapView, ReplicaId, Transaction, Value, Version,
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -329,8 +329,7 @@ impl Map {
     /// server refuses the map or breaks the protocol, and where the own store takes no writes.
     pub async fn flush_peers(&self) -> Result<()> {
         let servers: Vec<usize> = self.servers(|access| access.write).collect();
-        let seq = self.read(Document::own_seq);
-        let replica = self.read(Document::replica);
+        let last = self.read(|document| Dot::new(document.replica(), document.own_seq()));
         let flushed = self.shared().wait(|| {
             let failure = self.core().store.as_ref().and_then(|store| store.failure());
             if let Some(error) = failure {
@@ -341,13 +340,11 @@ impl Map {
                 if let Some(error) = failures.next() {
                     return Some(Err(error.clone()));
                 }
-                // After a change of id what was written has new numbers: all that there are.
                 let document = state.replica.document();
-                let seq = if document.replica() == replica {
-                    seq
-                } else {
-                    document.own_seq()
-                };
+                // Under an id that was given back all is stored.
+                let current = Some(document.current(last));
+                let own = current.filter(|dot| dot.replica == document.replica());
+                let seq = own.map_or(0, |dot| dot.seq);
                 let connected = |place: &usize| {
                     let mut links = state.links.iter();
                     links.any(|(session, link)| {

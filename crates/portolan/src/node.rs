@@ -20,7 +20,8 @@ use crate::status::NodeStatus;
 /// A handle is cheap to clone. When the last handle, and the last [`Map`] and
 /// [`Watch`](crate::Watch), are dropped, connections are cut and the store is closed after what
 /// it was given, which takes as long as the disk does; [`close`](Self::close) does the same in
-/// good order.
+/// good order. A node without a store says goodbye even so, as long as its runtime goes on: servers
+/// lend the id under which it wrote to others then.
 #[derive(Clone)]
 pub struct Node {
     handle: Arc<Handle>,
@@ -33,7 +34,7 @@ pub(crate) struct Handle {
 
 impl Drop for Handle {
     fn drop(&mut self) {
-        self.core.cut();
+        self.core.leave();
     }
 }
 
@@ -50,7 +51,8 @@ impl Node {
         })
     }
 
-    /// The id under which this node writes.
+    /// The id under which this node writes; without a store the one that it starts under, for a
+    /// server may lend it another for a map ([`MapStatus::replica`](crate::MapStatus::replica)).
     pub fn replica(&self) -> ReplicaId {
         self.handle.core.replica
     }

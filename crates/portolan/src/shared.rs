@@ -198,6 +198,10 @@ impl Shared {
                 );
                 state.replica.change_replica(id);
             }
+            Event::Renamed { old, new, .. } => {
+                tracing::debug!(map = &*self.name, %old, %new, "writes under another id");
+                aftermath.progress = true;
+            }
             Event::Closed { session, reason } => {
                 let place = state.links.get(&session).and_then(|link| link.place());
                 if let (Some(place), Some(error)) = (place, self.lasting(&reason)) {
@@ -263,7 +267,10 @@ impl Shared {
             MapStatus {
                 name: self.name.to_string(),
                 keys: document.len(),
+                replica: document.replica(),
                 version: state.replica.version().clone(),
+                replicas: state.replica.version().replicas(),
+                spare_ids: state.replica.spare_ids(),
                 digest: document.digest(),
                 own_seq: document.own_seq(),
                 unstored: state.replica.unstored(),

@@ -10,7 +10,7 @@ use crate::error::Error;
 /// How a node stands.
 #[derive(Clone, Debug)]
 pub struct NodeStatus {
-    /// The id under which it writes.
+    /// The id under which it writes, or starts to where there is no store.
     pub replica: ReplicaId,
     /// Its store, if it has one.
     pub store: Option<StoreStatus>,
@@ -75,8 +75,14 @@ pub struct MapStatus {
     pub name: String,
     /// How many keys it has.
     pub keys: usize,
+    /// The id under which this node writes in it now.
+    pub replica: ReplicaId,
     /// The operations applied.
     pub version: Version,
+    /// How many ids have written: the entries of the version.
+    pub replicas: usize,
+    /// How many of them nobody holds, so that this node can lend them.
+    pub spare_ids: usize,
     /// Fingerprint of the live state: equal versions have equal digests.
     pub digest: u128,
     /// Number of this node's latest own operation.

@@ -3,6 +3,7 @@
 mod check;
 mod entries;
 mod import;
+mod redis;
 mod status;
 mod watch;
 
@@ -13,6 +14,7 @@ use crate::failure::Failure;
 pub(crate) use check::{completions, verify};
 pub(crate) use entries::{add, append, export, get, insert, keys, remove, set, unset};
 pub(crate) use import::import;
+pub(crate) use redis::redis;
 pub(crate) use status::status;
 pub(crate) use watch::watch;
 

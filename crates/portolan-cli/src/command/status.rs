@@ -25,6 +25,8 @@ struct MapLine {
     name: String,
     keys: u64,
     operations: u64,
+    #[serde(default)]
+    replicas: u64,
     peers: u64,
     digest: String,
     #[serde(default)]
@@ -110,21 +112,22 @@ fn print(out: &mut impl Write, base: &str, status: &ServerStatus) -> std::io::Re
         .max(3);
     writeln!(
         out,
-        "{:width$}  {:>10}  {:>10}  {:>5}  digest",
-        "map", "keys", "operations", "peers"
+        "{:width$}  {:>10}  {:>10}  {:>8}  {:>5}  digest",
+        "map", "keys", "operations", "replicas", "peers"
     )?;
     for map in &status.maps {
         let MapLine {
             name,
             keys,
             operations,
+            replicas,
             peers,
             digest,
             refused,
         } = map;
         writeln!(
             out,
-            "{name:width$}  {keys:>10}  {operations:>10}  {peers:>5}  {digest}"
+            "{name:width$}  {keys:>10}  {operations:>10}  {replicas:>8}  {peers:>5}  {digest}"
         )?;
         for reason in refused {
             writeln!(out, "{:width$}  refused by a server: {reason}", "")?;

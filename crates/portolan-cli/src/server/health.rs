@@ -75,6 +75,8 @@ fn map_json(map: &MapStatus) -> Json_ {
         "name": map.name,
         "keys": map.keys,
         "operations": map.version.len(),
+        "replicas": map.replicas,
+        "spare_ids": map.spare_ids,
         "digest": format!("{:032x}", map.digest),
         "peers": map.sessions.len(),
         "refused": map.refused,

@@ -88,6 +88,7 @@ fn record(node: &NodeStatus, streams: usize) {
     gauge!("portolan_documents").set(node.maps.len() as f64);
     gauge!("portolan_keys").set(sum(|map| map.keys as u64));
     gauge!("portolan_operations").set(sum(|map| map.version.len()));
+    gauge!("portolan_replicas").set(sum(|map| map.replicas as u64));
     gauge!("portolan_sessions").set(sum(|map| map.sessions.len() as u64));
     gauge!("portolan_queued_bytes").set(queued as f64);
     gauge!("portolan_unstored_writes").set(sum(|map| map.unstored));
@@ -140,6 +141,10 @@ fn describe() {
     describe_gauge!(
         "portolan_operations",
         "Operations applied to all maps in memory"
+    );
+    describe_gauge!(
+        "portolan_replicas",
+        "Entries of the versions of all maps in memory: ids that have written"
     );
     describe_gauge!(
         "portolan_sessions",

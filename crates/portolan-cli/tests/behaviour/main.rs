@@ -10,5 +10,6 @@ mod http;
 mod import;
 mod joined;
 mod languages;
+mod redis;
 mod serve;
 mod support;

@@ -239,7 +239,15 @@ pub(super) fn read(
     if last >= MAX_SEQ {
         return Err(reader.malformed("a sequence number that no operation has"));
     }
+    let own = DotRange {
+        replica,
+        first,
+        last,
+    };
     let many = header.flags & MANY != 0;
+    if header.flags & (MANY | FORM | SAME) == VALUE | SAME && context.path.is_empty() {
+        return read_plain(reader, header.flags, own, context, &document.replicas);
+    }
     let mut draft = Draft {
         timestamp: None,
         paths: smallvec![context.path.clone()],
@@ -256,14 +264,37 @@ pub(super) fn read(
         let dot = Dot::new(replica, seq);
         draft.read_item(reader, flags, dot, &mut key, document)?;
     }
-    let own = DotRange {
-        replica,
-        first,
-        last,
-    };
     let dead = read_removed(reader, header.flags & REMOVED, own, &document.replicas)?;
     reader.finish()?;
     Ok(draft.finish(own, dead))
+}
+
+/// As [`read`], of one value in the root, after another one: what most updates are.
+fn read_plain(
+    reader: &mut Reader<'_>,
+    flags: u8,
+    own: DotRange,
+    context: &Context,
+    replicas: &Replicas,
+) -> Result<Delta, DecodeError> {
+    let timestamp = read_time(reader, context.timestamp)?;
+    let key = read_front_coded(reader, context.key.as_ref())?;
+    let value = read_item_value(reader, flags)?;
+    let dead = read_removed(reader, flags & REMOVED, own, replicas)?;
+    reader.finish()?;
+    let entry = DeltaEntry {
+        container: 0,
+        key,
+        value,
+        dot: Dot::new(own.replica, own.first),
+        timestamp,
+    };
+    Ok(Delta {
+        applied: DotSet::from_range(own.replica, own.first, own.last),
+        dead,
+        entries: smallvec![entry],
+        nested: None,
+    })
 }
 
 /// A delta while it is read.

@@ -118,7 +118,7 @@ pub(crate) struct Expanded {
 /// What a compact update turns out to be.
 #[derive(Debug)]
 pub(crate) enum Expansion {
-    New(Box<Expanded>),
+    New(Expanded),
     /// The same bytes came before, and told of these operations.
     Repeated(DotSet),
     /// By its number it would tell of these operations, which are applied.
@@ -237,7 +237,7 @@ impl Contexts {
             for range in delta.applied.ranges() {
                 self.remember(update, *range);
             }
-            return Ok(Expansion::New(Box::new(Expanded { delta, bytes })));
+            return Ok(Expansion::New(Expanded { delta, bytes }));
         }
         let hash = self.hash(update);
         if let Some((_, range)) = self.recent.iter().find(|(recent, _)| *recent == hash) {
@@ -389,7 +389,8 @@ fn candidates(document: &Document, header: &Header) -> impl Iterator<Item = Dot>
 
 /// Whether this is how the delta is told. Where it is not, damage has left it its meaning.
 fn is_canonical(delta: &Delta, told: &[u8], context: &Context) -> bool {
-    let mut again = Vec::with_capacity(told.len());
+    // Integers are written as whole words and cut.
+    let mut again = Vec::with_capacity(told.len() + 8);
     body::put(&mut again, delta, context).is_some() && again == told
 }
 

@@ -40,6 +40,15 @@ pub struct Config {
     pub digest_period: u64,
     /// Most bytes of presence that one session may bring in (16 MiB); what exceeds it is not seen.
     pub presence_bytes: usize,
+    /// Whether a replica without a store asks the peers that it connects to for an id that others
+    /// have given back (no), so that not every client that ever wrote has an entry in the version.
+    /// Own operations then wait until one is found, a round trip, or `hello_timeout` at the most.
+    pub borrows: bool,
+    /// How long the answer to such a question is waited for before it is asked again (1 s).
+    pub ask_delay: u64,
+    /// How long a replica that borrows may write nothing before it gives its id back (1 min): if
+    /// its process is killed after that, no id is lost.
+    pub id_idle: u64,
 }
 
 impl Default for Config {
@@ -58,6 +67,9 @@ impl Default for Config {
             ack_delay: 2_000,
             digest_period: 30_000,
             presence_bytes: 16 * 1024 * 1024,
+            borrows: false,
+            ask_delay: 1_000,
+            id_idle: 60_000,
         }
     }
 }

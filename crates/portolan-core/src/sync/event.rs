@@ -58,6 +58,17 @@ pub enum Event {
     /// A peer knows more of this replica's operations than it does itself: the store is an old
     /// backup. Pass a fresh id to [`Replica::change_replica`](super::Replica::change_replica).
     ReplicaReused,
+    /// This replica writes under another id now: one that was lent to it, or a fresh one after it
+    /// gave that back. What it had done under `old` and told to nobody has the numbers from `base`
+    /// + 1 on under `new`.
+    Renamed {
+        /// The id until now.
+        old: ReplicaId,
+        /// The id from now on.
+        new: ReplicaId,
+        /// The last operation of the new id that others have done.
+        base: u64,
+    },
     /// A session ended otherwise than by [`Replica::close`](super::Replica::close). Send what
     /// [`poll_frame`](super::Replica::poll_frame) still gives, then call `close`.
     Closed {

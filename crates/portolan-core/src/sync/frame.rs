@@ -3,6 +3,7 @@
 use bytes::Bytes;
 
 use super::error::{ErrorCode, ProtocolError};
+use super::loans;
 use super::search::{Compare, Compared};
 use crate::codec::{
     Reader, check_checksum, put_bytes, put_checksum, put_dots, put_varint, read_dots,
@@ -80,6 +81,7 @@ impl Frame {
             PRESENCE => Message::Presence(read_presence(&mut reader)?),
             CREDENTIALS => Message::Credentials(read_credentials(&mut reader)?),
             ERROR => Message::Error(read_error(&mut reader)?),
+            LOAN => Message::Loan(loans::read(&mut reader)?),
             unknown => return Err(ProtocolError::UnknownType(unknown)),
         };
         reader.finish()?;
@@ -134,6 +136,7 @@ impl Frame {
             Message::Presence(_) => "presence",
             Message::Credentials(_) => "credentials",
             Message::Error(_) => "error",
+            Message::Loan(_) => "loan",
         }
     }
 
@@ -156,6 +159,7 @@ impl Frame {
             Message::Presence(it) => presence(handle, it),
             Message::Credentials(it) => credentials(handle, it),
             Message::Error(it) => error(handle, it.code, &it.document, &it.message),
+            Message::Loan(it) => loans::encode(handle, it),
         }
     }
 }
@@ -244,6 +248,7 @@ pub(super) enum Message {
     Presence(Presence),
     Credentials(Bytes),
     Error(ErrorFrame),
+    Loan(loans::Message),
 }
 
 /// A piece of the bytes of a delta.
@@ -299,6 +304,7 @@ const CONTEXTS: u8 = 13;
 /// At least two bits away from every other: no single flipped one makes an update of anything
 /// else, which has another checksum.
 const UPDATE: u8 = 48;
+pub(super) const LOAN: u8 = 21;
 
 const HELLO_REPLY: u8 = 1;
 const HELLO_READ: u8 = 2;
@@ -619,7 +625,12 @@ fn read_flag(reader: &mut Reader<'_>) -> Result<bool, DecodeError> {
 }
 
 /// Type, handle, content of about `len` bytes, checksum.
-fn frame(kind: u8, handle: u32, len: usize, content: impl FnOnce(&mut Vec<u8>)) -> Bytes {
+pub(super) fn frame(
+    kind: u8,
+    handle: u32,
+    len: usize,
+    content: impl FnOnce(&mut Vec<u8>),
+) -> Bytes {
     let mut out = Vec::with_capacity(len + MAX_OVERHEAD_BYTES);
     out.push(kind);
     put_varint(&mut out, u64::from(handle));
@@ -645,7 +656,7 @@ mod tests {
     }
 
     /// One of each kind, but for deltas.
-    fn frames() -> [Bytes; 13] {
+    fn frames() -> [Bytes; 19] {
         let greeting = Hello {
             protocol: PROTOCOL,
             reply: false,
@@ -688,6 +699,25 @@ mod tests {
             hops: 2,
             state: Some(Bytes::from_static(b"here")),
         };
+        let time = Timestamp::from_millis(0x0102_0304);
+        let spare = loans::Spare {
+            replica: ReplicaId::new(9),
+            seq: 300,
+            latest: time,
+        };
+        let offer = |spare| loans::Message::Offer { number: 1, spare };
+        let back = loans::Back {
+            seq: 300,
+            latest: time,
+        };
+        let rename = |back| {
+            loans::Message::Rename(loans::Rename {
+                number: 2,
+                old: ReplicaId::new(7),
+                new: ReplicaId::new(9),
+                back,
+            })
+        };
         let steps = [("a".into(), crate::containers::Form::Map)];
         let key = Some("b".into());
         let context = Context::new(300, Timestamp::from_bits(9), steps.into(), key);
@@ -705,7 +735,20 @@ mod tests {
             compared(200, &answer),
             update(200, &[0xd9, 1, 2, 3, 4, 2, 0x54, b'b', 2, 5, 6, 7, 8]),
             contexts(200, &[(ReplicaId::new(7), context)]),
+            loan(loans::Message::Ask {
+                number: 1,
+                first: time,
+            }),
+            loan(offer(Some(spare))),
+            loan(offer(None)),
+            loan(loans::Message::Decline { number: 1 }),
+            loan(rename(None)),
+            loan(rename(Some(back))),
         ]
+    }
+
+    fn loan(message: loans::Message) -> Bytes {
+        loans::encode(200, &message)
     }
 
     /// The bytes of protocol version 3. Where one of these must change, so must [`PROTOCOL`].
@@ -738,7 +781,7 @@ mod tests {
 
         #[test]
         fn what_is_not_refused_has_one_encoding(
-            pick in 0..14usize,
+            pick in 0..20usize,
             edits in prop::collection::vec((any::<usize>(), any::<u8>(), 0..3u8), 1..4),
         ) {
             let whole = frames().get(pick).cloned().unwrap_or_else(small_delta);

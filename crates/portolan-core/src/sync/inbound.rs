@@ -118,6 +118,7 @@ impl Replica {
                 self.receive_error(id, error);
                 Ok(())
             }
+            Message::Loan(message) => self.receive_loan(id, now, message),
         }
     }
 
@@ -175,6 +176,7 @@ impl Replica {
         self.heard_of(id, now, dots)?;
         if !new.is_empty() {
             self.note_gaps(id, now, &new);
+            self.take_offer();
             self.publish(&new, bytes, update, Some(id), kind != Kind::Live);
         }
         Ok(())

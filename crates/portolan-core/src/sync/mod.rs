@@ -31,6 +31,7 @@ mod error;
 mod event;
 mod frame;
 mod inbound;
+mod loans;
 mod outbound;
 mod presence;
 mod replica;

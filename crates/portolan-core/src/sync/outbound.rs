@@ -92,6 +92,11 @@ impl Replica {
         if let Some(live) = session.pop() {
             return Some(live.frame.clone());
         }
+        if self.withholds() {
+            // What is computed now would show own operations.
+            return None;
+        }
+        let session = self.sessions.get_mut(&id)?;
         if let Some(dots) = session.repair_due.take() {
             self.begin_repair(id, &dots);
             return self.transfer_frame(id);

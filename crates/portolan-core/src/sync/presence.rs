@@ -150,6 +150,14 @@ impl Replica {
         }
     }
 
+    /// This replica has another id: its presence goes under the old one and comes under the new.
+    pub(super) fn rename_presence(&mut self, old: ReplicaId) {
+        if self.presences.own.is_some() {
+            self.tell_presence(old, None);
+            self.tell_presence(self.document.replica(), None);
+        }
+    }
+
     /// What came through a session that is over is gone.
     pub(super) fn lose_presences(&mut self, id: SessionId, replicas: &BTreeSet<ReplicaId>) {
         for replica in replicas {

@@ -9,6 +9,7 @@ use super::config::Config;
 use super::error::{ErrorCode, ProtocolError};
 use super::event::{CloseReason, Event};
 use super::frame::{self, Access, Hello, MAX_RANGE_BYTES, MAX_VERSION_BYTES, PROTOCOL};
+use super::loans::{Borrowing, Pool};
 use super::outbound::CatchUp;
 use super::presence::Presences;
 use super::session::{Phase, Session, SessionId, SessionStatus};
@@ -48,7 +49,7 @@ pub struct Replica {
     /// What live updates are told against.
     pub(super) contexts: Contexts,
     /// Own operations up to this one were there at the start, or were done under this id since.
-    loaded_seq: u64,
+    pub(super) loaded_seq: u64,
     /// Own operations up to this one were told of since, as far as anybody listened.
     pub(super) told: u64,
     /// Own operations up to this one may be told of.
@@ -77,6 +78,8 @@ pub struct Replica {
     pub(super) presences: Presences,
     reused: bool,
     pub(super) repaired: u64,
+    pub(super) pool: Pool,
+    pub(super) borrowing: Borrowing,
 }
 
 #[derive(Debug)]
@@ -94,6 +97,7 @@ pub(super) enum Timer {
     Want(SessionId),
     Search(SessionId),
     Digest,
+    Loan,
 }
 
 impl Replica {
@@ -103,6 +107,7 @@ impl Replica {
     /// hold (what `document` holds now is taken to be stored), and own operations wait for it.
     pub fn new(name: &str, handle: u32, document: Document, durable: bool, config: Config) -> Self {
         let own_seq = document.own_seq();
+        let borrows = config.borrows && !durable;
         let version = document.version();
         let mut contexts = Contexts::new(name);
         contexts.catch_up(&document, &version);
@@ -135,6 +140,8 @@ impl Replica {
             presences: Presences::default(),
             reused: false,
             repaired: 0,
+            pool: Pool::default(),
+            borrowing: Borrowing::new(borrows, &document),
             document,
         }
     }
@@ -175,7 +182,7 @@ impl Replica {
         let before = self.document.own_seq();
         let result = self.document.transact(now, f)?;
         if self.document.own_seq() > before {
-            self.wrote(before);
+            self.wrote(before, now);
         }
         Ok(result)
     }
@@ -185,7 +192,7 @@ impl Replica {
         let before = self.document.own_seq();
         self.document.undo(now, operations)?;
         if self.document.own_seq() > before {
-            self.wrote(before);
+            self.wrote(before, now);
         }
         Ok(())
     }
@@ -227,6 +234,10 @@ impl Replica {
             self.report_reuse();
         }
         checked?;
+        if access.read {
+            // The answer tells of all that the peer is going to be sent.
+            self.settle_kept();
+        }
         let id = self.insert(Session::new(false, access, self.config.gap_delay));
         self.greet(id, true, access, None);
         self.establish(id, now, hello);
@@ -323,6 +334,7 @@ impl Replica {
                 Timer::Want(id) => self.want_timeout(id, at, now),
                 Timer::Search(id) => self.search_timeout(id, at),
                 Timer::Digest => self.digest_timeout(now),
+                Timer::Loan => self.loan_timeout(at, now),
             }
         }
     }
@@ -375,6 +387,7 @@ impl Replica {
             }
         }
         self.document.change_replica(replica, self.loaded_seq);
+        self.borrowing.settle();
         self.reused = false;
         self.loaded_seq = 0;
         self.own_stored = 0;
@@ -474,11 +487,17 @@ impl Replica {
     }
 
     /// Own operations above `before` are new: stores them, and tells of them when that is done.
-    fn wrote(&mut self, before: u64) {
+    fn wrote(&mut self, before: u64, now: u64) {
         let (own, own_seq) = (self.document.replica(), self.document.own_seq());
         let dots = DotSet::from_range(own, before + 1, own_seq);
         self.version.insert_range(own, before + 1, own_seq);
         self.changed();
+        if !self.durable {
+            self.note_written(now, before);
+            if !self.is_settled() {
+                return self.seek_id(now);
+            }
+        }
         let listened = !self.sessions.is_empty();
         if !self.durable {
             self.own_stored = own_seq;
@@ -546,7 +565,7 @@ impl Replica {
             document: self.name.clone(),
             replica: self.document.replica(),
             access,
-            version: self.version.difference(&self.unstored_dots()),
+            version: self.published().difference(&self.unstored_dots()),
             credentials,
         };
         let frame = frame::hello(self.handle, &hello);
@@ -640,6 +659,8 @@ impl Replica {
         }
         self.greet_presence(id);
         self.wake(id);
+        self.note_holder(id);
+        self.seek_id(now);
     }
 
     /// Ends a session over a broken rule.
@@ -667,10 +688,15 @@ impl Replica {
             return;
         }
         let presences = std::mem::take(&mut session.presences);
+        self.note_offer_lost(id);
+        let Some(session) = self.sessions.get_mut(&id) else {
+            return;
+        };
         session.clear();
         session.control.extend(last);
         self.lose_presences(id, &presences);
         self.wake(id);
+        self.note_lender_lost(id);
     }
 
     fn arm_digest(&mut self, now: u64) {

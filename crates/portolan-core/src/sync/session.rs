@@ -7,6 +7,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::frame::Access;
+use super::loans::Claim;
 use super::search::Searching;
 use crate::dots::{DotRange, DotSet};
 use crate::reconcile::Domain;
@@ -144,6 +145,8 @@ pub(super) struct Session {
     /// Whose presence came from here.
     pub(super) presences: BTreeSet<ReplicaId>,
     pub(super) presence_bytes: usize,
+    /// The ids that the peer has asked for.
+    pub(super) claim: Claim,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -235,6 +238,7 @@ impl Session {
             presence_due: BTreeSet::new(),
             presences: BTreeSet::new(),
             presence_bytes: 0,
+            claim: Claim::default(),
         }
     }
 

@@ -6,6 +6,7 @@ use portolan_core::{
 };
 use proptest::prelude::*;
 
+use crate::raw::seal;
 use crate::{LAST, NOW, assert_packs, edit, edited, forms, has_one_encoding, value};
 
 /// One operation somewhere in a small tree.
@@ -222,4 +223,26 @@ fn few_bytes_never_stand_for_many_positions() {
     }
     let unknown = Dot::new(ReplicaId::new(1), 5);
     assert_eq!(document.array("k").index_of(unknown), None);
+}
+
+/// Positions of which the first shows nothing begin with an empty run of values that are live, and
+/// no other run is empty.
+#[test]
+fn empty_runs_of_positions_are_refused() {
+    let mut document = Document::new(ReplicaId::new(1));
+    let done = document.transact(NOW, |tx| {
+        let mut list = tx.array("x");
+        list.append_all([1, 2, 3].map(Value::from))?;
+        list.delete(0)
+    });
+    done.expect("within limits");
+    let bytes = document.encode();
+    let content = &bytes[..bytes.len() - 4];
+    for at in 0..=content.len() {
+        let (before, after) = content.split_at(at);
+        let more = seal([before, &[0, 0], after].concat());
+        if let Ok(delta) = Delta::decode(&more) {
+            assert_eq!(delta.encode(), more, "at {at}");
+        }
+    }
 }

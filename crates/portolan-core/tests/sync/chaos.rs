@@ -183,7 +183,7 @@ fn run(count: usize, durable: &[bool], fresh: bool, steps: &[Step]) {
 
 /// Does something to the frames of a wire, hellos excepted: they are a session's first frames on
 /// any transport.
-fn disturb(
+pub(crate) fn disturb(
     net: &mut Network,
     link: usize,
     from: usize,

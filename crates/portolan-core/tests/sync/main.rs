@@ -8,6 +8,7 @@ mod chaos;
 mod faults;
 mod hostile;
 mod live;
+mod loans;
 mod network;
 mod presence;
 #[path = "../raw/mod.rs"]
@@ -15,4 +16,5 @@ mod raw;
 mod reconcile;
 mod repair;
 mod store;
+mod tokens;
 mod updates;

@@ -1,0 +1,4 @@
+local previous = call('HGET', hash, ARGV[6])
+if previous then return {'same', false, previous} end
+ask_permission()
+return {'done', put(ARGV[6], ARGV[7]), previous}

@@ -1,0 +1,370 @@
+//! Each way in which a replica can come to miss something, brought about on a real server.
+
+use std::time::Duration;
+
+use portolan_redis::{CoordinatedMap, State};
+use tokio::io::AsyncWriteExt as _;
+
+use crate::support::{Redis, agrees, entries, options, plain, reaches, reads, until};
+
+/// Kills the connections that are subscribed.
+async fn kill_subscribed(connection: &mut redis::aio::MultiplexedConnection) {
+    let mut kill = redis::cmd("CLIENT");
+    kill.arg("KILL")
+        .arg("TYPE")
+        .arg("pubsub")
+        .exec_async(connection)
+        .await
+        .unwrap();
+}
+
+#[tokio::test]
+async fn no_change_is_missed_while_connections_are_killed() {
+    let redis = Redis::start().await;
+    let mut killer = redis.plain().await;
+    let (writer, reader) = (redis.join("fleet").await, redis.join("fleet").await);
+    for round in 0..10 {
+        for n in 0..40 {
+            writer.set(format!("{round}/{n}"), "x").await.unwrap();
+        }
+        kill_subscribed(&mut killer).await;
+    }
+    agrees(&writer, &mut killer).await;
+    agrees(&reader, &mut killer).await;
+    assert_eq!(reader.len(), 400);
+}
+
+#[tokio::test]
+async fn a_write_is_read_here_even_if_the_subscription_is_killed() {
+    let redis = Redis::start().await;
+    let mut killer = redis.plain().await;
+    let map = redis.join("fleet").await;
+    for n in 0..30 {
+        kill_subscribed(&mut killer).await;
+        let value = n.to_string();
+        map.set("k", &value).await.unwrap();
+        assert_eq!(map.get("k").as_deref(), Some(value.as_bytes()));
+    }
+}
+
+#[tokio::test]
+async fn a_hash_that_is_deleted_is_noticed_without_a_message() {
+    let redis = Redis::start().await;
+    let mut plain = redis.plain().await;
+    let map = redis.join("fleet").await;
+    map.set_many([("a", "1"), ("b", "2")]).await.unwrap();
+    redis::cmd("DEL")
+        .arg("map:fleet:content")
+        .exec_async(&mut plain)
+        .await
+        .unwrap();
+    until("the map is empty", async || map.is_empty()).await;
+    assert_eq!(map.set("c", "1").await.unwrap().revision, Some(1));
+    agrees(&map, &mut plain).await;
+    redis::cmd("FLUSHALL").exec_async(&mut plain).await.unwrap();
+    until("the map is empty", async || map.is_empty()).await;
+    redis::cmd("HSET")
+        .arg("map:fleet:content")
+        .arg("d")
+        .arg("1")
+        .exec_async(&mut plain)
+        .await
+        .unwrap();
+    reads(&map, "d", "1").await;
+}
+
+#[tokio::test]
+async fn a_hash_that_is_made_anew_is_noticed_by_its_first_message() {
+    let redis = Redis::start().await;
+    let mut plain = redis.plain().await;
+    // No digest: the messages alone must tell.
+    let rarely = options().digest_period(Duration::from_hours(1));
+    let (writer, reader) = (
+        redis.join_with("fleet", rarely.clone()).await,
+        redis.join_with("fleet", rarely).await,
+    );
+    for round in 0..10u64 {
+        writer
+            .set_many([("a", "1"), ("b", "2"), ("c", "3")])
+            .await
+            .unwrap();
+        redis::cmd("FLUSHALL").exec_async(&mut plain).await.unwrap();
+        // As many writes as before, fewer and more.
+        for n in 0..=round {
+            let done = writer.set(format!("{round}/{n}"), "x").await.unwrap();
+            assert_eq!(done.revision, Some(n + 1));
+            assert!(writer.contains(format!("{round}/{n}")));
+            assert!(
+                !writer.contains("a"),
+                "what was flushed is not read after a write"
+            );
+        }
+        agrees(&writer, &mut plain).await;
+        agrees(&reader, &mut plain).await;
+    }
+}
+
+#[tokio::test]
+async fn an_expired_map_is_seen_to_be_gone_when_it_is() {
+    let redis = Redis::start().await;
+    let mut plain = redis.plain().await;
+    let map = redis.join("fleet").await;
+    map.set("a", "1").await.unwrap();
+    redis::cmd("PEXPIRE")
+        .arg("map:fleet:content")
+        .arg(50)
+        .exec_async(&mut plain)
+        .await
+        .unwrap();
+    until("the map is empty", async || map.is_empty()).await;
+}
+
+#[tokio::test]
+async fn a_field_that_is_written_past_the_format_is_found_by_the_digest() {
+    let redis = Redis::start().await;
+    let mut plain = redis.plain().await;
+    let map = redis.join("fleet").await;
+    map.set("a", "1").await.unwrap();
+    redis::cmd("HDEL")
+        .arg("map:fleet:content")
+        .arg("a")
+        .exec_async(&mut plain)
+        .await
+        .unwrap();
+    until("the map is empty", async || map.is_empty()).await;
+}
+
+#[tokio::test]
+async fn a_restarted_server_is_joined_again() {
+    let mut redis = Redis::start().await;
+    let map = redis.join("fleet").await;
+    map.set("a", "1").await.unwrap();
+    redis.kill();
+    reaches(&map, |state| matches!(state, State::Stale { .. })).await;
+    assert_eq!(map.get("a").as_deref(), Some(&b"1"[..]), "reads go on");
+    redis.restart().await;
+    reaches(&map, |state| *state == State::Live).await;
+    assert!(map.is_empty(), "the server kept nothing");
+    map.set("b", "2").await.unwrap();
+    assert_eq!(entries(&map), [("b".into(), "2".into())]);
+}
+
+#[tokio::test]
+async fn a_write_without_a_server_fails_and_says_so() {
+    let mut redis = Redis::start().await;
+    let map = redis
+        .join_with("fleet", options().patience(Duration::from_millis(300)))
+        .await;
+    redis.kill();
+    reaches(&map, |state| matches!(state, State::Stale { .. })).await;
+    let error = map.set("a", "1").await.unwrap_err();
+    assert!(
+        matches!(error, portolan_redis::Error::Unreachable { .. }),
+        "{error}"
+    );
+    let nobody = CoordinatedMap::join(&redis.server(), "fleet", options()).await;
+    assert!(matches!(
+        nobody,
+        Err(portolan_redis::Error::Unreachable { .. })
+    ));
+}
+
+#[tokio::test]
+async fn a_full_buffer_at_the_server_is_noticed() {
+    // The server ends a subscription for which more than this waits.
+    let redis = Redis::with(&["--client-output-buffer-limit", "pubsub 1mb 0 0"]).await;
+    let mut plain = redis.plain().await;
+    let proxy = Proxy::start(redis.port).await;
+    let map = CoordinatedMap::join(&proxy.server(), "fleet", options())
+        .await
+        .unwrap();
+    let writer = redis.join("fleet").await;
+    proxy.hold(true);
+    // More than fits into the buffers of sockets besides.
+    for n in 0..400 {
+        let value = vec![b'x'; 64 << 10];
+        writer.set(format!("k{n}"), value).await.unwrap();
+    }
+    proxy.hold(false);
+    until("all came", async || map.len() == 400).await;
+    agrees(&map, &mut plain).await;
+}
+
+#[tokio::test]
+async fn a_line_that_goes_dead_is_noticed_and_replaced() {
+    let redis = Redis::start().await;
+    let mut plain = redis.plain().await;
+    let proxy = Proxy::start(redis.port).await;
+    let soon = options().patience(Duration::from_millis(500));
+    let map = CoordinatedMap::join(&proxy.server(), "fleet", soon)
+        .await
+        .unwrap();
+    let writer = redis.join("fleet").await;
+    // Nothing passes and nobody says so; new connections do pass.
+    proxy.deaden();
+    writer.set("a", "1").await.unwrap();
+    reads(&map, "a", "1").await;
+    // A line that is cut is noticed at once.
+    proxy.cut();
+    writer.set("b", "1").await.unwrap();
+    reads(&map, "b", "1").await;
+    agrees(&map, &mut plain).await;
+}
+
+#[tokio::test]
+async fn a_hundred_joins_during_writes_are_all_right() {
+    let redis = Redis::start().await;
+    let writer = redis.join("fleet").await;
+    let (stop, mut stopped) = tokio::sync::watch::channel(false);
+    let writing = tokio::spawn({
+        let writer = writer.clone();
+        async move {
+            let mut n = 0u32;
+            while !*stopped.borrow_and_update() {
+                writer
+                    .set(format!("k{}", n % 50), n.to_string())
+                    .await
+                    .unwrap();
+                if n.is_multiple_of(7) {
+                    writer.delete(format!("k{}", n % 11)).await.unwrap();
+                }
+                n += 1;
+            }
+        }
+    });
+    let mut maps = Vec::new();
+    for _ in 0..100 {
+        maps.push(redis.join("fleet").await);
+    }
+    stop.send(true).unwrap();
+    writing.await.unwrap();
+    let mut plain = plain(&redis.url()).await;
+    for map in &maps {
+        agrees(map, &mut plain).await;
+        assert_eq!(map.state(), State::Live);
+    }
+}
+
+#[tokio::test]
+async fn a_node_that_leaves_reads_on_and_writes_no_more() {
+    let redis = Redis::start().await;
+    let map = redis.join("fleet").await;
+    map.set("a", "1").await.unwrap();
+    let other = map.clone();
+    map.leave().await;
+    assert_eq!(other.get("a").as_deref(), Some(&b"1"[..]));
+    assert!(matches!(
+        other.set("a", "2").await,
+        Err(portolan_redis::Error::Left)
+    ));
+    let mut plain = redis.plain().await;
+    until("no subscription is left", async || {
+        let count: (String, u64) = redis::cmd("PUBSUB")
+            .arg("NUMSUB")
+            .arg("map:fleet:updates")
+            .query_async(&mut plain.clone())
+            .await
+            .unwrap();
+        count.1 == 0
+    })
+    .await;
+    drop(plain.clone());
+    agrees(&redis.join("fleet").await, &mut plain).await;
+}
+
+/// A line between a node and a server that can be disturbed.
+struct Proxy {
+    port: u16,
+    /// Of the lines that pass: held back, and which of them are dead or cut.
+    rule: tokio::sync::watch::Sender<Rule>,
+    task: tokio::task::JoinHandle<()>,
+}
+
+#[derive(Clone, Copy, Default)]
+struct Rule {
+    held: bool,
+    /// Lines with a number below this are dead, or cut.
+    dead_below: u64,
+    cut_below: u64,
+    lines: u64,
+}
+
+impl Proxy {
+    async fn start(server: u16) -> Self {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let (rule, _) = tokio::sync::watch::channel(Rule::default());
+        let rules = rule.clone();
+        let task = tokio::spawn(async move {
+            loop {
+                let (client, _) = listener.accept().await.unwrap();
+                let mut number = 0;
+                rules.send_modify(|rule| {
+                    number = rule.lines;
+                    rule.lines += 1;
+                });
+                let Ok(server) = tokio::net::TcpStream::connect(("127.0.0.1", server)).await else {
+                    continue;
+                };
+                let (from_client, to_client) = client.into_split();
+                let (from_server, to_server) = server.into_split();
+                tokio::spawn(pass(from_client, to_server, number, rules.subscribe()));
+                tokio::spawn(pass(from_server, to_client, number, rules.subscribe()));
+            }
+        });
+        Self { port, rule, task }
+    }
+
+    fn server(&self) -> portolan_redis::Server {
+        portolan_redis::Server::single(&format!("redis://127.0.0.1:{}", self.port)).unwrap()
+    }
+
+    /// Nothing passes while it holds.
+    fn hold(&self, held: bool) {
+        self.rule.send_modify(|rule| rule.held = held);
+    }
+
+    /// Nothing passes any more on the lines there are.
+    fn deaden(&self) {
+        self.rule.send_modify(|rule| rule.dead_below = rule.lines);
+    }
+
+    fn cut(&self) {
+        self.rule.send_modify(|rule| rule.cut_below = rule.lines);
+    }
+}
+
+impl Drop for Proxy {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+async fn pass(
+    mut from: tokio::net::tcp::OwnedReadHalf,
+    mut to: tokio::net::tcp::OwnedWriteHalf,
+    number: u64,
+    mut rule: tokio::sync::watch::Receiver<Rule>,
+) {
+    use tokio::io::AsyncReadExt as _;
+    let mut buffer = vec![0; 16 * 1024];
+    loop {
+        let now = *rule.borrow_and_update();
+        if number < now.cut_below {
+            return;
+        }
+        if now.held || number < now.dead_below {
+            if rule.changed().await.is_err() {
+                return;
+            }
+            continue;
+        }
+        tokio::select! {
+            changed = rule.changed() => if changed.is_err() { return },
+            read = from.read(&mut buffer) => match read {
+                Ok(1..) if to.write_all(&buffer[..read.unwrap()]).await.is_ok() => {}
+                _ => return,
+            },
+        }
+    }
+}

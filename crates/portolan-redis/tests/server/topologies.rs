@@ -1,0 +1,381 @@
+//! Sentinels, clusters, permissions and encryption.
+
+use std::process::Command;
+use std::time::Duration;
+
+use portolan_redis::{CoordinatedMap, Error, Layout, Options, Server};
+use redis::aio::MultiplexedConnection;
+
+use crate::support::{
+    PATIENCE, Redis, agrees, entries, free_port, hash, options, plain, reads, until,
+};
+
+async fn ask<T: redis::FromRedisValue>(
+    connection: &mut MultiplexedConnection,
+    words: &[&str],
+) -> T {
+    let mut command = redis::cmd(words[0]);
+    command.arg(&words[1..]);
+    command.query_async(connection).await.unwrap()
+}
+
+async fn replicates(replica: &Redis) {
+    let connection = replica.plain().await;
+    until("the replica follows", async || {
+        let info: String = ask(&mut connection.clone(), &["INFO", "replication"]).await;
+        info.contains("master_link_status:up")
+    })
+    .await;
+}
+
+/// A Sentinel that watches a master, and knows its one replica.
+async fn sentinel(master: &Redis) -> Redis {
+    let rules = format!(
+        "sentinel monitor fleet 127.0.0.1 {} 1\n\
+         sentinel down-after-milliseconds fleet 300\n\
+         sentinel failover-timeout fleet 2000\n",
+        master.port
+    );
+    let sentinel = Redis::sentinel(&rules).await;
+    let connection = sentinel.plain().await;
+    until("the replica is known", async || {
+        let mut replicas = redis::cmd("SENTINEL");
+        replicas.arg("REPLICAS").arg("fleet");
+        let known: Vec<redis::Value> = replicas.query_async(&mut connection.clone()).await.unwrap();
+        known.len() == 1
+    })
+    .await;
+    sentinel
+}
+
+#[tokio::test]
+async fn a_failover_by_sentinels_is_followed() {
+    let mut master = Redis::start().await;
+    let follow = format!("127.0.0.1 {}", master.port);
+    let replica = Redis::with(&["--replicaof", &follow]).await;
+    replicates(&replica).await;
+    let sentinel = sentinel(&master).await;
+    let server = Server::sentinel(&[&sentinel.url()], "fleet", "redis://fleet").unwrap();
+    let map = CoordinatedMap::join(&server, "fleet", options())
+        .await
+        .unwrap();
+    map.set("a", "1").await.unwrap();
+    let at_replica = replica.plain().await;
+    until("the write is at the replica", async || {
+        hash(&mut at_replica.clone(), "fleet").await.1 == 1
+    })
+    .await;
+    master.kill();
+    // A write waits for the new master, or is not known to be done.
+    until("the new master takes writes", async || {
+        map.set("b", "2").await.is_ok()
+    })
+    .await;
+    assert_eq!(map.get("a").as_deref(), Some(&b"1"[..]));
+    // A server ends its connections when it becomes the master.
+    agrees(&map, &mut replica.plain().await).await;
+    // What the new master is told by others is heard.
+    let other = CoordinatedMap::join(&server, "fleet", options())
+        .await
+        .unwrap();
+    other.set("c", "3").await.unwrap();
+    reads(&map, "c", "3").await;
+}
+
+#[tokio::test]
+async fn a_master_that_is_demoted_and_stays_up_is_left() {
+    let master = Redis::start().await;
+    let follow = format!("127.0.0.1 {}", master.port);
+    let replica = Redis::with(&["--replicaof", &follow]).await;
+    replicates(&replica).await;
+    let sentinel = sentinel(&master).await;
+    let server = Server::sentinel(&[&sentinel.url()], "fleet", "redis://fleet").unwrap();
+    let map = CoordinatedMap::join(&server, "fleet", options())
+        .await
+        .unwrap();
+    map.set("a", "1").await.unwrap();
+    until(
+        "the Sentinel finds the replica fit to be master",
+        async || {
+            let mut failover = redis::cmd("SENTINEL");
+            failover.arg("FAILOVER").arg("fleet");
+            failover
+                .exec_async(&mut sentinel.plain().await)
+                .await
+                .is_ok()
+        },
+    )
+    .await;
+    until("the replica is master", async || {
+        // A server ends its connections when it becomes the master.
+        let mut info = redis::cmd("INFO");
+        let info: redis::RedisResult<String> = info
+            .arg("replication")
+            .query_async(&mut replica.plain().await)
+            .await;
+        info.is_ok_and(|info| info.contains("role:master"))
+    })
+    .await;
+    until("the new master takes writes", async || {
+        map.set("b", "2").await.is_ok()
+    })
+    .await;
+    let mut at_new = replica.plain().await;
+    until("the node is at the new master", async || {
+        let _ = map.set("c", "3").await;
+        hash(&mut at_new.clone(), "fleet")
+            .await
+            .0
+            .iter()
+            .any(|(key, _)| key == "c")
+    })
+    .await;
+    agrees(&map, &mut at_new).await;
+}
+
+/// Three nodes with all slots.
+async fn cluster() -> Vec<Redis> {
+    let mut nodes = Vec::new();
+    for _ in 0..3 {
+        // The nodes talk to each other on a port 10,000 higher.
+        let port = std::iter::repeat_with(free_port)
+            .find(|port| *port < 55_000)
+            .unwrap();
+        let enabled = ["--cluster-enabled", "yes", "--cluster-node-timeout", "2000"];
+        nodes.push(Redis::spawned(port, &enabled));
+        nodes.last().unwrap().answers().await;
+    }
+    let addresses = nodes.iter().map(|node| format!("127.0.0.1:{}", node.port));
+    let made = Command::new("redis-cli")
+        .args(["--cluster", "create"])
+        .args(addresses)
+        .arg("--cluster-yes")
+        .output()
+        .unwrap();
+    assert!(
+        made.status.success(),
+        "{}",
+        String::from_utf8_lossy(&made.stdout)
+    );
+    for node in &nodes {
+        let connection = node.plain().await;
+        until("the cluster is whole", async || {
+            let info: String = ask(&mut connection.clone(), &["CLUSTER", "INFO"]).await;
+            info.contains("cluster_state:ok")
+        })
+        .await;
+    }
+    nodes
+}
+
+#[tokio::test]
+async fn a_map_in_a_cluster_goes_on_when_its_slot_moves() {
+    let nodes = cluster().await;
+    let urls: Vec<String> = nodes.iter().map(Redis::url).collect();
+    let urls: Vec<&str> = urls.iter().map(String::as_str).collect();
+    let server = Server::cluster(&urls).unwrap();
+    let options = || options().layout(Layout::Cluster);
+    let (a, b) = (
+        CoordinatedMap::join(&server, "fleet", options())
+            .await
+            .unwrap(),
+        CoordinatedMap::join(&server, "fleet", options())
+            .await
+            .unwrap(),
+    );
+    a.set_many([("a", "1"), ("b", "2")]).await.unwrap();
+    reads(&b, "b", "2").await;
+    assert_eq!(a.set_and_wait("c", "3", PATIENCE).await.unwrap().value, 2);
+    let lease = a.lease("job", Duration::from_mins(10)).await.unwrap();
+    lease.set("x").await.unwrap();
+
+    let mut connections = Vec::new();
+    for node in &nodes {
+        connections.push(node.plain().await);
+    }
+    let slot: u16 = ask(
+        &mut connections[0],
+        &["CLUSTER", "KEYSLOT", "map:{fleet}:content"],
+    )
+    .await;
+    let slot = slot.to_string();
+    let mut ids: Vec<String> = Vec::new();
+    let mut from = None;
+    for (place, connection) in connections.iter_mut().enumerate() {
+        ids.push(ask(connection, &["CLUSTER", "MYID"]).await);
+        let keys: Vec<String> = ask(connection, &["CLUSTER", "GETKEYSINSLOT", &slot, "10"]).await;
+        if !keys.is_empty() {
+            from = Some((place, keys));
+        }
+    }
+    let (from, keys) = from.unwrap();
+    let to = (from + 1) % 3;
+
+    let writing = tokio::spawn({
+        let a = a.clone();
+        async move {
+            for n in 0..300 {
+                a.set("n", n.to_string()).await.unwrap();
+            }
+        }
+    });
+    let importing = ["CLUSTER", "SETSLOT", &slot, "IMPORTING", &ids[from]];
+    let _: String = ask(&mut connections[to], &importing).await;
+    let migrating = ["CLUSTER", "SETSLOT", &slot, "MIGRATING", &ids[to]];
+    let _: String = ask(&mut connections[from], &migrating).await;
+    let port = nodes[to].port.to_string();
+    let mut migrate = vec!["MIGRATE", "127.0.0.1", &port, "", "0", "5000", "KEYS"];
+    migrate.extend(keys.iter().map(String::as_str));
+    let _: String = ask(&mut connections[from], &migrate).await;
+    for place in [to, from, 3 - to - from] {
+        let owned = ["CLUSTER", "SETSLOT", &slot, "NODE", &ids[to]];
+        let _: String = ask(&mut connections[place], &owned).await;
+    }
+    writing.await.unwrap();
+    reads(&b, "n", "299").await;
+    a.set("d", "4").await.unwrap();
+    reads(&b, "d", "4").await;
+    b.set("e", "5").await.unwrap();
+    reads(&a, "e", "5").await;
+    lease.set("y").await.unwrap();
+    assert_eq!(entries(&a).len(), 7);
+    let all: Vec<String> = ask(&mut connections[to], &["HKEYS", "map:{fleet}:content"]).await;
+    assert_eq!(all.len(), 9);
+}
+
+#[tokio::test]
+async fn without_permission_nothing_is_written_in_part() {
+    let redis = Redis::start().await;
+    let mut plain = redis.plain().await;
+    let full = redis.join("fleet").await;
+    full.set_many([("a", "1"), ("l", r#"["x"]"#), ("n", "1")])
+        .await
+        .unwrap();
+    let before = hash(&mut plain, "fleet").await;
+    let url = |user: &str| format!("redis://{user}:secret@127.0.0.1:{}", redis.port);
+    for missing in ["hset", "hincrby", "hdel", "unlink", "pexpire"] {
+        let without = format!("-{missing}");
+        let rule = [
+            "ACL", "SETUSER", missing, "on", ">secret", "~*", "&*", "+@all", &without,
+        ];
+        let _: String = ask(&mut plain, &rule).await;
+        let server = Server::single(&url(missing)).unwrap();
+        let ttl = portolan_redis::Ttl::Sliding(Duration::from_mins(10));
+        let map = CoordinatedMap::join(&server, "fleet", options().ttl(ttl))
+            .await
+            .unwrap();
+        let refused = |done: Result<(), Error>, what: &str| {
+            let refused = matches!(done, Err(Error::Refused { .. }));
+            assert!(refused, "{what} without {missing}: {done:?}");
+        };
+        match missing {
+            "hset" | "hincrby" | "pexpire" => {
+                refused(map.set("a", "2").await.map(drop), "set");
+                refused(map.increment("n", 2).await.map(drop), "increment");
+                refused(map.append("l", &["y"]).await.map(drop), "append");
+                refused(map.delete("a").await.map(drop), "delete");
+                refused(map.reset().await.map(drop), "reset");
+                refused(
+                    map.set_many([("a", "3"), ("b", "3")]).await.map(drop),
+                    "set_many",
+                );
+            }
+            "hdel" => {
+                refused(map.delete("a").await.map(drop), "delete");
+                refused(map.remove("l", &["x"]).await.map(drop), "remove");
+            }
+            _ => refused(map.reset().await.map(drop), "reset"),
+        }
+        assert_eq!(hash(&mut plain, "fleet").await, before, "without {missing}");
+        assert_eq!(entries(&map), before.0);
+    }
+    // What the guide says is enough.
+    let enough = "hello subscribe publish eval evalsha hget hset hdel hexists hlen hgetall hincrby \
+                  unlink pttl pexpire get set del time";
+    let enough: Vec<String> = enough
+        .split_whitespace()
+        .map(|word| format!("+{word}"))
+        .collect();
+    let mut rule = vec!["ACL", "SETUSER", "enough", "on", ">secret"];
+    rule.extend(["~map:enough:*", "&map:enough:*", "-@all"]);
+    rule.extend(enough.iter().map(String::as_str));
+    let _: String = ask(&mut plain, &rule).await;
+    let server = Server::single(&url("enough")).unwrap();
+    let ttl = portolan_redis::Ttl::Absolute(Duration::from_mins(10));
+    let map = CoordinatedMap::join(&server, "enough", options().ttl(ttl))
+        .await
+        .unwrap();
+    map.set_and_wait("a", "1", PATIENCE).await.unwrap();
+    map.increment("n", 1).await.unwrap();
+    map.append("l", &["x"]).await.unwrap();
+    map.remove("l", &["x"]).await.unwrap();
+    map.delete("a").await.unwrap();
+    let lease = map.lease("job", Duration::from_mins(10)).await.unwrap();
+    lease.set("x").await.unwrap();
+    lease.release().await.unwrap();
+    map.reset().await.unwrap();
+
+    // Another map's user, and a wrong password.
+    let rule = [
+        "ACL",
+        "SETUSER",
+        "other",
+        "on",
+        ">secret",
+        "~map:other:*",
+        "&map:other:*",
+        "+@all",
+    ];
+    let _: String = ask(&mut plain, &rule).await;
+    let other = Server::single(&url("other")).unwrap();
+    let refused = CoordinatedMap::join(&other, "fleet", Options::default()).await;
+    assert!(matches!(refused, Err(Error::Refused { .. })), "{refused:?}");
+    CoordinatedMap::join(&other, "other", options())
+        .await
+        .unwrap()
+        .set("a", "1")
+        .await
+        .unwrap();
+    let wrong = Server::single(&format!("redis://other:wrong@127.0.0.1:{}", redis.port)).unwrap();
+    let refused = CoordinatedMap::join(&wrong, "other", Options::default()).await;
+    assert!(matches!(refused, Err(Error::Refused { .. })), "{refused:?}");
+}
+
+#[tokio::test]
+async fn a_server_is_reached_over_tls_if_its_certificate_is_trusted() {
+    let folder = tempfile::tempdir().unwrap();
+    let signed = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
+    let (certificate, key) = (
+        folder.path().join("cert.pem"),
+        folder.path().join("key.pem"),
+    );
+    std::fs::write(&certificate, signed.cert.pem()).unwrap();
+    std::fs::write(&key, signed.signing_key.serialize_pem()).unwrap();
+    let port = free_port();
+    let certificate = certificate.display().to_string();
+    let redis = Redis::with(&[
+        "--tls-port",
+        &port.to_string(),
+        "--tls-cert-file",
+        &certificate,
+        "--tls-key-file",
+        &key.display().to_string(),
+        "--tls-ca-cert-file",
+        &certificate,
+        "--tls-auth-clients",
+        "no",
+    ])
+    .await;
+    let server = Server::single(&format!("rediss://localhost:{port}")).unwrap();
+    let untrusted = CoordinatedMap::join(&server, "fleet", options()).await;
+    assert!(
+        matches!(untrusted, Err(Error::Unreachable { .. })),
+        "{untrusted:?}"
+    );
+    let server = server.with_root_certificate(signed.cert.pem());
+    let map = CoordinatedMap::join(&server, "fleet", options())
+        .await
+        .unwrap();
+    map.set("a", "1").await.unwrap();
+    agrees(&map, &mut plain(&redis.url()).await).await;
+}
