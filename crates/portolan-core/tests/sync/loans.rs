@@ -446,6 +446,39 @@ fn what_a_lender_offered_before_is_not_taken() {
     net.assert_converged();
 }
 
+/// The lender heard nothing of what became of its offer: the id may be in another's pool by now.
+#[test]
+fn an_offer_of_which_nothing_was_heard_is_not_made_again() {
+    let mut net = hub(2);
+    visit(&mut net, 2, "before");
+    let lent = ReplicaId::new(3);
+    let other = net.add(true, Config::default());
+    net.join(1, other);
+    net.settle();
+    for key in ["a", "b"] {
+        net.now += 1;
+        net.set(1, key, 1);
+        net.collect();
+        net.deliver(0, 0);
+        net.collect();
+        net.deliver(0, 1);
+        assert_eq!(id(&net, 1) == lent, key == "a");
+        for _ in 0..10 {
+            net.collect();
+            net.links[0].wires[0].frames.clear();
+            net.deliver(2, 0);
+            net.deliver(2, 1);
+        }
+        let now = net.now;
+        net.nodes[1].replica.handle_timeout(now);
+        if key == "a" {
+            assert!(net.nodes[1].replica.give_back());
+        }
+    }
+    let spare = [0, other].map(|lender| net.replica(lender).spare_ids());
+    assert_eq!(spare, [0, 1]);
+}
+
 #[test]
 fn an_offer_that_was_given_up_is_declined_and_goes_to_another() {
     let mut net = hub(2);
