@@ -38,9 +38,9 @@ impl Code {
                 break;
             }
             // Flatter counts have shorter words; at the end they are all alike.
-            leaves
-                .iter_mut()
-                .for_each(|(count, _)| *count = count.div_ceil(2));
+            for (count, _) in &mut leaves {
+                *count = count.div_ceil(2);
+            }
         }
         Self::with(lengths)
     }

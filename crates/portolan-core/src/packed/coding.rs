@@ -50,7 +50,9 @@ impl Coding {
         match self {
             Self::Plain => {
                 let mut runs = Runs::new(sign.put);
-                numbers.iter().for_each(|number| runs.push(*number));
+                for number in numbers {
+                    runs.push(*number);
+                }
                 out.append(&mut runs.finish());
             }
             Self::Packed => put_numbers(out, numbers),

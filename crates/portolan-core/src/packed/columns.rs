@@ -57,8 +57,9 @@ pub(crate) fn read_symbols(reader: &mut Reader<'_>, count: usize) -> Result<Vec<
             // Four words need no more bits than are ready at once.
             for four in symbols.chunks_mut(4) {
                 bits.refill();
-                four.iter_mut()
-                    .for_each(|symbol| *symbol = decoder.next(&mut bits));
+                for symbol in four {
+                    *symbol = decoder.next(&mut bits);
+                }
             }
             skip_bits(reader, bits)?;
             symbols
@@ -508,7 +509,7 @@ mod tests {
 
     #[test]
     fn a_column_takes_what_its_numbers_tell() {
-        let alike = written(|out| put_numbers(out, &[7; 100_000]));
+        let alike = written(|out| put_numbers(out, &vec![7; 100_000]));
         assert!(alike.len() < 12);
         let small: Vec<i64> = (0..1000).map(|n| n % 2).collect();
         assert!(written(|out| put_numbers(out, &small)).len() < 140);
