@@ -457,7 +457,7 @@ impl Columns {
     pub(crate) fn new(applied: &DotSet, count: usize) -> Self {
         Self {
             replicas: replicas_of(applied),
-            tags: Runs::new(|out, tag| out.push(tag)),
+            tags: Runs::new(Vec::push),
             values: Vec::with_capacity(count * 3 + 8),
             writers: Runs::new(put_varint),
             seqs: Vec::with_capacity(count * 3 + 8),

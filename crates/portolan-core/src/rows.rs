@@ -45,7 +45,8 @@ const BLOCK: usize = 32;
 
 pub(crate) struct Rows<'a> {
     document: &'a Document,
-    rows: Vec<Row>,
+    /// As they lie in memory.
+    unsorted: Vec<Row>,
     places: Vec<(u64, Place)>,
     /// How many bytes all keys begin with.
     shared: usize,
@@ -93,7 +94,7 @@ impl<'a> Rows<'a> {
         });
         Some(Self {
             document,
-            rows,
+            unsorted: rows,
             places,
             shared,
         })
@@ -101,7 +102,7 @@ impl<'a> Rows<'a> {
 
     /// The bytes of the delta of these values, of the operations `applied` and the `dead`.
     pub(crate) fn encode(&self, applied: &DotSet, dead: &DotSet) -> Vec<u8> {
-        encode_flat(applied, dead, self.rows.len(), |out, columns| {
+        encode_flat(applied, dead, self.unsorted.len(), |out, columns| {
             self.put(out, columns);
         })
     }
@@ -110,7 +111,7 @@ impl<'a> Rows<'a> {
     pub(crate) fn slots(&self) -> Vec<Slot> {
         let places = self.places.iter();
         places
-            .map(|(_, place)| self.rows[place.row as usize].slot)
+            .map(|(_, place)| self.unsorted[place.row as usize].slot)
             .collect()
     }
 
@@ -121,7 +122,7 @@ impl<'a> Rows<'a> {
             block.clear();
             // A loop that does nothing but read scattered memory waits for all of it at once.
             block.extend(places.iter().map(|(_, place)| {
-                let row = self.rows[place.row as usize];
+                let row = self.unsorted[place.row as usize];
                 if place.tag == LARGE {
                     let value = &self.document.slab[row.slot].value;
                     (row, value_tag(value), Some(value))
@@ -171,7 +172,7 @@ impl<'a> Rows<'a> {
     }
 
     fn key(&self, place: Place) -> &'a Key {
-        &self.document.slab[self.rows[place.row as usize].slot].key
+        &self.document.slab[self.unsorted[place.row as usize].slot].key
     }
 }
 
