@@ -43,6 +43,7 @@ pub mod sync;
 pub mod types;
 
 mod arrays;
+mod births;
 mod change;
 mod clock;
 mod codec;
@@ -66,6 +67,7 @@ mod live;
 mod log;
 mod nested;
 mod order;
+mod packed;
 mod past;
 mod reconcile;
 mod registers;
