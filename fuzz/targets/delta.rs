@@ -26,7 +26,11 @@ fuzz_target!(|content: &[u8]| {
     let Ok(delta) = Delta::decode(&bytes) else {
         return;
     };
-    assert_eq!(delta.encode(), bytes);
+    let forms = [delta.encode(), delta.encode_packed()];
+    assert!(forms.contains(&bytes), "it has one encoding in each form");
+    for form in forms {
+        assert_eq!(Delta::decode(&form).as_ref(), Ok(&delta));
+    }
     // Synchronisation refuses who claims to know more of a replica than it does itself.
     if delta.applied().last_seq(OWN) > 0 {
         return;

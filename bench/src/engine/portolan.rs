@@ -105,9 +105,8 @@ impl Engine for Map {
         Ok(map)
     }
 
-    /// The default encoding, until the engine has one that is compressed.
     fn small_snapshot(&mut self) -> anyhow::Result<Vec<u8>> {
-        self.snapshot()
+        Ok(self.document.encode_packed())
     }
 
     fn updates(&mut self, entries: &[Entry]) -> anyhow::Result<Vec<Vec<u8>>> {

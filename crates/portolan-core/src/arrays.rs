@@ -8,22 +8,20 @@
 
 use hashbrown::{HashMap, HashTable};
 use smallvec::SmallVec;
-use xxhash_rust::xxh3::xxh3_128;
 
 use crate::clock::Timestamp;
-use crate::codec::{put_key, put_value};
-use crate::containers::{Containers, Form, ROOT};
+use crate::containers::{Form, ROOT};
 use crate::document::Document;
 use crate::error::Error;
 use crate::index::spread;
 use crate::journal::{Journal, Step};
 use crate::key::{Key, KeyRef};
 use crate::nested::Run;
-use crate::replica::{Dot, ReplicaId};
+use crate::replica::Dot;
 use crate::sequence::{
     self, Birth, Elements, NOWHERE, Position, Rank, Sequence, Side, Spot, SpotHash,
 };
-use crate::slab::{BIRTH, Slot};
+use crate::slab::Slot;
 use crate::value::Value;
 
 /// Positions that wait for others: for their parent, or for the element that moved to them.
@@ -115,8 +113,12 @@ impl Document {
 
     /// The dot that made a position.
     pub(crate) fn dot_at(&self, spot: Spot) -> Dot {
-        let element = &self.elements[spot];
-        Dot::new(self.replicas.get(element.replica()).id, element.seq())
+        self.dot_of_position(&self.elements[spot])
+    }
+
+    #[inline]
+    pub(crate) fn dot_of_position(&self, position: &Position) -> Dot {
+        Dot::new(self.replicas.get(position.replica()).id, position.seq())
     }
 
     /// The element that moved to a position; `None` where one was born there.
@@ -194,48 +196,6 @@ impl Document {
         }
     }
 
-    /// The fingerprint of the value that an element was born with.
-    fn birth_print(&mut self, spot: Spot) -> u128 {
-        let element = &self.elements[spot];
-        let id = self.replicas.get(element.replica()).id;
-        birth_fingerprint(&mut self.scratch, id, &self.containers, element)
-    }
-
-    /// Adds the value that an element was born with to what is live.
-    fn note_birth(&mut self, spot: Spot) {
-        let print = self.birth_print(spot);
-        self.digest = self.digest.wrapping_add(print);
-        let element = &self.elements[spot];
-        let known = self.replicas.get_mut(element.replica());
-        known.live.insert(element.seq(), BIRTH | spot, print);
-    }
-
-    /// Takes the value away that an element was born with.
-    pub(crate) fn kill_birth(&mut self, spot: Spot, killer: u64, journal: &mut Journal) {
-        let print = self.birth_print(spot);
-        self.digest = self.digest.wrapping_sub(print);
-        self.live -= 1;
-        let element = &mut self.elements[spot];
-        let (replica, seq) = (element.replica(), element.seq());
-        let value = element.born().cloned();
-        element.bury();
-        self.replicas.get_mut(replica).live.remove(seq, print);
-        let dot = self.dot_at(spot);
-        self.unsettled.elements.push(dot);
-        journal
-            .births
-            .extend(value.map(|value| (killer, spot, value)));
-    }
-
-    /// Gives an element the value back that it was born with.
-    pub(crate) fn revive_birth(&mut self, spot: Spot) {
-        self.elements[spot].revive();
-        self.live += 1;
-        self.note_birth(spot);
-        let dot = self.dot_at(spot);
-        self.unsettled.elements.push(dot);
-    }
-
     /// The element at an index.
     pub(crate) fn element_at(&self, array: u32, index: usize) -> Option<Spot> {
         self.sequence(array)?.at(&self.elements, index)
@@ -243,11 +203,17 @@ impl Document {
 
     /// What was written to an element after its birth.
     pub(crate) fn written(&self, element: Spot) -> Option<Slot> {
-        let array = self.elements[element].array();
+        let position = &self.elements[element];
+        self.written_under(position.array(), self.dot_of_position(position))
+    }
+
+    /// What was written to an element of this id after its birth.
+    #[inline]
+    pub(crate) fn written_under(&self, array: u32, id: Dot) -> Option<Slot> {
         if self.containers.get(array).written == 0 {
             return None;
         }
-        self.find(array, KeyRef::Element(self.dot_at(element)))
+        self.find(array, KeyRef::Element(id))
     }
 
     /// Lets every element show that has something to show, where it belongs. The last element of
@@ -442,42 +408,55 @@ impl Document {
     }
 
     /// As [`place_position`](Self::place_position) of each in turn, for a run of positions that
-    /// are all new here. How many have a live value.
+    /// are all new here. How many have a live value; their fingerprints may come `later`.
     pub(crate) fn place_run(
         &mut self,
         array: u32,
         run: &Run,
         replica: u32,
         (values, times): (&[Option<Value>], &[Timestamp]),
+        later: bool,
         journal: &mut Journal,
     ) -> u64 {
-        let id = run.replica;
-        // Before they are known themselves: damaged bytes may have them wait for each other.
+        // Before its positions are known: damaged bytes may have it wait for itself.
         let awaited = self.awaited(array, &run.origin(0));
-        let mut live = 0;
-        let mut spots = Vec::with_capacity(values.len());
-        for ((value, timestamp), seq) in values.iter().zip(times).zip(run.first..) {
-            let birth = Birth {
-                replica,
-                id,
-                seq,
-                timestamp: *timestamp,
-            };
-            let spot = self.elements.add(array, birth, value.clone(), None);
-            spots.push(spot);
-            self.replicas.get_mut(replica).placed.insert(seq, spot, 0);
-            if value.is_some() {
-                self.note_birth(spot);
-                live += 1;
+        let waits = awaited.is_some() || !self.orphans.waiting.is_empty();
+        let birth = Birth {
+            replica,
+            id: run.replica,
+            seq: run.first,
+            timestamp: Timestamp::default(),
+        };
+        let stamped = values.iter().zip(times.iter().copied());
+        let mut shown: Vec<bool> = values.iter().map(Option::is_some).collect();
+        let spots: Vec<Spot> = if waits || run.adopted.is_some() {
+            let births = stamped.zip(run.first..);
+            let births = births.map(|((value, timestamp), seq)| {
+                let birth = Birth {
+                    seq,
+                    timestamp,
+                    ..birth
+                };
+                self.elements.add(array, birth, value.clone(), None)
+            });
+            births.collect()
+        } else {
+            if self.containers.get(array).written > 0 {
+                for (at, shown) in (0..).zip(&mut shown) {
+                    *shown = *shown || self.written_under(array, run.dot(at)).is_some();
+                }
             }
-        }
-        self.live += live as usize;
+            let elements = &mut self.elements;
+            elements.add_run(array, birth, run.chain, stamped, |at| shown[at])
+        };
+        let live = self.note_births(replica, run.first, &spots, later);
         self.containers.get_mut(array).records += run.length;
-        if awaited.is_some() || !self.orphans.waiting.is_empty() || run.adopted.is_some() {
+        if waits || run.adopted.is_some() {
+            let mut awaited = awaited;
             for (at, spot) in (0..).zip(spots) {
                 let origin = run.origin(at);
                 let awaited = match at {
-                    0 => awaited,
+                    0 => awaited.take(),
                     _ => self.awaited(array, &origin),
                 };
                 match awaited {
@@ -487,10 +466,6 @@ impl Document {
             }
             return live;
         }
-        let shown: Vec<bool> = spots
-            .iter()
-            .map(|spot| self.elements[*spot].born().is_some() || self.written(*spot).is_some())
-            .collect();
         let parent = run.parent.and_then(|parent| self.spot(parent));
         let parent = parent.unwrap_or(NOWHERE);
         self.with_sequence(array, |sequence, elements| {
@@ -664,25 +639,4 @@ impl Document {
         let last = self.elements[element].last();
         last.cloned().ok_or(Error::NoSuchElement)
     }
-}
-
-/// As [`fingerprint`](crate::registers::fingerprint), of the value that an element was born with.
-pub(crate) fn birth_fingerprint(
-    scratch: &mut Vec<u8>,
-    replica: ReplicaId,
-    containers: &Containers,
-    element: &Position,
-) -> u128 {
-    let Some(value) = element.born() else {
-        return 0;
-    };
-    scratch.clear();
-    let time = element.timestamp().bits();
-    let head = [replica.get(), element.seq(), time].map(u64::to_le_bytes);
-    scratch.extend_from_slice(head.as_flattened());
-    put_key(scratch, &Key::Element(Dot::new(replica, element.seq())));
-    put_value(scratch, value);
-    let path = containers.get(element.array()).print;
-    scratch.extend_from_slice(&path.to_le_bytes());
-    xxh3_128(scratch)
 }

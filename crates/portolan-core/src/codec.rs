@@ -82,6 +82,11 @@ impl<'a> Reader<'a> {
         self.bytes.len() - self.at
     }
 
+    /// The bytes not read so far.
+    pub(crate) fn rest(&self) -> &'a [u8] {
+        &self.bytes[self.at..]
+    }
+
     pub(crate) fn malformed(&self, what: &'static str) -> DecodeError {
         DecodeError::Malformed { at: self.at, what }
     }
@@ -247,13 +252,13 @@ pub(crate) fn read_dots(reader: &mut Reader<'_>) -> Result<DotSet, DecodeError> 
 
 const BOOL_FALSE: u8 = 1;
 const BOOL_TRUE: u8 = 2;
-const INT: u8 = 3;
+pub(crate) const INT: u8 = 3;
 const FLOAT: u8 = 4;
 pub(crate) const STR: u8 = 5;
 const BYTES: u8 = 6;
 const LIST: u8 = 7;
 const MAP: u8 = 8;
-const ELEMENT: u8 = 9;
+pub(crate) const ELEMENT: u8 = 9;
 
 /// Appends a key: its kind, and its content.
 pub(crate) fn put_key(out: &mut Vec<u8>, key: &Key) {

@@ -76,7 +76,10 @@ pub struct Document {
     pub(crate) past: Past,
     /// Live operations, siblings counted each.
     pub(crate) live: usize,
+    /// The sum of all fingerprints but of those to come later.
     pub(crate) digest: u128,
+    /// Births whose fingerprints neither the digest nor the sums of pages have so far.
+    pub(crate) unhashed: Vec<Spot>,
     /// The bytes of an entry on the way into its fingerprint.
     pub(crate) scratch: Vec<u8>,
     pub(crate) recorder: Option<Recorder>,
@@ -113,6 +116,7 @@ impl Document {
             past: Past::default(),
             live: 0,
             digest: 0,
+            unhashed: Vec::new(),
             scratch: Vec::new(),
             recorder: None,
         }
@@ -138,12 +142,14 @@ impl Document {
         self.replicas.covers(other)
     }
 
-    /// Fingerprint of the live state: equal states have equal digests. Constant time.
+    /// Fingerprint of the live state: equal states have equal digests. Constant time, but for the
+    /// elements of arrays that were loaded since something was last removed or synchronised: these
+    /// are counted each time.
     ///
     /// The sum of the XXH3-128 hashes of all live operations (dot, timestamp, key and value), so
     /// that it does not depend on the order in which they came.
     pub fn digest(&self) -> u128 {
-        self.digest
+        self.digest.wrapping_add(self.unhashed_sum())
     }
 
     /// The latest timestamp given or seen.

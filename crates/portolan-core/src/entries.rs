@@ -48,17 +48,26 @@ impl<'a> Siblings<'a> {
 
     /// What an array's element holds.
     pub(crate) fn of_element(document: &'a Document, element: Spot) -> Self {
+        Self::with_id(document, element).1
+    }
+
+    /// The id of an array's element, and what it holds.
+    #[inline]
+    pub(crate) fn with_id(document: &'a Document, element: Spot) -> (Dot, Self) {
         let position = &document.elements[element];
+        let dot = document.dot_of_position(position);
         let born = position.born().map(|value| Sibling {
             value,
-            dot: document.dot_at(element),
+            dot,
             timestamp: position.timestamp(),
         });
-        Self {
+        let written = document.written_under(position.array(), dot);
+        let siblings = Self {
             document,
-            next: document.written(element).unwrap_or(NONE),
+            next: written.unwrap_or(NONE),
             born,
-        }
+        };
+        (dot, siblings)
     }
 }
 

@@ -1,7 +1,7 @@
 //! A document as one side of a reconciliation: what ranges of its operations amount to, and the
 //! deltas that follow from what differs.
 
-use crate::arrays::birth_fingerprint;
+use crate::births::birth_fingerprint;
 use crate::containers::ROOT;
 use crate::delta::Delta;
 use crate::document::Document;
@@ -18,13 +18,22 @@ impl Holdings for Document {
             return Tally::default();
         };
         let mut scratch = Vec::new();
-        known.live.tally(range.first, range.last, |slot| {
+        let mut print = |slot| {
             if slot & BIRTH == 0 {
                 return fingerprint(&mut scratch, known.id, &self.containers, &self.slab[slot]);
             }
             let element = &self.elements[slot & !BIRTH];
             birth_fingerprint(&mut scratch, known.id, &self.containers, element)
-        })
+        };
+        if self.unhashed.is_empty() {
+            return known.live.tally(range.first, range.last, print);
+        }
+        // The sums of pages and blocks do not have all that is live yet.
+        let mut tally = Tally::default();
+        for (_, slot) in known.live.range(range.first, range.last) {
+            tally += Tally::of(print(slot));
+        }
+        tally
     }
 
     fn units(&self, range: DotRange, quota: u64, each: &mut dyn FnMut(u64, u64)) {
@@ -59,6 +68,23 @@ impl Document {
             }
         }
         dead
+    }
+
+    /// As [`dead_among`](Self::dead_among), where it takes at most so many ranges.
+    pub(crate) fn few_dead_among(&self, among: &DotSet, limit: usize) -> Option<DotSet> {
+        let mut dead = DotSet::new();
+        for range in among.ranges() {
+            if let Some(known) = self.replicas.by_id(range.replica) {
+                known.live.gaps(range.first, range.last, |first, last| {
+                    dead.insert_range(range.replica, first, last);
+                    dead.ranges().len() <= limit
+                });
+            }
+            if dead.ranges().len() > limit {
+                return None;
+            }
+        }
+        Some(dead)
     }
 
     /// Whether what a delta for these of the applied operations must name as dead takes no more
@@ -128,6 +154,7 @@ impl Document {
     /// Counts the fingerprints of all live operations anew; whether the digest is another one
     /// then, because memory was damaged. Linear.
     pub(crate) fn recount(&mut self) -> bool {
+        self.hash_births();
         let (slab, elements, containers) = (&self.slab, &self.elements, &self.containers);
         let mut scratch = Vec::new();
         let mut digest = 0u128;

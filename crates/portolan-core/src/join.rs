@@ -19,6 +19,10 @@ use crate::sequence::Spot;
 use crate::slab::{BIRTH, Entry, NONE, Slot};
 use crate::sorting::sort;
 
+/// Positions of a delta whose fingerprints are taken when they are needed: of fewer it is not
+/// worth remembering.
+const LARGE: usize = 1024;
+
 /// Changes of id after which elements are still found by the ids that they had before.
 const MAX_RENAMINGS: usize = 1024;
 
@@ -243,19 +247,20 @@ impl Document {
         journal: &mut Journal,
     ) -> u64 {
         let mut placed = 0;
+        let later = nested.births.len() >= LARGE;
         let (mut births, mut times) = (nested.births.as_slice(), nested.times.as_slice());
         for run in &nested.runs {
             let array = containers[run.container as usize];
             let replica = self.replicas.intern(run.replica);
             // proof: there are as many births and times as positions in all runs.
-            let (values, later) = births.split_at(run.length as usize);
+            let (values, behind) = births.split_at(run.length as usize);
             let (stamps, after) = times.split_at(run.length as usize);
-            (births, times) = (later, after);
+            (births, times) = (behind, after);
             let known = self.replicas.get(replica);
             let dots = DotSet::from_range(run.replica, run.first, run.last());
             if run.length > 1 && !known.applied.intersects(&dots) && !known.early.intersects(&dots)
             {
-                placed += self.place_run(array, run, replica, (values, stamps), journal);
+                placed += self.place_run(array, run, replica, (values, stamps), later, journal);
                 continue;
             }
             for (at, (value, timestamp)) in (0..run.length).zip(values.iter().zip(stamps)) {

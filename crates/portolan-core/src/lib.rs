@@ -44,6 +44,7 @@ pub mod types;
 
 mod anew;
 mod arrays;
+mod births;
 mod change;
 mod clock;
 mod codec;
@@ -67,6 +68,7 @@ mod live;
 mod log;
 mod nested;
 mod order;
+mod packed;
 mod past;
 mod reconcile;
 mod registers;

@@ -126,23 +126,94 @@ impl LiveDots {
     #[inline]
     pub(crate) fn insert(&mut self, seq: u64, slot: Slot, print: u128) {
         let number = seq / PAGE;
-        let page = match self.tail.as_ref().map(|(tail, _)| *tail) {
+        let tally = Tally::of(print);
+        let page = self.page_mut(number, tally);
+        let place = &mut page.slots[(seq % PAGE) as usize];
+        debug_assert_eq!(*place, NONE, "an operation is live once");
+        *place = slot;
+        page.tally += tally;
+    }
+
+    /// As [`insert`](Self::insert) of one operation after the other, from `first` on, those of
+    /// which nothing is given left out.
+    pub(crate) fn insert_run(
+        &mut self,
+        first: u64,
+        items: impl ExactSizeIterator<Item = Option<(Slot, u128)>>,
+    ) {
+        let (mut seq, mut left) = (first, items.len() as u64);
+        let mut items = items.fuse();
+        while left > 0 {
+            let count = (PAGE - seq % PAGE).min(left);
+            let from = (seq % PAGE) as usize;
+            let range = from..from + count as usize;
+            let (mut slots, mut tally) = ([NONE; PAGE as usize], Tally::default());
+            for (place, item) in slots[range.clone()].iter_mut().zip(&mut items) {
+                if let Some((slot, print)) = item {
+                    *place = slot;
+                    tally += Tally::of(print);
+                }
+            }
+            if tally.count > 0 {
+                let page = self.page_mut(seq / PAGE, tally);
+                let places = page.slots[range.clone()].iter_mut();
+                for (place, slot) in places.zip(&slots[range]) {
+                    debug_assert!(*place == NONE || *slot == NONE, "an operation is live once");
+                    if *slot != NONE {
+                        *place = *slot;
+                    }
+                }
+                page.tally += tally;
+            }
+            seq += count;
+            left -= count;
+        }
+    }
+
+    /// Adds fingerprints of live operations, which were noted with none: ascending, or page by page
+    /// at least.
+    pub(crate) fn add_prints(&mut self, prints: impl Iterator<Item = (u64, u128)>) {
+        let mut prints = prints.peekable();
+        while let Some((seq, print)) = prints.next() {
+            let (number, mut sum) = (seq / PAGE, print);
+            while let Some((_, print)) = prints.next_if(|(seq, _)| seq / PAGE == number) {
+                sum = sum.wrapping_add(print);
+            }
+            let more = Tally {
+                count: 0,
+                ..Tally::of(sum)
+            };
+            match &mut self.tail {
+                Some((tail, page)) if *tail == number => page.tally += more,
+                _ => {
+                    // proof: a live operation has a page.
+                    if let Some(block) = self.blocks.get_mut(&(number / PAGES))
+                        && let Some(page) = &mut block.pages[place(number)]
+                    {
+                        page.tally += more;
+                        block.tally += more;
+                    }
+                }
+            }
+        }
+    }
+
+    /// The page of this number, to which something of this tally is about to be added.
+    #[inline]
+    fn page_mut(&mut self, number: u64, tally: Tally) -> &mut Page {
+        match self.tail.as_ref().map(|(tail, _)| *tail) {
             Some(tail) if tail == number => self.tail_page(),
             // What comes out of sequence leaves the tail where it is.
             Some(tail) if number < tail => {
                 let block = self.blocks.entry(number / PAGES).or_default();
-                block.tally += Tally::of(print);
+                block.tally += tally;
                 block.pages[place(number)].get_or_insert_default()
             }
             _ => {
                 self.turn_to(number);
                 self.tail_page()
             }
-        };
-        let known = &mut page.slots[(seq % PAGE) as usize];
-        debug_assert_eq!(*known, NONE, "an operation is live once");
-        *known = slot;
-        page.tally += Tally::of(print);
+        }
     }
 
     #[inline]
@@ -408,6 +479,10 @@ mod tests {
         #[test]
         fn agrees_with_a_plain_map(
             steps in prop::collection::vec((any::<bool>(), 1..3_000u64), 0..300),
+            runs in prop::collection::vec(
+                (1..2_900u64, prop::collection::vec(any::<bool>(), 0..100)),
+                0..4,
+            ),
             first in 1..3_000u64,
             span in 0..3_000u64,
         ) {
@@ -421,6 +496,18 @@ mod tests {
                     live.insert(seq, i as Slot, print(i as Slot));
                     model.insert(seq, i as Slot);
                 }
+            }
+            for (i, (start, given)) in runs.into_iter().enumerate() {
+                let items = (start..).zip(given);
+                let items: Vec<Option<(Slot, u128)>> = items
+                    .map(|(seq, given)| {
+                        let slot = (1000 * (i as Slot + 1)) + seq as Slot;
+                        (given && !model.contains_key(&seq)).then(|| (slot, print(slot)))
+                    })
+                    .collect();
+                let new = (start..).zip(&items);
+                model.extend(new.filter_map(|(seq, item)| item.map(|(slot, _)| (seq, slot))));
+                live.insert_run(start, items.into_iter());
             }
             for seq in 0..3_000 {
                 prop_assert_eq!(live.get(seq), model.get(&seq).copied());

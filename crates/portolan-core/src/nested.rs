@@ -1,18 +1,15 @@
 //! What a delta holds beside the root's values: containers, and the positions of arrays.
 
-use smol_str::SmolStr;
-
 use crate::arrays::{Adopted, Origin};
 use crate::clock::Timestamp;
-use crate::codec::{
-    Reader, STR, put_key, put_value_body, put_varint, put_zigzag, read_key, value_tag,
-};
+use crate::codec::{Reader, put_key, put_varint, put_zigzag, read_key};
 use crate::containers::Form;
-use crate::delta::{DeltaEntry, Runs, read_bounded_value, read_runs, replicas_of};
+use crate::delta::{DeltaEntry, replicas_of};
 use crate::dots::DotSet;
 use crate::error::DecodeError;
 use crate::key::Key;
-use crate::limits::{MAX_DEPTH, MAX_VALUE_BYTES};
+use crate::limits::MAX_DEPTH;
+use crate::packed::{Coding, Expansion, SIGNED, UNSIGNED, Values, put_values, read_numbers};
 use crate::replica::{Dot, ReplicaId};
 use crate::sequence::Side;
 use crate::sorting::sort;
@@ -117,11 +114,11 @@ impl Run {
 /// megabytes of positions, however alike these are.
 const POSITIONS_PER_BYTE: usize = 16;
 
-const LEFT: u8 = 1;
-const CHAIN: u8 = 2;
-const HAS_PARENT: u8 = 4;
-const MOVED: u8 = 8;
-const ADOPTED: u8 = 16;
+const LEFT: i64 = 1;
+const CHAIN: i64 = 2;
+const HAS_PARENT: i64 = 4;
+const MOVED: i64 = 8;
+const ADOPTED: i64 = 16;
 
 /// Appends the containers.
 pub(crate) fn put_containers(out: &mut Vec<u8>, containers: &[DeltaContainer]) {
@@ -150,8 +147,19 @@ impl Names<'_> {
     }
 
     fn read(&self, reader: &mut Reader<'_>) -> Result<ReplicaId, DecodeError> {
-        let last = (self.known.len() + self.others.len()).saturating_sub(1);
-        let number = reader.bounded("the number of a replica", last as u64)?;
+        let number = reader.varint()? as i64;
+        self.of(reader, number)
+    }
+
+    /// The replica of a number.
+    fn of(&self, reader: &Reader<'_>, number: i64) -> Result<ReplicaId, DecodeError> {
+        let (found, limit) = (number as u64, self.known.len() + self.others.len());
+        let limit = limit.saturating_sub(1) as u64;
+        if found > limit {
+            let what = "the number of a replica";
+            return Err(DecodeError::Limit { what, found, limit });
+        }
+        let number = number as usize;
         let id = match number.checked_sub(self.known.len()) {
             None => self.known.get(number).map(|(id, _)| *id),
             Some(other) => self.others.get(other).copied(),
@@ -161,7 +169,13 @@ impl Names<'_> {
 }
 
 /// Appends the positions; `known` are the replicas of the delta's applied operations.
-pub(crate) fn put_positions(out: &mut Vec<u8>, nested: &Nested, known: &[(ReplicaId, u64)]) {
+pub(crate) fn put_positions(
+    out: &mut Vec<u8>,
+    nested: &Nested,
+    known: &[(ReplicaId, u64)],
+    coding: Coding,
+    expansion: &mut Expansion,
+) {
     let runs = &nested.runs;
     put_varint(out, runs.len() as u64);
     if runs.is_empty() {
@@ -180,21 +194,22 @@ pub(crate) fn put_positions(out: &mut Vec<u8>, nested: &Nested, known: &[(Replic
     }
     let names = Names { known, others };
 
-    let mut containers = Runs::new(|out, number: u32| put_varint(out, number.into()));
-    let mut writers = Runs::new(|out, number: u64| put_varint(out, number));
-    let mut flags = Runs::new(|out, flags: u8| out.push(flags));
-    let (mut firsts, mut lengths) = (Vec::new(), Vec::new());
-    let mut parents = (Runs::new(|out, n: u64| put_varint(out, n)), Vec::new());
+    let mut containers = Vec::with_capacity(runs.len());
+    let mut writers = Vec::with_capacity(runs.len());
+    let mut firsts = Vec::with_capacity(runs.len());
+    let mut lengths = Vec::with_capacity(runs.len());
+    let mut flags = Vec::with_capacity(runs.len());
+    let mut parents = (Vec::new(), Vec::new());
     let (mut moved, mut adopted) = (Vec::new(), Vec::new());
     let mut next = (None, 0);
     for run in runs {
-        containers.push(run.container);
+        containers.push(i64::from(run.container));
         let writer = names.number(run.replica);
-        writers.push(writer);
+        writers.push(writer as i64);
         let expected = if next.0 == Some(writer) { next.1 } else { 0 };
-        put_varint(&mut firsts, run.first - expected);
+        firsts.push((run.first - expected) as i64);
         next = (Some(writer), run.last() + 1);
-        put_varint(&mut lengths, u64::from(run.length - 1));
+        lengths.push(i64::from(run.length - 1));
         let mut bits = 0;
         if run.side == Side::Left {
             bits |= LEFT;
@@ -204,8 +219,8 @@ pub(crate) fn put_positions(out: &mut Vec<u8>, nested: &Nested, known: &[(Replic
         }
         if let Some(parent) = run.parent {
             bits |= HAS_PARENT;
-            parents.0.push(names.number(parent.replica));
-            put_zigzag(&mut parents.1, run.first.wrapping_sub(parent.seq) as i64);
+            parents.0.push(names.number(parent.replica) as i64);
+            parents.1.push(run.first.wrapping_sub(parent.seq) as i64);
         }
         if let Some(element) = run.of {
             bits |= MOVED;
@@ -221,59 +236,48 @@ pub(crate) fn put_positions(out: &mut Vec<u8>, nested: &Nested, known: &[(Replic
         }
         flags.push(bits);
     }
-    for mut column in [
-        containers.finish(),
-        writers.finish(),
-        lengths,
-        firsts,
-        flags.finish(),
-        parents.0.finish(),
-        parents.1,
-        moved,
-        adopted,
-    ] {
-        out.append(&mut column);
+    coding.put_runs(out, &containers, UNSIGNED);
+    coding.put_runs(out, &writers, UNSIGNED);
+    coding.put_each(out, &lengths, UNSIGNED);
+    coding.put_each(out, &firsts, UNSIGNED);
+    coding.put_runs(out, &flags, UNSIGNED);
+    coding.put_runs(out, &parents.0, UNSIGNED);
+    coding.put_each(out, &parents.1, SIGNED);
+    out.append(&mut moved);
+    out.append(&mut adopted);
+    put_births(out, nested, coding, expansion);
+    match coding {
+        Coding::Plain => out.resize(out.len() + nested.births.len() / POSITIONS_PER_BYTE, 0),
+        Coding::Packed => {
+            expansion.add(runs.len() as u64 * Expansion::RUN);
+            expansion.add(nested.births.len() as u64 * Expansion::POSITION);
+        }
     }
-    put_births(out, nested);
-    out.resize(out.len() + nested.births.len() / POSITIONS_PER_BYTE, 0);
 }
 
 /// Appends which positions have a live value, the times, and these values.
-fn put_births(out: &mut Vec<u8>, nested: &Nested) {
+fn put_births(out: &mut Vec<u8>, nested: &Nested, coding: Coding, expansion: &mut Expansion) {
     let mut live = true;
     let mut rest = nested.births.as_slice();
+    let mut turns = Vec::new();
     while !rest.is_empty() {
         let run = rest.iter().take_while(|birth| birth.is_some() == live);
         let length = run.count();
-        put_varint(out, length as u64);
+        turns.push(length as i64);
         rest = &rest[length..];
         live = !live;
     }
-    let mut steps = Runs::new(|out, step: u64| put_zigzag(out, step as i64));
-    let mut before = 0u64;
-    for time in &nested.times {
-        steps.push(time.bits().wrapping_sub(before));
-        before = time.bits();
+    if coding == Coding::Packed {
+        put_varint(out, turns.len() as u64);
     }
-    out.append(&mut steps.finish());
-    let mut tags = Runs::new(|out, tag: u8| out.push(tag));
-    let values = || nested.births.iter().flatten();
-    values().for_each(|value| tags.push(value_tag(value)));
-    out.append(&mut tags.finish());
-    let mut lengths = Runs::new(|out, length: usize| put_varint(out, length as u64));
-    let mut texts = Vec::new();
-    let mut bodies = Vec::new();
-    for value in values() {
-        if let Value::Str(text) = value {
-            lengths.push(text.len());
-            texts.extend_from_slice(text.as_bytes());
-        } else {
-            put_value_body(&mut bodies, value);
-        }
-    }
-    out.append(&mut lengths.finish());
-    out.append(&mut texts);
-    out.append(&mut bodies);
+    coding.put_each(out, &turns, UNSIGNED);
+    let before = std::iter::once(0).chain(nested.times.iter().map(|time| time.bits()));
+    let steps = nested.times.iter().zip(before);
+    let steps: Vec<i64> = steps
+        .map(|(time, before)| time.bits().wrapping_sub(before) as i64)
+        .collect();
+    coding.put_runs(out, &steps, SIGNED);
+    put_values(out, coding, nested.births.iter().flatten(), expansion);
 }
 
 impl Nested {
@@ -295,13 +299,18 @@ impl Nested {
         live.filter_map(|(dot, birth)| birth.is_some().then_some(dot))
     }
 
-    pub(crate) fn read_containers(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
+    /// The number of containers beside the root.
+    pub(crate) fn read_count(reader: &mut Reader<'_>) -> Result<usize, DecodeError> {
         // Three bytes at the least for each.
         let most = reader.remaining() / 3;
-        let count = reader.bounded("the number of containers", most as u64)?;
-        if count == 0 {
-            return Err(reader.malformed("no containers where there should be some"));
-        }
+        reader.bounded("the number of containers", most as u64)
+    }
+
+    /// Reads so many containers.
+    pub(crate) fn read_containers(
+        reader: &mut Reader<'_>,
+        count: usize,
+    ) -> Result<Self, DecodeError> {
         let mut containers: Vec<DeltaContainer> = Vec::new();
         let mut depths: Vec<usize> = Vec::new();
         for number in 0..count {
@@ -345,8 +354,15 @@ impl Nested {
         &mut self,
         reader: &mut Reader<'_>,
         applied: &DotSet,
+        coding: Coding,
+        expansion: &mut Expansion,
     ) -> Result<(), DecodeError> {
-        let count = reader.count("the number of runs")?;
+        let count = match coding {
+            Coding::Plain => reader.count("the number of runs")? as u64,
+            Coding::Packed => reader.varint()?,
+        };
+        expansion.claim(count, Expansion::RUN)?;
+        let count = count as usize;
         if count == 0 {
             return Ok(());
         }
@@ -364,7 +380,7 @@ impl Nested {
             known: &known,
             others,
         };
-        self.read_runs(reader, count, &names)?;
+        self.read_runs(reader, count, &names, coding)?;
         let named = self.runs.iter().flat_map(Run::named);
         let mut named: Vec<ReplicaId> = named.map(|dot| dot.replica).collect();
         sort(&mut named);
@@ -375,9 +391,10 @@ impl Nested {
         {
             return Err(reader.malformed("a replica that nothing names"));
         }
-        let most = reader.remaining().saturating_mul(POSITIONS_PER_BYTE);
         let total: u64 = self.runs.iter().map(|run| u64::from(run.length)).sum();
-        if total > most as u64 {
+        expansion.claim(total, Expansion::POSITION)?;
+        let most = reader.remaining().saturating_mul(POSITIONS_PER_BYTE);
+        if coding == Coding::Plain && total > most as u64 {
             let (found, limit) = (total, most as u64);
             let what = "the number of positions";
             return Err(DecodeError::Limit { what, found, limit });
@@ -391,10 +408,12 @@ impl Nested {
                 reader.malformed("a position whose operation is not among the applied ones")
             );
         }
-        self.read_births(reader, total as usize)?;
-        let ballast = reader.take(total as usize / POSITIONS_PER_BYTE)?;
-        if ballast.iter().any(|byte| *byte != 0) {
-            return Err(reader.malformed("ballast that is not zero"));
+        self.read_births(reader, total as usize, coding, expansion)?;
+        if coding == Coding::Plain {
+            let ballast = reader.take(total as usize / POSITIONS_PER_BYTE)?;
+            if ballast.iter().any(|byte| *byte != 0) {
+                return Err(reader.malformed("ballast that is not zero"));
+            }
         }
         Ok(())
     }
@@ -404,77 +423,84 @@ impl Nested {
         reader: &mut Reader<'_>,
         count: usize,
         names: &Names<'_>,
+        coding: Coding,
     ) -> Result<(), DecodeError> {
-        let last = self.containers.len() as u64;
-        let containers = read_runs(reader, count, |reader| {
-            let number = reader.bounded("the number of a container", last)?;
-            let container = number.checked_sub(1).map(|at| &self.containers[at]);
-            if container.is_none_or(|container| container.form != Form::Array) {
+        let containers = coding.read_runs(reader, count, UNSIGNED)?;
+        for (_, number) in containers.groups() {
+            let container = number
+                .checked_sub(1)
+                .map(|at| self.containers.get(at as usize));
+            if container
+                .flatten()
+                .is_none_or(|container| container.form != Form::Array)
+            {
                 return Err(reader.malformed("positions in what is no array"));
             }
-            Ok(number as u32)
-        })?;
-        let writers = read_runs(reader, count, |reader| names.read(reader))?;
-        let mut lengths = Vec::with_capacity(count);
-        for _ in 0..count {
-            let most = u64::from(u32::MAX - 1);
-            lengths.push(reader.bounded("the length of a run", most)? as u32 + 1);
         }
+        let writers = coding.read_runs(reader, count, UNSIGNED)?;
+        let lengths = coding.read_each(reader, count, UNSIGNED)?;
+        let firsts = coding.read_each(reader, count, UNSIGNED)?;
+        let flags = coding.read_runs(reader, count, UNSIGNED)?;
+        for (_, bits) in flags.groups() {
+            let orphan = bits & HAS_PARENT == 0 && bits & LEFT != 0;
+            if !(0..=LEFT | CHAIN | HAS_PARENT | MOVED | ADOPTED).contains(&bits) || orphan {
+                return Err(reader.malformed("an unknown kind of run"));
+            }
+        }
+        let with_parent = flags.groups().filter(|(_, bits)| bits & HAS_PARENT != 0);
+        let with_parent = with_parent.map(|(length, _)| length).sum();
+        let parents = coding.read_runs(reader, with_parent, UNSIGNED)?;
+        let near = coding.read_each(reader, with_parent, SIGNED)?;
+
         let mut next = (None, 0u64);
-        let mut own = expand(&writers).zip(expand(&containers));
-        for length in lengths {
+        let own = containers.iter().zip(writers.iter());
+        let own = own.zip(lengths.iter().zip(firsts.iter()));
+        let mut parents = parents.iter().zip(near.iter());
+        self.runs.reserve_exact(count);
+        for (((container, writer), (length, step)), bits) in own.zip(flags.iter()) {
             const OVERFLOW: &str = "a sequence number of more than 64 bits";
-            // proof: the runs cover `count` items.
-            let Some((replica, container)) = own.next() else {
-                break;
-            };
+            let replica = names.of(reader, writer)?;
+            let (found, limit) = (length as u64, u64::from(u32::MAX - 1));
+            if found > limit {
+                let what = "the length of a run";
+                return Err(DecodeError::Limit { what, found, limit });
+            }
+            let length = found as u32 + 1;
             let expected = if next.0 == Some(replica) { next.1 } else { 0 };
-            let step = reader.varint()?;
-            let first = expected.checked_add(step).filter(|first| *first > 0);
+            let first = expected.checked_add(step as u64).filter(|first| *first > 0);
             let after = first.and_then(|first| first.checked_add(length.into()));
             let (Some(first), Some(after)) = (first, after) else {
                 return Err(reader.malformed(OVERFLOW));
             };
             next = (Some(replica), after);
+            let mut parent = None;
+            if bits & HAS_PARENT != 0
+                && let Some((writer, near)) = parents.next()
+            {
+                let dot = dot_near(reader, names.of(reader, writer)?, first, near)?;
+                if dot.replica == replica && dot.seq >= first {
+                    return Err(reader.malformed("a position beside a later one"));
+                }
+                parent = Some(dot);
+            }
+            let side = if bits & LEFT == 0 {
+                Side::Right
+            } else {
+                Side::Left
+            };
             self.runs.push(Run {
-                container,
+                container: container as u32,
                 replica,
                 first,
                 length,
-                parent: None,
-                side: Side::Right,
-                chain: false,
+                parent,
+                side,
+                chain: bits & CHAIN != 0,
                 of: None,
                 adopted: None,
             });
         }
-        let flags = read_runs(reader, count, |reader| {
-            let bits = reader.byte()?;
-            let orphan = bits & HAS_PARENT == 0 && bits & LEFT != 0;
-            if bits > LEFT | CHAIN | HAS_PARENT | MOVED | ADOPTED || orphan {
-                return Err(reader.malformed("an unknown kind of run"));
-            }
-            Ok(bits)
-        })?;
-        let with_parent = expand(&flags).filter(|bits| bits & HAS_PARENT != 0).count();
-        let parents = read_runs(reader, with_parent, |reader| names.read(reader))?;
-        let mut parents = expand(&parents);
-        for (run, bits) in self.runs.iter_mut().zip(expand(&flags)) {
-            run.chain = bits & CHAIN != 0;
-            if bits & LEFT != 0 {
-                run.side = Side::Left;
-            }
-            if bits & HAS_PARENT != 0
-                && let Some(replica) = parents.next()
-            {
-                let parent = read_dot(reader, replica, run.first)?;
-                if parent.replica == run.replica && parent.seq >= run.first {
-                    return Err(reader.malformed("a position beside a later one"));
-                }
-                run.parent = Some(parent);
-            }
-        }
-        for (run, bits) in self.runs.iter_mut().zip(expand(&flags)) {
+        for (run, bits) in self.runs.iter_mut().zip(flags.iter()) {
             if bits & MOVED != 0 {
                 let replica = names.read(reader)?;
                 run.of = Some(read_dot(reader, replica, run.first)?);
@@ -488,7 +514,7 @@ impl Nested {
                 return Err(reader.malformed("an unknown kind of run"));
             }
         }
-        for (run, bits) in self.runs.iter_mut().zip(expand(&flags)) {
+        for (run, bits) in self.runs.iter_mut().zip(flags.iter()) {
             if bits & ADOPTED != 0 {
                 let timestamp = Timestamp::from_bits(reader.varint()?);
                 let replica = names.read(reader)?;
@@ -500,47 +526,36 @@ impl Nested {
         Ok(())
     }
 
-    fn read_births(&mut self, reader: &mut Reader<'_>, total: usize) -> Result<(), DecodeError> {
-        let (mut live, mut count) = (true, 0);
-        while self.births.len() < total {
-            let left = (total - self.births.len()) as u64;
-            let length = reader.bounded("the length of a run", left)?;
-            // The first are those that are live, of which there may be none.
-            if length == 0 && !(live && self.births.is_empty()) {
-                return Err(reader.malformed("an empty run"));
-            }
-            let birth = live.then_some(Value::Null);
-            self.births.extend(std::iter::repeat_n(birth, length));
-            count += if live { length } else { 0 };
-            live = !live;
-        }
-        let mut bits = 0u64;
-        let steps = read_runs(reader, total, |reader| Ok(reader.zigzag()? as u64))?;
+    fn read_births(
+        &mut self,
+        reader: &mut Reader<'_>,
+        total: usize,
+        coding: Coding,
+        expansion: &mut Expansion,
+    ) -> Result<(), DecodeError> {
+        let turns = read_turns(reader, total, coding)?;
+        let live = turns.iter().step_by(2).sum();
+        let steps = coding.read_runs(reader, total, SIGNED)?;
         self.times.reserve_exact(total);
-        for step in expand(&steps) {
-            bits = bits.wrapping_add(step);
-            self.times.push(Timestamp::from_bits(bits));
-        }
-        let tags = read_runs(reader, count, Reader::byte)?;
-        let texts = expand(&tags).filter(|tag| *tag == STR).count();
-        let lengths = read_runs(reader, texts, |reader| {
-            reader.bounded("the size of a value", MAX_VALUE_BYTES as u64)
-        })?;
-        let mut values = self.births.iter_mut().flatten();
-        let mut lengths = expand(&lengths);
-        let mut others = Vec::new();
-        for (value, tag) in values.by_ref().zip(expand(&tags)) {
-            if tag != STR {
-                others.push((value, tag));
-            } else if let Some(length) = lengths.next() {
-                let text = std::str::from_utf8(reader.take(length)?)
-                    .map_err(|_| reader.malformed("text that is not UTF-8"))?;
-                *value = Value::Str(SmolStr::new(text));
+        let mut bits = 0u64;
+        self.times.extend(steps.iter().map(|step| {
+            bits = bits.wrapping_add(step as u64);
+            Timestamp::from_bits(bits)
+        }));
+        let values = Values::read(reader, coding, live, expansion)?;
+        self.births.reserve_exact(total);
+        let mut turns = turns.into_iter();
+        let mut left = turns.next().unwrap_or(0);
+        values.for_each(|value| {
+            if left == 0 {
+                let dead = turns.next().unwrap_or(0);
+                self.births.resize(self.births.len() + dead, None);
+                left = turns.next().unwrap_or(0);
             }
-        }
-        for (value, tag) in others {
-            *value = read_bounded_value(reader, tag)?;
-        }
+            self.births.push(Some(value));
+            left -= 1;
+        });
+        self.births.resize(total, None);
         Ok(())
     }
 
@@ -625,15 +640,63 @@ impl Nested {
     }
 }
 
+/// How many positions in a row, by turns, have a live value and have none.
+fn read_turns(
+    reader: &mut Reader<'_>,
+    total: usize,
+    coding: Coding,
+) -> Result<Vec<usize>, DecodeError> {
+    let mut turns = Vec::new();
+    let mut left = total;
+    let mut take = |reader: &Reader<'_>, length: i64| {
+        let (found, limit) = (length as u64, left as u64);
+        if found > limit {
+            let what = "the length of a run";
+            return Err(DecodeError::Limit { what, found, limit });
+        }
+        if length == 0 && !turns.is_empty() {
+            return Err(reader.malformed("an empty run"));
+        }
+        turns.push(length as usize);
+        left -= length as usize;
+        Ok(left)
+    };
+    match coding {
+        Coding::Plain => {
+            let mut left = total;
+            while left > 0 {
+                let length = reader.varint()? as i64;
+                left = take(reader, length)?;
+            }
+        }
+        Coding::Packed => {
+            let count = reader.bounded("the number of runs", total as u64 + 1)?;
+            let mut left = total;
+            for length in read_numbers(reader, count)?.iter() {
+                left = take(reader, length)?;
+            }
+            if left > 0 {
+                return Err(reader.malformed("runs that cover too little"));
+            }
+        }
+    }
+    Ok(turns)
+}
+
 fn read_dot(reader: &mut Reader<'_>, replica: ReplicaId, near: u64) -> Result<Dot, DecodeError> {
-    let seq = near.wrapping_sub(reader.zigzag()? as u64);
+    let difference = reader.zigzag()?;
+    dot_near(reader, replica, near, difference)
+}
+
+fn dot_near(
+    reader: &Reader<'_>,
+    replica: ReplicaId,
+    near: u64,
+    difference: i64,
+) -> Result<Dot, DecodeError> {
+    let seq = near.wrapping_sub(difference as u64);
     if seq == 0 || seq == u64::MAX {
         return Err(reader.malformed("a sequence number that no operation has"));
     }
     Ok(Dot::new(replica, seq))
-}
-
-fn expand<T: Copy>(runs: &[(usize, T)]) -> impl Iterator<Item = T> + '_ {
-    let runs = runs.iter();
-    runs.flat_map(|(length, item)| std::iter::repeat_n(*item, *length))
 }

@@ -258,16 +258,17 @@ impl Document {
         }
         let mut untold = None;
         if new.len() > 1 {
-            let dead = self.dead_among(new);
             // What was stamped with or after the one before it is bounded by that.
             let before = |range: &DotRange| Dot::new(range.replica, range.first - 1);
-            let earliest = dead
-                .ranges()
-                .iter()
-                .map(|range| self.time_of(before(range)));
-            untold = match dead.ranges().len() {
-                0..=MANY_RANGES => earliest.map(Option::unwrap_or_default).min(),
-                _ => Some(Timestamp::default()),
+            let earliest = |dead: &DotSet| {
+                let before = dead.ranges().iter().map(before);
+                before
+                    .map(|dot| self.time_of(dot).unwrap_or_default())
+                    .min()
+            };
+            untold = match self.few_dead_among(new, MANY_RANGES) {
+                Some(dead) => earliest(&dead),
+                None => Some(Timestamp::default()),
             };
         }
         self.note_removal(new, timestamp, untold, journal);

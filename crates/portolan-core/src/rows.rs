@@ -107,6 +107,14 @@ impl<'a> Rows<'a> {
         })
     }
 
+    /// Where the entries stand, in the order of keys and siblings.
+    pub(crate) fn slots(&self) -> Vec<Slot> {
+        let places = self.places.iter();
+        places
+            .map(|(_, place)| self.unsorted[place.row as usize].slot)
+            .collect()
+    }
+
     fn put(&self, out: &mut Vec<u8>, columns: &mut Columns) {
         let mut before: Option<(u64, Place)> = None;
         let mut block = SmallVec::<[(Row, u8, Option<&Value>); BLOCK]>::new();

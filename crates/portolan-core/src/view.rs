@@ -382,10 +382,8 @@ impl<'a> ArrayView<'a> {
         let document = self.document;
         let sequence = self.container.and_then(|array| document.sequence(array));
         let elements = sequence.map(|sequence| sequence.iter(&document.elements, from));
-        elements.into_iter().flatten().map(move |element| {
-            let siblings = Siblings::of_element(document, element);
-            (document.dot_at(element), siblings)
-        })
+        let elements = elements.into_iter().flatten();
+        elements.map(move |element| Siblings::with_id(document, element))
     }
 
     /// The map that the element at an index holds.

@@ -212,6 +212,59 @@ fn adopted_positions_of_delta_format_2_are_as_they_were() {
     assert_eq!(texts, want);
 }
 
+/// As [`nested_sample`], with a text that is worth packing and a few hundred keys.
+fn large_sample() -> Document {
+    let mut ada = nested_sample();
+    let done = ada.transact(NOW + 7, |tx| {
+        for number in 0..300i64 {
+            tx.set(format!("key-{number:06}"), number * number * number - 1000)?;
+        }
+        let text = "The quick brown fox jumps over the lazy dog; "
+            .chars()
+            .cycle();
+        let letters = text.map(|letter| Value::from(letter.to_string()));
+        tx.array("text")
+            .append_all(letters.take(2000).collect::<Vec<_>>())?;
+        for at in 0..100 {
+            tx.array("text").delete(at * 3)?;
+            tx.array("text").insert(at * 7, "é")?;
+        }
+        Ok::<(), portolan_core::Error>(())
+    });
+    done.expect("within limits");
+    ada
+}
+
+#[test]
+fn delta_format_3_is_as_it_was() {
+    let bytes = large_sample().encode();
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/delta-3.bin");
+    if std::env::var_os("WRITE_GOLDEN").is_some() {
+        std::fs::write(path, &bytes).expect("the golden file can be written");
+    }
+    let golden = std::fs::read(path).expect("the golden file is there");
+    assert!(
+        bytes == golden,
+        "the format changed: give it a new version and keep reading the old"
+    );
+    let delta = Delta::decode(&golden).expect("the golden file decodes");
+    assert_eq!(delta, large_sample().snapshot());
+    let mut document = Document::new(ReplicaId::new(1));
+    document.apply(&delta);
+    assert_eq!(document.digest(), large_sample().digest());
+    assert!(document.encode() == golden);
+    assert!(document.encode_packed() == golden);
+}
+
+#[test]
+fn packed_and_plain_bytes_say_the_same() {
+    for document in [sample(), nested_sample(), large_sample()] {
+        let packed = document.encode_packed();
+        assert_eq!(packed[0], 3);
+        assert_eq!(Delta::decode(&packed), Ok(document.snapshot()));
+    }
+}
+
 const EXAMPLE: u64 = 1_767_268_800_001;
 
 /// The bytes under a heading of `docs/format.md`, in hexadecimal, without what is said of them.

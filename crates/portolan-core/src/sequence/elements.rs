@@ -290,6 +290,103 @@ impl Elements {
         self.insert(array, birth, Some(value), origin, NOWHERE, SHOWN)
     }
 
+    /// Adds births of elements with consecutive sequence numbers, the first of which has this
+    /// birth: they are about to be placed, each further one as the right child of the one before,
+    /// or (not `chain`) all as children of the root. `shown` tells of each whether it is shown.
+    pub(crate) fn add_run<'v>(
+        &mut self,
+        array: u32,
+        birth: Birth,
+        chain: bool,
+        values: impl ExactSizeIterator<Item = (&'v Option<Value>, Timestamp)>,
+        shown: impl Fn(usize) -> bool,
+    ) -> Vec<Spot> {
+        let count = values.len();
+        let mut spots = Vec::with_capacity(count);
+        let mut origin = (NOWHERE, if chain { Side::Right } else { Side::Left });
+        let mut births = values.enumerate().map(|(number, (value, timestamp))| {
+            let birth = Birth {
+                seq: birth.seq + number as u64,
+                timestamp,
+                ..birth
+            };
+            let marks = if shown(number) { SHOWN } else { 0 };
+            (birth, value, marks)
+        });
+        while spots.len() < count {
+            let rest = count - spots.len();
+            let (number, places) = self.room(birth, rest);
+            let Some(first) = places else {
+                // One by one where others have gone.
+                if let Some((birth, value, marks)) = births.next() {
+                    let spot = self.insert(array, birth, value.clone(), origin, NOWHERE, marks);
+                    spots.push(spot);
+                    origin.0 = if chain { spot } else { NOWHERE };
+                }
+                continue;
+            };
+            let chunk = &mut self.chunks[number as usize];
+            let room = (CHUNK - chunk.positions.len()).min(rest);
+            let spots_here = first..first + room as u32;
+            let here = births.by_ref().zip(spots_here.clone());
+            chunk
+                .positions
+                .extend(here.map(|((birth, value, marks), spot)| {
+                    let parent =
+                        std::mem::replace(&mut origin.0, if chain { spot } else { NOWHERE });
+                    Position {
+                        value: value.clone(),
+                        timestamp: birth.timestamp,
+                        seq: birth.seq,
+                        replica: birth.replica,
+                        array,
+                        parent,
+                        link: spot,
+                        leaf: NOWHERE,
+                        children: [Children::None; 2],
+                        side: origin.1,
+                        marks,
+                    }
+                }));
+            chunk.used += room;
+            if chunk.used == CHUNK {
+                chunk.open = false;
+                self.open.pop();
+            }
+            self.len += room;
+            spots.extend(spots_here);
+        }
+        if chain && let Some((_, parents)) = spots.split_last() {
+            for parent in parents {
+                self[*parent].set_children(Side::Right, Children::One);
+            }
+        }
+        spots
+    }
+
+    /// A chunk with room for some of `count` positions, and the first of these places if they
+    /// stand in a row.
+    fn room(&mut self, birth: Birth, count: usize) -> (u32, Option<Spot>) {
+        if self.ids.get(birth.replica as usize) != Some(&birth.id) {
+            self.learn(birth.replica as usize, birth.id);
+        }
+        let number = match self.open.last() {
+            Some(number) => *number,
+            None => self.add_chunk(),
+        };
+        let chunk = &mut self.chunks[number as usize];
+        if chunk.vacant != NOWHERE {
+            return (number, None);
+        }
+        if chunk.positions.capacity() == 0 && (number > 0 || count >= CHUNK) {
+            chunk.positions.reserve_exact(CHUNK);
+        }
+        (
+            number,
+            Some(number << CHUNK_BITS | chunk.positions.len() as u32),
+        )
+    }
+
     /// Adds a position; without a link, it is linked to itself.
     #[inline]
     fn insert(

@@ -17,9 +17,14 @@ impl Family {
     /// Of these, which stand in this order.
     pub(super) fn of(siblings: &[Spot]) -> Self {
         match siblings.len() {
-            0..=CHUNK => Self {
-                chunks: smallvec![siblings.to_vec()],
-            },
+            0..=CHUNK => {
+                // With room for the one for which it is founded.
+                let mut chunk = Vec::with_capacity(siblings.len() + 1);
+                chunk.extend_from_slice(siblings);
+                Self {
+                    chunks: smallvec![chunk],
+                }
+            }
             _ => Self {
                 chunks: siblings.chunks(CHUNK / 2).map(<[Spot]>::to_vec).collect(),
             },

@@ -35,30 +35,39 @@ impl Sequence {
         if parent == NOWHERE {
             return self.attach_root(elements, spot, shown);
         }
-        let (at, chained) = match (elements[parent].children(side), side) {
-            (Children::None, _) => {
-                elements[parent].set_children(side, Children::One);
-                let at = self.order.find(elements, parent);
-                match side {
-                    Side::Left => (at, false),
-                    Side::Right => (behind(at), true),
-                }
-            }
-            (children, _) => {
-                if children == Children::One {
-                    self.found_family(elements, parent, side);
-                }
-                let family = self
-                    .families
-                    .as_mut()
-                    .and_then(|all| all.of.get_mut(&(parent, side)));
-                // proof: a parent of several has a family, and that of one was just founded.
-                let family = family.expect("several children are a family");
-                let (_, before, after) = family.insert(elements, &[spot], side);
-                (self.gap(elements, parent, side, (before, after)), false)
-            }
-        };
+        let (at, chained) = self.berth(elements, spot, parent, side);
         self.order.insert(elements, at, spot, shown, chained);
+    }
+
+    /// Counts a position among the children of its parent, which is not the root. Gives where it
+    /// goes, and whether it is the only right child.
+    pub(super) fn berth(
+        &mut self,
+        elements: &mut Elements,
+        spot: Spot,
+        parent: Spot,
+        side: Side,
+    ) -> (At, bool) {
+        let children = elements[parent].children(side);
+        if children == Children::None {
+            elements[parent].set_children(side, Children::One);
+            let at = self.order.find(elements, parent);
+            return match side {
+                Side::Left => (at, false),
+                Side::Right => (behind(at), true),
+            };
+        }
+        if children == Children::One {
+            self.found_family(elements, parent, side);
+        }
+        let family = self
+            .families
+            .as_mut()
+            .and_then(|all| all.of.get_mut(&(parent, side)));
+        // proof: a parent of several has a family, and that of one was just founded.
+        let family = family.expect("several children are a family");
+        let (_, before, after) = family.insert(elements, &[spot], side);
+        (self.gap(elements, parent, side, (before, after)), false)
     }
 
     /// Puts a child of the root in its place.

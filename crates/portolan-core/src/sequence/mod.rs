@@ -169,8 +169,8 @@ impl Sequence {
         self.place(elements, spot, origin.parent, origin.side, shown);
     }
 
-    /// As `place` of each in turn: the first under this origin, each further one as the right
-    /// child of the one before (`chain`); or all as children of the root.
+    /// As `place` of each in turn, of births that [`Elements::add_run`] has made: the first under
+    /// this origin, the others as was said there.
     pub(crate) fn place_run(
         &mut self,
         elements: &mut Elements,
@@ -180,15 +180,24 @@ impl Sequence {
         chain: bool,
         shown: impl Fn(usize) -> bool,
     ) {
-        if !chain {
-            return self.place_roots(elements, spots, shown);
-        }
         let Some((first, rest)) = spots.split_first() else {
             return;
         };
-        self.place(elements, *first, parent, side, shown(0));
-        if !rest.is_empty() {
-            self.chain(elements, *first, rest, |number| shown(number + 1));
+        if !chain {
+            self.place_roots(elements, spots, shown);
+        } else if parent == NOWHERE {
+            elements[*first].set_origin(NOWHERE, Side::Left);
+            self.attach_root(elements, *first, shown(0));
+            let at = behind(self.order.find(elements, *first));
+            self.order.insert_run(elements, at, rest.len(), |number| {
+                (rest[number], shown(number + 1), true)
+            });
+        } else {
+            elements[*first].set_origin(parent, side);
+            let (at, chained) = self.berth(elements, *first, parent, side);
+            self.order.insert_run(elements, at, spots.len(), |number| {
+                (spots[number], shown(number), chained || number > 0)
+            });
         }
     }
 

@@ -217,13 +217,21 @@ impl Replica {
                 self.clock = self.clock.max(*timestamp);
                 let mut parent = spot_of(parent);
                 let names = (0..*count).map(|number| (first.0, first.1 + number));
-                let spots: Vec<Spot> = names
-                    .clone()
-                    .map(|name| elements.add(0, birth(name, *timestamp), Some(Value::Null), None))
-                    .collect();
-                if at_once {
-                    sequence.place_run(elements, &spots, parent, *side, !append, |_| true);
+                let value = Some(Value::Null);
+                let spots: Vec<Spot> = if at_once {
+                    let values = vec![(&value, Timestamp::from_bits(*timestamp)); *count as usize];
+                    let first = birth(*first, *timestamp);
+                    let (values, chain) = (values.into_iter(), !append);
+                    let spots = elements.add_run(0, first, chain, values, |_| true);
+                    sequence.place_run(elements, &spots, parent, *side, chain, |_| true);
+                    spots
                 } else {
+                    let births = names.clone().map(|name| birth(name, *timestamp));
+                    births
+                        .map(|birth| elements.add(0, birth, value.clone(), None))
+                        .collect()
+                };
+                if !at_once {
                     let mut side = *side;
                     for spot in &spots {
                         sequence.place(elements, *spot, parent, side, true);

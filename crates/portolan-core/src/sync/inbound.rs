@@ -530,6 +530,7 @@ impl Replica {
         else {
             return Ok(());
         };
+        self.document.hash_births();
         if fingerprint != self.document.digest() {
             self.note_divergence(id);
             self.recount(id, now);

@@ -441,6 +441,7 @@ impl Replica {
         if let Some(frame) = &self.digest_frame {
             return frame.clone();
         }
+        self.document.hash_births();
         let version = self.published();
         let digest = Digest {
             unstored: self.unstored_dots().intersection(&version),

@@ -96,6 +96,7 @@ impl Replica {
         let Some(domain) = Domain::new(self.version.difference(operations)) else {
             return false;
         };
+        self.document.hash_births();
         let search = Search::new(domain, CATCH_UP_GRAIN, &self.document);
         let operations = operations.clone();
         self.search(id, now, search, Purpose::CatchUp { operations });
@@ -123,6 +124,7 @@ impl Replica {
         let domain = Domain::new(self.version.clone()).filter(|_| answers && !small);
         match domain {
             Some(domain) => {
+                self.document.hash_births();
                 let search = Search::new(domain, REPAIR_GRAIN, &self.document);
                 self.search(id, now, search, Purpose::Repair);
             }
@@ -250,6 +252,7 @@ impl Replica {
         if end > domain.len() {
             return Err(malformed("a span outside of what is searched").into());
         }
+        self.document.hash_births();
         let answer = Compared {
             search: question.search,
             round: question.round,

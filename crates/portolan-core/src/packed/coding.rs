@@ -1,0 +1,120 @@
+//! Columns in either form: plain as in format versions 1 and 2, or packed as in version 3.
+
+use std::borrow::Cow;
+
+use super::Expansion;
+use super::columns::{Numbers, put_numbers, put_symbols, read_numbers, read_symbols};
+use crate::codec::{Reader, put_varint, put_zigzag};
+use crate::delta::{Runs, read_runs};
+use crate::error::DecodeError;
+
+/// How the columns of a delta are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Coding {
+    /// Each number in bytes of its own, or in runs of equals.
+    Plain,
+    /// In prefix codes.
+    Packed,
+}
+
+/// How a number is written in the plain form.
+#[derive(Clone, Copy)]
+pub(crate) struct Sign {
+    put: fn(&mut Vec<u8>, i64),
+    read: fn(&mut Reader<'_>) -> Result<i64, DecodeError>,
+}
+
+/// As `varint`: 64 bits without a sign.
+pub(crate) const UNSIGNED: Sign = Sign {
+    put: |out, n| put_varint(out, n as u64),
+    read: |reader| Ok(reader.varint()? as i64),
+};
+
+/// As `zigzag`.
+pub(crate) const SIGNED: Sign = Sign {
+    put: put_zigzag,
+    read: |reader| reader.zigzag(),
+};
+
+impl Coding {
+    /// Appends numbers that seldom repeat.
+    pub(crate) fn put_each(self, out: &mut Vec<u8>, numbers: &[i64], sign: Sign) {
+        match self {
+            Self::Plain => numbers.iter().for_each(|number| (sign.put)(out, *number)),
+            Self::Packed => put_numbers(out, numbers),
+        }
+    }
+
+    /// Appends numbers that are often alike.
+    pub(crate) fn put_runs(self, out: &mut Vec<u8>, numbers: &[i64], sign: Sign) {
+        match self {
+            Self::Plain => {
+                let mut runs = Runs::new(sign.put);
+                for number in numbers {
+                    runs.push(*number);
+                }
+                out.append(&mut runs.finish());
+            }
+            Self::Packed => put_numbers(out, numbers),
+        }
+    }
+
+    /// Appends bytes.
+    pub(crate) fn put_text(self, out: &mut Vec<u8>, text: &[u8]) {
+        match self {
+            Self::Plain => out.extend_from_slice(text),
+            Self::Packed => put_symbols(out, text),
+        }
+    }
+
+    /// Reads what [`put_each`](Self::put_each) wrote; `count` is bounded.
+    pub(crate) fn read_each(
+        self,
+        reader: &mut Reader<'_>,
+        count: usize,
+        sign: Sign,
+    ) -> Result<Numbers, DecodeError> {
+        match self {
+            Self::Plain => {
+                let numbers = (0..count).map(|_| (sign.read)(reader));
+                Ok(Numbers::Each(numbers.collect::<Result<_, _>>()?))
+            }
+            Self::Packed => read_numbers(reader, count),
+        }
+    }
+
+    /// Reads what [`put_runs`](Self::put_runs) wrote; `count` is bounded.
+    pub(crate) fn read_runs(
+        self,
+        reader: &mut Reader<'_>,
+        count: usize,
+        sign: Sign,
+    ) -> Result<Numbers, DecodeError> {
+        match self {
+            Self::Plain => {
+                let runs = read_runs(reader, count, sign.read)?;
+                Ok(Numbers::Runs(runs.into_vec()))
+            }
+            Self::Packed => read_numbers(reader, count),
+        }
+    }
+
+    /// Reads what [`put_text`](Self::put_text) wrote.
+    pub(crate) fn read_text<'a>(
+        self,
+        reader: &mut Reader<'a>,
+        length: u64,
+        expansion: &mut Expansion,
+    ) -> Result<Cow<'a, [u8]>, DecodeError> {
+        match self {
+            Self::Plain => {
+                let length = usize::try_from(length).unwrap_or(usize::MAX);
+                Ok(Cow::Borrowed(reader.take(length)?))
+            }
+            Self::Packed => {
+                expansion.claim(length, 1)?;
+                Ok(Cow::Owned(read_symbols(reader, length as usize)?))
+            }
+        }
+    }
+}

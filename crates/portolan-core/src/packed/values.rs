@@ -1,0 +1,145 @@
+//! Values in columns: their kinds, the texts in one piece, the rest.
+
+use std::borrow::Cow;
+
+use smol_str::SmolStr;
+
+use super::columns::Numbers;
+use super::{Coding, Expansion, UNSIGNED, put_numbers, read_numbers};
+use crate::codec::{INT, Reader, STR, put_value_body, value_tag};
+use crate::delta::read_bounded_value;
+use crate::error::DecodeError;
+use crate::limits::MAX_VALUE_BYTES;
+use crate::value::Value;
+
+/// Appends values; how many is known otherwise.
+pub(crate) fn put_values<'a>(
+    out: &mut Vec<u8>,
+    coding: Coding,
+    values: impl Iterator<Item = &'a Value> + Clone,
+    expansion: &mut Expansion,
+) {
+    let tags: Vec<i64> = values
+        .clone()
+        .map(|value| value_tag(value).into())
+        .collect();
+    coding.put_runs(out, &tags, UNSIGNED);
+    let (mut lengths, mut texts) = (Vec::new(), Vec::new());
+    let (mut integers, mut bodies) = (Vec::new(), Vec::new());
+    for value in values {
+        match value {
+            Value::Str(text) => {
+                lengths.push(text.len() as i64);
+                texts.extend_from_slice(text.as_bytes());
+            }
+            Value::Int(integer) if coding == Coding::Packed => integers.push(*integer),
+            value => put_value_body(&mut bodies, value),
+        }
+    }
+    expansion.add(texts.len() as u64);
+    coding.put_runs(out, &lengths, UNSIGNED);
+    coding.put_text(out, &texts);
+    put_numbers(out, &integers);
+    out.append(&mut bodies);
+}
+
+/// What [`put_values`] wrote, read.
+pub(crate) struct Values<'a> {
+    tags: Numbers,
+    lengths: Numbers,
+    texts: Cow<'a, [u8]>,
+    /// That have a column of their own.
+    integers: Numbers,
+    others: Vec<Value>,
+    packed: bool,
+}
+
+impl<'a> Values<'a> {
+    /// Of so many values, a number that is bounded.
+    pub(crate) fn read(
+        reader: &mut Reader<'a>,
+        coding: Coding,
+        count: usize,
+        expansion: &mut Expansion,
+    ) -> Result<Self, DecodeError> {
+        let packed = coding == Coding::Packed;
+        let tags = coding.read_runs(reader, count, UNSIGNED)?;
+        let (mut texts, mut integers) = (0, 0);
+        for (length, tag) in tags.groups() {
+            match u8::try_from(tag) {
+                Ok(STR) => texts += length,
+                Ok(INT) if packed => integers += length,
+                Ok(_) => {}
+                Err(_) => return Err(reader.malformed("an unknown kind of value")),
+            }
+        }
+        let lengths = coding.read_runs(reader, texts, UNSIGNED)?;
+        let mut total = 0u64;
+        for (times, length) in lengths.groups() {
+            let (found, limit) = (length as u64, MAX_VALUE_BYTES as u64);
+            if found > limit {
+                let what = "the size of a value";
+                return Err(DecodeError::Limit { what, found, limit });
+            }
+            total = total.saturating_add(found.saturating_mul(times as u64));
+        }
+        let texts = coding.read_text(reader, total, expansion)?;
+        let integers = read_numbers(reader, integers)?;
+        let mut others = Vec::new();
+        for (length, tag) in tags.groups() {
+            let tag = tag as u8;
+            if tag != STR && !(packed && tag == INT) {
+                for _ in 0..length {
+                    others.push(read_bounded_value(reader, tag)?);
+                }
+            }
+        }
+        let values = Self {
+            tags,
+            lengths,
+            texts,
+            integers,
+            others,
+            packed,
+        };
+        if !values.splits_texts() {
+            return Err(reader.malformed("text that is not UTF-8"));
+        }
+        Ok(values)
+    }
+
+    /// Whether each text is UTF-8.
+    fn splits_texts(&self) -> bool {
+        let Ok(texts) = std::str::from_utf8(&self.texts) else {
+            return false;
+        };
+        let mut end = 0;
+        texts.is_ascii()
+            || self.lengths.iter().all(|length| {
+                end += length as usize;
+                texts.is_char_boundary(end)
+            })
+    }
+
+    /// Gives all, one after the other.
+    pub(crate) fn for_each(self, mut each: impl FnMut(Value)) {
+        // proof: that it is UTF-8, in all its pieces, was checked when it was read.
+        let mut texts = std::str::from_utf8(&self.texts).unwrap_or_default();
+        let (mut lengths, mut integers) = (self.lengths.iter(), self.integers.iter());
+        let mut others = self.others.into_iter();
+        for (length, tag) in self.tags.groups() {
+            match tag as u8 {
+                STR => lengths.by_ref().take(length).for_each(|length| {
+                    let (text, rest) = texts.split_at(length as usize);
+                    texts = rest;
+                    each(Value::Str(SmolStr::new(text)));
+                }),
+                INT if self.packed => integers
+                    .by_ref()
+                    .take(length)
+                    .for_each(|integer| each(Value::Int(integer))),
+                _ => others.by_ref().take(length).for_each(&mut each),
+            }
+        }
+    }
+}
