@@ -428,7 +428,7 @@ impl Replica {
         }
         let own = self.document.replica();
         let known = &mut self.members.table;
-        let (mut news, mut forgotten) = (false, false);
+        let (mut news, mut left, mut forgotten) = (false, false, false);
         for (id, theirs) in table.members {
             if id == own {
                 let Some(here) = known.members.get_mut(&own) else {
@@ -445,7 +445,10 @@ impl Replica {
             let grows = match known.members.get_mut(&id) {
                 Some(here) => {
                     let beat = (here.generation, here.beat);
+                    let waited = here.standing == Standing::Member;
                     let grows = here.join(&theirs);
+                    // What only it had may never come.
+                    left |= waited && here.standing != Standing::Member;
                     if (here.generation, here.beat) != beat {
                         self.members.heard.insert(id, now);
                     }
@@ -468,6 +471,9 @@ impl Replica {
         if self.version.covers(&table.required) && !known.required.covers(&table.required) {
             known.required.union_with(&table.required);
             news = true;
+        }
+        if left {
+            self.members.pending = None;
         }
         if news {
             self.members.changed();

@@ -336,3 +336,26 @@ fn a_replica_is_forgotten_by_command_and_one_that_leaves_at_once() {
     pass(&mut net, 60_000);
     assert_eq!(tombstones(&net)[0], 0);
 }
+
+/// Somebody says hello, tells nothing of what he has written, and is never seen again: he who only
+/// hears that he was forgotten waits no longer for what nobody has.
+#[test]
+fn what_only_a_forgotten_replica_had_is_not_waited_for() {
+    let mut net = chain(2);
+    append(&mut net, 0, 5);
+    pass(&mut net, 30_000);
+    let lost = net.add(true, Config::default());
+    net.set(lost, "k", 1);
+    net.settle();
+    let link = net.join(lost, 0);
+    net.collect();
+    assert!(net.deliver(link, 0));
+    net.cut(link);
+    clear(&mut net, 0);
+    pass(&mut net, 60_000);
+    assert_eq!(tombstones(&net)[..2], [5, 5]);
+    let (now, third) = (net.now, net.nodes[lost].id);
+    assert!(net.nodes[0].replica.forget(now, third));
+    pass(&mut net, 60_000);
+    assert_eq!(tombstones(&net)[..2], [0, 0]);
+}
