@@ -61,7 +61,11 @@ mod tests {
     use super::*;
 
     /// Seeds that once failed, each with what was wrong.
-    const REGRESSIONS: [(u64, &str); 0] = [];
+    const REGRESSIONS: [(u64, &str); 3] = [
+        (11, "the position of a move that lost stayed for ever"),
+        (80, "operations of a forgotten replica were waited for"),
+        (309, "an undone move of a deleted element left a position"),
+    ];
 
     #[test]
     fn clusters_converge_and_lose_nothing() {

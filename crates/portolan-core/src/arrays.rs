@@ -354,6 +354,9 @@ impl Document {
         self.note_step(element, true, journal);
         if let Some(place) = place {
             self.tombstones.note_move(element);
+            if !self.elements[element].shown() {
+                self.entomb(place); // a move taken back, of an element that was deleted since
+            }
             self.replicas.get_mut(self.own).placed.insert(seq, place, 0);
             self.containers.retain(array);
         }

@@ -294,13 +294,13 @@ impl Document {
         if element == position && self.tombstones.moves.contains_key(&element) {
             return self.entomb(position); // it names what stands elsewhere still
         }
+        // A move that lost against a concurrent one: whoever moves the element again, or has moved
+        // it without knowing of both, removes both or wins against it.
         let dot = self.dot_at(position);
-        if self
-            .replicas
-            .by_id(dot.replica)
-            .is_some_and(|known| known.live.get(dot.seq).is_some())
-        {
-            return self.entomb(position); // a move that counts, beside the winner
+        let loser = self.replicas.by_id(dot.replica);
+        if let Some(slot) = loser.and_then(|known| known.live.get(dot.seq)) {
+            self.kill([slot]);
+            self.unsettled.moves.clear();
         }
         if here && element != position {
             let array = self.elements[element].array();

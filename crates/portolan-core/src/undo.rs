@@ -194,6 +194,10 @@ impl Transaction<'_> {
         else {
             return;
         };
+        let known = &self.document.elements[element];
+        if !known.shown() && known.is_sealed() {
+            return; // nothing is done to it from here any more
+        }
         let Some(to) = self.document.rank_at(element, place) else {
             return;
         };

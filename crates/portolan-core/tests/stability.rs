@@ -256,6 +256,75 @@ fn resets_of_counters_leave_nothing_once_stable() {
     assert_eq!((b.counter("c"), b.len()), (0, 0));
 }
 
+/// Of concurrent moves one counts; the position that another made goes once all have both.
+#[test]
+fn where_a_concurrent_move_lost_nothing_is_left_once_stable() {
+    let mut a = Document::new(ReplicaId::new(1));
+    a.transact(NOW, |tx| {
+        let mut list = tx.array("l");
+        for n in 0..5usize {
+            list.insert(n, n as i64)?;
+        }
+        Ok::<_, Error>(())
+    })
+    .unwrap();
+    let mut b = Document::new(ReplicaId::new(2));
+    b.apply(&a.snapshot());
+    let common = a.version();
+    a.transact(NOW + 1, |tx| tx.array("l").move_to(0, 2))
+        .unwrap();
+    b.transact(NOW + 2, |tx| tx.array("l").move_to(0, 4))
+        .unwrap();
+    let (from_a, from_b) = (a.delta_since(&common), b.delta_since(&common));
+    a.apply(&from_b);
+    b.apply(&from_a);
+    let before = list(&a);
+    let all = a.version();
+    a.forget_stable(&all, &all);
+    assert_eq!((a.tombstones(), list(&a)), (0, before.clone()));
+    // One moves it again who has let go of that position; the other has not.
+    a.transact(NOW + 3, |tx| tx.array("l").move_to(4, 1))
+        .unwrap();
+    b.apply(&a.delta_since(&all));
+    assert_eq!(list(&b), list(&a));
+    let all = a.version();
+    for document in [&mut a, &mut b] {
+        document.forget_stable(&all, &all);
+        assert_eq!(document.tombstones(), 0);
+    }
+    assert_eq!(list(&b), list(&a));
+    assert_eq!(a.digest(), b.digest());
+    assert_eq!(a.encode(), b.encode());
+}
+
+/// A move that is taken back after somebody has deleted the element makes a position that never
+/// shows anything.
+#[test]
+fn a_move_undone_after_the_deletion_leaves_nothing_once_stable() {
+    let mut a = Document::new(ReplicaId::new(1));
+    a.keep_past(100);
+    a.transact(NOW, |tx| {
+        let mut list = tx.array("l");
+        for n in 0..5usize {
+            list.insert(n, n as i64)?;
+        }
+        Ok::<_, Error>(())
+    })
+    .unwrap();
+    let before = a.own_seq();
+    a.transact(NOW, |tx| tx.array("l").move_to(0, 4)).unwrap();
+    let moved = a.own_seq();
+    let mut b = Document::new(ReplicaId::new(2));
+    b.apply(&a.snapshot());
+    b.transact(NOW, |tx| tx.array("l").delete(4)).unwrap();
+    a.apply(&b.delta_since(&a.version()));
+    a.undo(NOW, before + 1..=moved).unwrap();
+    assert!(a.own_seq() > moved, "the move is taken back");
+    let all = a.version();
+    a.forget_stable(&all, &all);
+    assert_eq!(a.tombstones(), 0);
+}
+
 /// A position that waited already, because the element had moved away, waits anew once the
 /// element is deleted.
 #[test]
