@@ -251,6 +251,11 @@ impl Document {
                 _ => return, // it moves when the position is known
             },
         };
+        self.stand_at(element, place, journal);
+    }
+
+    /// Has an element stand at another of its positions, which has its place in the order.
+    pub(crate) fn stand_at(&mut self, element: Spot, place: Spot, journal: &mut Journal) {
         if self.elements.place(element) == place {
             return;
         }
@@ -262,6 +267,21 @@ impl Document {
             sequence.relocate(elements, element, place);
         });
         self.note_step(element, true, journal);
+    }
+
+    /// Lets nothing show at a position that is about to go, though something might: an element
+    /// whose winning move is waited for stands where it stood, and one that others have written to
+    /// shows without the value that it was born with.
+    pub(crate) fn vacate(&mut self, position: Spot, journal: &mut Journal) {
+        if self.orphans.origin(position).is_some() {
+            return;
+        }
+        let element = self.elements.of(position);
+        if element == position {
+            self.show(element, false, journal);
+        } else if self.elements.place(element) == position {
+            self.stand_at(element, element, journal);
+        }
     }
 
     fn show(&mut self, element: Spot, shown: bool, journal: &mut Journal) {
@@ -343,7 +363,9 @@ impl Document {
             timestamp,
         };
         self.note_step(element, false, journal);
-        self.entomb(self.elements.place(element));
+        let before = self.elements.place(element);
+        journal.places.push((element, before));
+        self.entomb(before);
         let place = self.with_sequence(array, |sequence, elements| {
             sequence.shift(elements, array, element, to, birth)
         });
