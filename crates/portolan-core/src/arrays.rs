@@ -242,20 +242,14 @@ impl Document {
         let Some(element) = self.spot(id).filter(|spot| !self.elements[*spot].moved()) else {
             return;
         };
-        let winner = self.find(moves, KeyRef::Element(id));
-        let winner = winner.map(|slot| self.dot_of(&self.slab[slot]));
-        let place = match winner {
-            None => element,
-            Some(dot) => match self.spot(dot) {
-                Some(spot) if self.orphans.origin(spot).is_none() => spot,
-                _ => return, // it moves when the position is known
-            },
-        };
-        self.stand_at(element, place, journal);
-    }
-
-    /// Has an element stand at another of its positions, which has its place in the order.
-    pub(crate) fn stand_at(&mut self, element: Spot, place: Spot, journal: &mut Journal) {
+        let moves = self.find(moves, KeyRef::Element(id)).into_iter();
+        // A move counts when its position is known; till then the one behind it does, so that it
+        // does not matter in which order they came.
+        let place = moves
+            .flat_map(|head| self.chain(head))
+            .filter_map(|slot| self.spot(self.dot_of(&self.slab[slot])))
+            .find(|spot| self.orphans.origin(*spot).is_none());
+        let place = place.unwrap_or(element);
         if self.elements.place(element) == place {
             return;
         }
@@ -269,18 +263,11 @@ impl Document {
         self.note_step(element, true, journal);
     }
 
-    /// Lets nothing show at a position that is about to go, though something might: an element
-    /// whose winning move is waited for stands where it stood, and one that others have written to
-    /// shows without the value that it was born with.
-    pub(crate) fn vacate(&mut self, position: Spot, journal: &mut Journal) {
-        if self.orphans.origin(position).is_some() {
-            return;
-        }
-        let element = self.elements.of(position);
-        if element == position {
-            self.show(element, false, journal);
-        } else if self.elements.place(element) == position {
-            self.stand_at(element, element, journal);
+    /// Hides an element whose position is about to go: where others have written to it before it
+    /// was inserted, it shows without the value that it was born with.
+    pub(crate) fn hide(&mut self, position: Spot, journal: &mut Journal) {
+        if self.elements.of(position) == position {
+            self.show(position, false, journal);
         }
     }
 
@@ -363,9 +350,7 @@ impl Document {
             timestamp,
         };
         self.note_step(element, false, journal);
-        let before = self.elements.place(element);
-        journal.places.push((element, before));
-        self.entomb(before);
+        self.entomb(self.elements.place(element));
         let place = self.with_sequence(array, |sequence, elements| {
             sequence.shift(elements, array, element, to, birth)
         });

@@ -22,8 +22,6 @@ pub(crate) struct Journal {
     pub(crate) removed: Vec<(u64, Entry)>,
     /// Elements that lost the value they were born with.
     pub(crate) births: Vec<(u64, Spot, Value)>,
-    /// Elements that were moved here, and where each stood before.
-    pub(crate) places: Vec<(Spot, Spot)>,
     pub(crate) added: Vec<(u32, Key)>,
     /// Elements that came to show or to show no more, one after the other.
     pub(crate) steps: Vec<Step>,

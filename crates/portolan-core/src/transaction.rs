@@ -279,10 +279,6 @@ impl Drop for Transaction<'_> {
                 document.revive_birth(spot);
             }
         }
-        // Its place does not follow from the moves alone while that of the winner is not known.
-        for (element, place) in journal.places.drain(..).rev() {
-            document.stand_at(element, place, &mut unheard);
-        }
         document.settle(&mut unheard);
         let (first, last) = (self.base + 1, self.seq);
         document.forget(own, first, last, &mut unheard);

@@ -336,3 +336,41 @@ fn a_move_is_done_again_under_a_new_id_though_one_that_is_waited_for_outranks_it
     assert_eq!(shown(&one), [2, 3, 4, 1].map(Value::from));
     assert_eq!(shown(&one), shown(&two));
 }
+
+#[test]
+fn where_an_element_stands_while_a_move_waits_does_not_depend_on_the_order() {
+    let [mut one, mut two, mut three, mut four] =
+        [1, 2, 3, 4].map(|id| Document::new(ReplicaId::new(id)));
+    let done = one.transact(NOW, |tx| {
+        tx.array("x").append_all([1, 2, 3].map(Value::from))
+    });
+    done.expect("within limits");
+    for other in [&mut two, &mut three, &mut four] {
+        other.apply(&one.snapshot());
+    }
+    let done = three.transact(NOW, |tx| tx.array("x").append(4));
+    done.expect("within limits");
+    let done = four.transact(NOW, |tx| tx.array("x").move_to(0, 1));
+    done.expect("within limits");
+    for seen in [false, true] {
+        if seen {
+            two.apply(&four.snapshot());
+        }
+        two.apply(&three.snapshot());
+        let base = two.own_seq();
+        let done = two.transact(NOW + 1, |tx| tx.array("x").move_to(usize::from(seen), 3));
+        done.expect("within limits");
+        let moves = [four.own_since(0), two.own_since(base)];
+        let orders = [[0, 1], [1, 0]].map(|order| {
+            let mut reader = Document::new(ReplicaId::new(9));
+            reader.apply(&one.snapshot());
+            for at in order {
+                reader.apply(&moves[at]);
+            }
+            reader
+        });
+        let [a, b] = orders.each_ref().map(|one| read_values(one.array("x")));
+        assert_eq!(a, b);
+        assert_eq!(orders[0].version(), orders[1].version());
+    }
+}
