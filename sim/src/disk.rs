@@ -8,6 +8,7 @@ use portolan_core::{Delta, Document, ReplicaId};
 #[derive(Clone, Default)]
 pub(crate) struct Disk {
     synced: Vec<Bytes>,
+    members: Option<Bytes>,
     /// Written, and lost in a crash.
     unsynced: Vec<Write>,
 }
@@ -38,6 +39,7 @@ impl Disk {
     pub(crate) fn synced(&self) -> Self {
         Self {
             synced: self.synced.clone(),
+            members: self.members.clone(),
             unsynced: Vec::new(),
         }
     }
@@ -47,10 +49,19 @@ impl Disk {
     }
 
     fn keep(&mut self, write: Write) {
+        if let Some(members) = write.members {
+            self.members = Some(members);
+            return;
+        }
         if write.replaces {
             self.synced.clear();
         }
         self.synced.push(write.delta);
+    }
+
+    /// What it keeps of the members.
+    pub(crate) fn members(&self) -> Option<&Bytes> {
+        self.members.as_ref()
     }
 
     /// What a node finds when it starts.

@@ -66,6 +66,10 @@ impl Node {
         self.since = Vec::new();
         self.watched = Watched::of(&Shown::of(&document));
         let mut replica = Replica::new("doc", 7, document, self.disk.is_some(), config.clone());
+        if let Some(members) = self.disk.as_ref().and_then(Disk::members) {
+            let restored = replica.restore_members(members);
+            restored.expect("what was stored decodes");
+        }
         replica.observe(true);
         self.replica = Some(replica);
         self.sync_at = None;
@@ -123,6 +127,13 @@ impl Node {
             loaded: self.found,
             backup: unaware.then_some((self.id, self.loaded)),
         })
+    }
+
+    /// Has the watcher read everything anew.
+    pub(crate) fn watch_anew(&mut self) {
+        if let Some(document) = self.document() {
+            self.watched = Watched::of(&Shown::of(document));
+        }
     }
 
     /// What the watcher knows is what the document holds.

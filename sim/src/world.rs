@@ -36,6 +36,8 @@ pub(crate) struct Outcome {
     /// Checks of replicas that had applied operations without all that these had seen.
     parted: usize,
     searches: usize,
+    forgotten: usize,
+    resynced: usize,
 }
 
 impl Outcome {
@@ -52,6 +54,8 @@ impl Outcome {
         self.lent += other.lent;
         self.repaired += other.repaired;
         self.searches += other.searches;
+        self.forgotten += other.forgotten;
+        self.resynced += other.resynced;
     }
 }
 
@@ -82,6 +86,8 @@ pub(crate) struct World {
     tree: Tree,
     /// Whether logs of removals are pruned of what others may still ask for.
     prunes: bool,
+    /// Whether somebody has begun anew, and done again what the reference knows by other dots.
+    resynced: bool,
     /// Whether a memory was damaged, so that states differ at equal versions for a while.
     damaged: bool,
     outcome: Outcome,
@@ -106,6 +112,14 @@ impl World {
                     256 << 10
                 } else {
                     rng.usize(50..2_000)
+                },
+                gossip_interval: rng.u64(100..5_000),
+                // In half of the clusters those are forgotten that are cut off or crash for long,
+                // or for good.
+                forget_after: if rng.bool() {
+                    rng.u64(3_000..40_000)
+                } else {
+                    u64::MAX
                 },
                 brief_ranges: if rng.bool() { 2_048 } else { rng.usize(0..20) },
                 borrows: rng.bool(),
@@ -132,6 +146,7 @@ impl World {
             },
             prunes: rng.bool(),
             damaged: false,
+            resynced: false,
             outcome: Outcome {
                 nodes: count,
                 ..Outcome::default()
@@ -233,6 +248,13 @@ impl World {
         }
         // What is under way or due later changes nothing any more.
         self.advance(self.now + 120_000);
+        // Signs of life are stored for ever: a moment in which nothing waits for a disk.
+        for _ in 0..100 {
+            if self.agrees() {
+                break;
+            }
+            self.advance(self.now + 7);
+        }
         self.check();
         if self.rng.bool() {
             self.damage();
@@ -282,6 +304,12 @@ impl World {
         }
         // The digests that say so are still to be exchanged.
         self.advance(self.now + 120_000);
+        for _ in 0..100 {
+            if self.agrees() {
+                break;
+            }
+            self.advance(self.now + 7);
+        }
         self.damaged = false;
         self.check();
     }
@@ -710,7 +738,7 @@ impl World {
     /// At any time a replica shows what the operations that it has applied amount to, of a
     /// transaction all or nothing, and elements in the order in which others have them.
     fn check_meanwhile(&mut self, at: usize) {
-        if self.damaged || self.nodes.iter().any(|n| n.restored) {
+        if self.damaged || self.resynced || self.nodes.iter().any(|n| n.restored) {
             return;
         }
         let node = &self.nodes[at];
@@ -776,6 +804,20 @@ impl World {
             }
             Event::Diverged { .. } => assert!(self.damaged, "equal versions, unequal digests"),
             Event::Repaired { .. } => self.outcome.repaired += 1,
+            Event::Forgotten(id) => {
+                self.outcome.forgotten += 1;
+                self.say(|| format!("node {at} forgets {id}"));
+            }
+            Event::Resynced { again } => {
+                self.say(|| format!("node {at} begins anew, and does {again} operations again"));
+                self.outcome.resynced += 1;
+                self.resynced |= again > 0;
+                let node = &mut self.nodes[at];
+                node.found = node.document().expect("it runs").own_seq();
+                node.since.clear();
+                node.watch_anew();
+                self.settle(at);
+            }
             _ => {}
         }
     }
@@ -880,26 +922,45 @@ impl World {
         assert!(self.agrees(), "agreement was lost: {}", self.disagreement());
         let first = self.nodes[0].document().expect("all run");
         let version = first.version();
-        self.truth.check_version(&version);
+        if !self.resynced {
+            self.truth.check_version(&version);
+        }
         let want = Shown::of(first);
         let seen = self.nodes[0].applied().expect("all run");
-        let missing = self.truth.missing(&seen);
-        assert!(missing.is_empty(), "{missing:?} was seen and is missing");
-        self.truth.assert_shown(&seen, &want);
+        if !self.resynced {
+            let missing = self.truth.missing(&seen);
+            assert!(missing.is_empty(), "{missing:?} was seen and is missing");
+            self.truth.assert_shown(&seen, &want);
+        }
+        // What waits for somebody who does not come back waits here and there.
+        let waits = self.nodes.iter().any(|node| {
+            let document = node.document();
+            document.is_some_and(|document| document.tombstones() > 0)
+        });
         for (at, node) in self.nodes.iter().enumerate() {
             let document = node.document().expect("all run");
             node.check_watcher();
+            // Nobody waits for those that do not come back where these are forgotten.
+            let tombstones = document.tombstones();
+            assert!(
+                tombstones == 0 || self.config.forget_after == u64::MAX,
+                "{tombstones} tombstones stay at node {at}"
+            );
             assert_eq!(
                 Shown::of(document),
                 want,
                 "node {at} does not show what others do"
             );
             // What was searched for by ranges leaves moves and resets behind that others have
-            // let go of: these change nothing that shows.
+            // let go of: these change nothing that shows. So do resets that are kept for those who
+            // are forgotten, and may have added to what was reset.
+            let kept = waits || self.outcome.searches > 0 || self.outcome.forgotten > 0;
             let bytes = document.encode();
             assert!(
-                bytes == first.encode() || self.outcome.searches > 0,
-                "node {at} differs in its bytes"
+                bytes == first.encode() || kept,
+                "node {at} differs in its bytes: {} and {}, {document:?}",
+                bytes.len(),
+                first.encode().len(),
             );
             assert_eq!(
                 document.digest(),
@@ -908,18 +969,16 @@ impl World {
             );
             if let Some(disk) = &node.disk {
                 let stored = disk.load(node.id);
-                assert!(
-                    stored.encode() == bytes || self.outcome.searches > 0,
-                    "the disk of node {at}"
-                );
+                // The disk has what memory has let go of.
+                assert_eq!(stored.version(), version, "the disk of node {at}");
                 assert_eq!(stored.digest(), first.digest(), "the disk of node {at}");
                 assert_eq!(Shown::of(&stored), want, "the disk of node {at}");
             }
         }
         // Nothing acknowledged is lost: every operation that still counts has been applied.
-        assert_eq!(
-            version.len(),
-            self.truth.operations(),
+        let operations = self.truth.operations();
+        assert!(
+            version.len() == operations || self.resynced && version.len() > operations,
             "operations are missing"
         );
     }

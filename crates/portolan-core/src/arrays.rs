@@ -255,7 +255,11 @@ impl Document {
         }
         let array = self.elements[element].array();
         self.note_step(element, false, journal);
-        self.unearth(place);
+        if self.elements[element].shown() {
+            self.unearth(place);
+        } else {
+            self.entomb(place); // where it would stand, it waits anew
+        }
         self.entomb(self.elements.place(element));
         self.with_sequence(array, |sequence, elements| {
             sequence.relocate(elements, element, place);

@@ -42,6 +42,7 @@ pub mod limits;
 pub mod sync;
 pub mod types;
 
+mod anew;
 mod arrays;
 mod births;
 mod change;

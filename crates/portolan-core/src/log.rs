@@ -121,6 +121,11 @@ impl RemovalLog {
         }
     }
 
+    /// Whether it says nothing.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.recent.is_empty() && self.blocks.is_empty()
+    }
+
     /// Drops what only operations in `stable` need.
     pub(crate) fn prune(&mut self, stable: &DotSet, live: usize) {
         self.settle(live);

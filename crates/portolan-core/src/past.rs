@@ -230,6 +230,11 @@ impl Document {
         }
     }
 
+    /// What [`keep_past`](Self::keep_past) was told.
+    pub(crate) fn past_limit(&self) -> usize {
+        self.past.limit
+    }
+
     /// Forgets what was replaced or removed before now.
     pub fn forget_past(&mut self) {
         let (version, now) = (self.version(), self.clock.last());

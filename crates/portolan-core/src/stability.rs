@@ -10,7 +10,7 @@ use crate::containers::Form;
 use crate::document::Document;
 use crate::dots::{DotSet, Version};
 use crate::key::KeyRef;
-use crate::replica::Dot;
+use crate::replica::{Dot, ReplicaId};
 use crate::sequence::{Position, Spot, SpotHash};
 use crate::slab::{BIRTH, Slot};
 use crate::sorting::sort;
@@ -26,6 +26,8 @@ pub(crate) struct Tombstones {
     sealed: VecDeque<(Version, Batch)>,
     /// Of elements that have moved: to how many positions.
     moves: HashMap<Spot, u32, SpotHash>,
+    /// All that was deleted at this version is sealed, or was brought back since.
+    sealed_at: Version,
     /// Of each marked position the batch that it is in: in others its name is out of date.
     batches: HashMap<Spot, u64, SpotHash>,
     last_batch: u64,
@@ -90,6 +92,18 @@ impl Document {
     /// A batch of what is deleted is formed at each call that finds the one before it stable, and
     /// goes when the version it was formed at is settled. Costs what goes.
     pub fn forget_stable(&mut self, stable: &Version, settled: &Version) {
+        self.forget_stable_among(stable, settled, |_| true);
+    }
+
+    /// As [`forget_stable`](Self::forget_stable), where not all replicas that may still write are
+    /// asked what they have: of the counters to which others than the `present` ones have added,
+    /// what resets have seen of these additions stays. Whether positions went.
+    pub(crate) fn forget_stable_among(
+        &mut self,
+        stable: &Version,
+        settled: &Version,
+        present: impl Fn(ReplicaId) -> bool,
+    ) -> bool {
         self.prune_log(stable);
         let now = self.version();
         loop {
@@ -102,6 +116,7 @@ impl Document {
                 None => {
                     let batch = self.mark_tombstones();
                     if batch.is_empty() {
+                        self.tombstones.sealed_at.union_with(stable);
                         break;
                     }
                     self.tombstones.marked = Some((now.clone(), batch));
@@ -111,11 +126,39 @@ impl Document {
         let ready = |sealed: &VecDeque<(Version, Batch)>| {
             sealed.front().is_some_and(|(at, _)| settled.covers(at))
         };
+        let before = self.elements.len();
         while ready(&self.tombstones.sealed) {
             if let Some((_, batch)) = self.tombstones.sealed.pop_front() {
-                self.drop_batch(batch);
+                self.drop_batch(batch, &present);
             }
         }
+        self.elements.len() < before
+    }
+
+    /// What is deleted at this version, or at any before it, does not come back from here.
+    pub(crate) fn sealed_at(&self) -> &Version {
+        &self.tombstones.sealed_at
+    }
+
+    /// Whether anything waits to become stable: positions that show nothing, resets of counters,
+    /// the log.
+    pub fn has_past(&self) -> bool {
+        let tombstones = &self.tombstones;
+        !tombstones.fresh.is_empty()
+            || tombstones.marked.is_some()
+            || !tombstones.sealed.is_empty()
+            || !self.log.is_empty()
+    }
+
+    /// As if all positions that show nothing had been sealed, for a replica that was started
+    /// again: what it has called stable before, it does not know any more.
+    pub(crate) fn seal_all(&mut self, at: &Version) {
+        for position in &self.tombstones.fresh.positions {
+            if self.elements.get(*position).is_some() && self.is_tombstone(*position) {
+                self.elements[*position].seal();
+            }
+        }
+        self.tombstones.sealed_at.union_with(at);
     }
 
     /// Nothing in the batch is used again from here.
@@ -125,6 +168,7 @@ impl Document {
                 self.elements[*position].seal();
             }
         }
+        self.tombstones.sealed_at.union_with(&at);
         self.tombstones.sealed.push_back((at, batch));
     }
 
@@ -181,7 +225,7 @@ impl Document {
         batch
     }
 
-    fn drop_batch(&mut self, mut batch: Batch) {
+    fn drop_batch(&mut self, mut batch: Batch, present: impl Fn(ReplicaId) -> bool) {
         // Those that have been used again, or got a child, wait once more if they are buried.
         batch.positions.retain(|position| {
             let current = self.tombstones.is_in(*position, batch.number);
@@ -208,7 +252,11 @@ impl Document {
         }
         self.past.forget_elements(&gone);
         for (reset, epoch) in batch.resets {
-            self.drop_reset(reset, epoch);
+            if present(epoch.replica) {
+                self.drop_reset(reset, epoch);
+            } else {
+                self.tombstones.note_reset(reset, epoch);
+            }
         }
         self.containers.sweep();
     }
@@ -223,10 +271,11 @@ impl Document {
 
     /// A position shows something again: it waits anew when that ends.
     pub(crate) fn unearth(&mut self, position: Spot) {
-        if self.elements[position].is_marked() {
-            self.elements[position].unmark();
+        let known = &mut self.elements[position];
+        if known.is_marked() {
             self.tombstones.batches.remove(&position);
         }
+        known.unmark();
     }
 
     fn drop_position(&mut self, position: Spot) {

@@ -254,6 +254,7 @@ impl Core {
             Some(store) => store.load(name).await?,
             None => None,
         };
+        let mut members = None;
         let past = self.options.history;
         let document = match stored {
             None => {
@@ -261,7 +262,8 @@ impl Core {
                 document.keep_past(past);
                 document
             }
-            Some(stored) => {
+            Some(mut stored) => {
+                members = stored.members.take();
                 let name = name.clone();
                 let path = self.store.as_ref().map(|store| store.path().to_owned());
                 let path = path.unwrap_or_default();
@@ -272,7 +274,15 @@ impl Core {
         };
         let handle = self.handles.lock().take();
         let durable = self.store.is_some();
-        let replica = Replica::new(name, handle, document, durable, self.options.sync.clone());
+        let sync = self.options.sync.clone();
+        let mut replica = Replica::new(name, handle, document, durable, sync);
+        if let (Some(members), Some(store)) = (members, &self.store) {
+            let restored = replica.restore_members(&members);
+            restored.map_err(|error| Error::StoreDamaged {
+                path: store.path().to_owned(),
+                what: format!("the members of map `{name}`: {error}"),
+            })?;
+        }
         Ok(Shared::new(name.clone(), self, replica))
     }
 
@@ -433,6 +443,11 @@ impl Core {
             if let Some(store) = &self.store {
                 // What is not stored may not be sent.
                 let _ = tokio::time::timeout(FAREWELL, store.drained()).await;
+            } else {
+                // Under this id nobody comes back, so nobody need wait.
+                for map in self.maps() {
+                    map.with(|state, now| state.replica.leave(now));
+                }
             }
             let _ = tokio::time::timeout(FAREWELL, self.give_back()).await;
             self.stage.send_replace(Stage::Leaving);

@@ -78,7 +78,7 @@ pub use map::Map;
 pub use node::Node;
 pub use pattern::{Pattern, path_text};
 pub use peer::Peer;
-pub use portolan_core::sync::{Access, Config};
+pub use portolan_core::sync::{Access, Config, MemberStatus, Standing};
 pub use portolan_core::types::Moment;
 pub use portolan_core::{
     AllHeld, ArrayMut, ArrayView, Batch, Change, CounterMut, Delta, Document, Dot, Held, Key,

@@ -5,6 +5,7 @@ use std::ops::RangeBounds;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use portolan_core::sync::MemberStatus;
 use portolan_core::{
     Document, Dot, Entries, Key, KeyRef, MapMut, MapView, ReplicaId, Transaction, Value, Version,
 };
@@ -413,6 +414,28 @@ impl Map {
             self.core().is_closed().then_some(Err(Error::Closed))
         });
         changed.await
+    }
+
+    /// Who else holds the map, as far as is known here; of all sub-maps of one map the same.
+    ///
+    /// What is deleted in arrays, and what is only kept for replicas that lag behind, goes once all
+    /// members have stored the deletion. One that is silent for
+    /// [`forget_after`](portolan_core::sync::Config::forget_after) (a week) is not waited for any
+    /// more. Should it return later, it goes on from the state of the others, and does again what
+    /// it wrote meanwhile: nothing of that is lost, but elements of arrays may get a new id, and
+    /// its watchers a snapshot.
+    pub fn members(&self) -> Vec<MemberStatus> {
+        let now = self.core().clock.now();
+        self.shared()
+            .read(|state| state.replica.members(now).collect())
+    }
+
+    /// Waits for a member no longer; false where it is none. For a replica that will not come back.
+    pub fn forget(&self, replica: ReplicaId) -> Result<bool> {
+        self.shared().core()?;
+        Ok(self
+            .shared()
+            .with(|state, now| state.replica.forget(now, replica)))
     }
 
     /// How the map stands.

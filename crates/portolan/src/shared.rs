@@ -198,6 +198,23 @@ impl Shared {
                 );
                 state.replica.change_replica(id);
             }
+            Event::Forgotten(replica) => {
+                let map = &*self.name;
+                tracing::info!(map, %replica, "not heard of for long: not waited for any more");
+            }
+            Event::Resynced { again } => {
+                let map = &*self.name;
+                tracing::warn!(
+                    map,
+                    again,
+                    "was forgotten by the others: went on from their state, and did again what \
+                     they had no place for"
+                );
+                state.number += 1;
+                let wakers = state.watchers.iter().filter_map(|queue| queue.overtake());
+                aftermath.wakers.extend(wakers);
+                aftermath.progress = true;
+            }
             Event::Renamed { old, new, .. } => {
                 tracing::debug!(map = &*self.name, %old, %new, "writes under another id");
                 aftermath.progress = true;
@@ -234,6 +251,8 @@ impl Shared {
                 _ => None,
             },
             CloseReason::ReplicaChanged
+            | CloseReason::Forgotten
+            | CloseReason::Resynced
             | CloseReason::Protocol(
                 ProtocolError::HelloTimeout(_) | ProtocolError::ReplicaReused { .. },
             ) => None,

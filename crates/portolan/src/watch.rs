@@ -27,7 +27,8 @@ pub struct Watch {
 pub enum Event {
     /// One transaction, or one delta from outside: all of its changes that match, at once.
     Changed(Arc<Numbered>),
-    /// The receiver fell behind, or asked for it: everything that matches now, in place of all
+    /// The receiver fell behind, or asked for it, or the map went on from another replica's state
+    /// (see [`Map::members`](crate::Map::members)): everything that matches now, in place of all
     /// that it had.
     Snapshot {
         /// Number of the latest batch in it.
@@ -114,6 +115,15 @@ impl Queue {
             waiting.batches.push_back(part);
             waiting.changes += matching;
         }
+        waiting.waker.take()
+    }
+
+    /// What comes next does not follow from what came: a snapshot takes the place of all.
+    pub(crate) fn overtake(&self) -> Option<Waker> {
+        let mut waiting = self.state.lock();
+        let missed = waiting.behind.unwrap_or(waiting.batches.len() as u64);
+        waiting.behind = Some(missed + 1);
+        (waiting.batches, waiting.changes) = (VecDeque::new(), 0);
         waiting.waker.take()
     }
 

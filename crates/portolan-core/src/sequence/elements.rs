@@ -257,7 +257,6 @@ impl Elements {
     }
 
     /// How many positions there are.
-    #[cfg(test)]
     pub(crate) fn len(&self) -> usize {
         self.len
     }

@@ -38,6 +38,12 @@ pub struct Config {
     pub ack_delay: u64,
     /// Time between two exchanges of digests (30 s).
     pub digest_period: u64,
+    /// Shortest time between two tables of members (10 s), which tell who has stored what. What is
+    /// deleted goes after some three of them.
+    pub gossip_interval: u64,
+    /// How long a replica may be silent before it is forgotten (seven days): what is deleted, and
+    /// it may still refer to, goes then. `u64::MAX` waits for ever.
+    pub forget_after: u64,
     /// Most bytes of presence that one session may bring in (16 MiB); what exceeds it is not seen.
     pub presence_bytes: usize,
     /// Whether a replica without a store asks the peers that it connects to for an id that others
@@ -66,6 +72,8 @@ impl Default for Config {
             ack_interval: 5,
             ack_delay: 2_000,
             digest_period: 30_000,
+            gossip_interval: 10_000,
+            forget_after: 7 * 24 * 60 * 60 * 1000,
             presence_bytes: 16 * 1024 * 1024,
             borrows: false,
             ask_delay: 1_000,

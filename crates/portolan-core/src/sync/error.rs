@@ -112,6 +112,12 @@ pub enum ProtocolError {
     /// The host does not let the peer in.
     #[error("access refused: {0}")]
     Refused(String),
+    /// The peer would have to begin anew from the whole state, and may not read it.
+    #[error(
+        "this replica refers to elements that the others have let go of, and may not read what \
+         they have: ask for read access"
+    )]
+    LeftBehind,
     /// The session is over, or never was.
     #[error("the session is closed")]
     Closed,
@@ -122,7 +128,9 @@ impl ProtocolError {
     pub fn code(&self) -> ErrorCode {
         match self {
             Self::Version { .. } => ErrorCode::Version,
-            Self::Refused(_) | Self::NotWritable | Self::NotReadable => ErrorCode::Refused,
+            Self::Refused(_) | Self::NotWritable | Self::NotReadable | Self::LeftBehind => {
+                ErrorCode::Refused
+            }
             Self::HelloTimeout(_) => ErrorCode::Timeout,
             Self::ReplicaReused { .. } => ErrorCode::Restart,
             Self::Closed => ErrorCode::Closing,

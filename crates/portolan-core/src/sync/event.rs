@@ -58,6 +58,16 @@ pub enum Event {
     /// A peer knows more of this replica's operations than it does itself: the store is an old
     /// backup. Pass a fresh id to [`Replica::change_replica`](super::Replica::change_replica).
     ReplicaReused,
+    /// A replica was not heard of for [`Config::forget_after`](super::Config::forget_after), and is
+    /// not waited for any more.
+    Forgotten(ReplicaId),
+    /// The others had let go of what this replica still referred to: it has taken over their state
+    /// and done again what they did not have. What [`Changed`](Self::Changed) told before does not
+    /// lead to what the document holds now: read it anew. All sessions end, to be opened again.
+    Resynced {
+        /// The operations that were done again, by new ones, because they had no place any more.
+        again: u64,
+    },
     /// This replica writes under another id now: one that was lent to it, or a fresh one after it
     /// gave that back. What it had done under `old` and told to nobody has the numbers from `base`
     /// + 1 on under `new`.
@@ -93,6 +103,12 @@ pub enum CloseReason {
         /// In the peer's words.
         message: String,
     },
+    /// The others have forgotten this replica: connect again, and go on from what they have.
+    #[error("this replica was forgotten by the others, and begins again")]
+    Forgotten,
+    /// This replica has begun anew from the state of the peer: connect again.
+    #[error("this replica has begun anew from the state of another")]
+    Resynced,
     /// This replica took a new id: connect again.
     #[error("this replica continues under a new id")]
     ReplicaChanged,

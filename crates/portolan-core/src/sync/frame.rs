@@ -4,6 +4,7 @@ use bytes::Bytes;
 
 use super::error::{ErrorCode, ProtocolError};
 use super::loans;
+use super::members::{Table, put_table, read_table};
 use super::search::{Compare, Compared};
 use crate::codec::{
     Reader, check_checksum, put_bytes, put_checksum, put_dots, put_varint, read_dots,
@@ -79,6 +80,11 @@ impl Frame {
             COMPARED => Message::Compared(read_compared(&mut reader)?),
             CONTEXTS => Message::Contexts(read_contexts(&mut reader)?),
             PRESENCE => Message::Presence(read_presence(&mut reader)?),
+            MEMBERS => {
+                let (table, base) = read_table(&mut reader)?;
+                Message::Members(table, base)
+            }
+            ANEW => Message::Anew,
             CREDENTIALS => Message::Credentials(read_credentials(&mut reader)?),
             ERROR => Message::Error(read_error(&mut reader)?),
             LOAN => Message::Loan(loans::read(&mut reader)?),
@@ -134,6 +140,8 @@ impl Frame {
             Message::Update(_) => "update",
             Message::Contexts(_) => "contexts",
             Message::Presence(_) => "presence",
+            Message::Members(..) => "members",
+            Message::Anew => "anew",
             Message::Credentials(_) => "credentials",
             Message::Error(_) => "error",
             Message::Loan(_) => "loan",
@@ -157,6 +165,8 @@ impl Frame {
             Message::Update(it) => update(handle, it),
             Message::Contexts(it) => contexts(handle, it),
             Message::Presence(it) => presence(handle, it),
+            Message::Members(table, base) => members(handle, table, base),
+            Message::Anew => anew(handle),
             Message::Credentials(it) => credentials(handle, it),
             Message::Error(it) => error(handle, it.code, &it.document, &it.message),
             Message::Loan(it) => loans::encode(handle, it),
@@ -205,6 +215,9 @@ pub struct Hello {
     pub access: Access,
     /// What the sender has (a sender with a store: has stored).
     pub version: Version,
+    /// What everybody had when the sender last let go of positions: who has some of it and lacks
+    /// some has to begin anew from the whole state.
+    pub required: Version,
     /// What shows that it may.
     pub credentials: Option<Bytes>,
 }
@@ -246,6 +259,10 @@ pub(super) enum Message {
     Compare(Compare),
     Compared(Compared),
     Presence(Presence),
+    /// Who holds the document; and the version that the others are told by.
+    Members(Table, Version),
+    /// The sender holds what was let go of, or the other way round: send the whole state.
+    Anew,
     Credentials(Bytes),
     Error(ErrorFrame),
     Loan(loans::Message),
@@ -256,13 +273,23 @@ pub(super) enum Message {
 pub(super) struct Part {
     /// Numbers the deltas of a session that are sent in pieces, from 1.
     pub(super) transfer: u64,
-    /// Whether the delta is a state to repair with: what the sender holds where states differ.
-    pub(super) repair: bool,
+    pub(super) purpose: Purpose,
     /// The length of the delta's bytes.
     pub(super) total: u64,
     /// Where in them this piece belongs.
     pub(super) offset: u64,
     pub(super) bytes: Bytes,
+}
+
+/// What a delta in pieces is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Purpose {
+    /// What the receiver lacks.
+    CatchUp = 0,
+    /// A state to repair with: what the sender holds where states differ.
+    Repair = 1,
+    /// The whole state, to go on from: the receiver holds what was let go of.
+    Anew = 2,
 }
 
 /// What the sender has, for comparison. Nothing that it has sent before comes after it.
@@ -274,6 +301,8 @@ pub(super) struct Digest {
     pub(super) unstored: DotSet,
     /// The fingerprint of its state; `None` while that holds more than the version tells.
     pub(super) fingerprint: Option<u128>,
+    /// What stands for its table of members.
+    pub(super) members: u64,
 }
 
 /// The presence of one replica.
@@ -300,6 +329,8 @@ const CREDENTIALS: u8 = 9;
 const ERROR: u8 = 10;
 const COMPARE: u8 = 11;
 const COMPARED: u8 = 12;
+const MEMBERS: u8 = 20;
+const ANEW: u8 = 22;
 const CONTEXTS: u8 = 13;
 /// At least two bits away from every other: no single flipped one makes an update of anything
 /// else, which has another checksum.
@@ -328,6 +359,7 @@ pub(super) fn hello(handle: u32, hello: &Hello) -> Bytes {
         put_bytes(out, hello.document.as_bytes());
         out.extend_from_slice(&hello.replica.get().to_le_bytes());
         put_dots(out, &hello.version);
+        put_dots(out, &hello.required);
         if let Some(credentials) = &hello.credentials {
             put_bytes(out, credentials);
         }
@@ -360,6 +392,7 @@ fn read_hello(reader: &mut Reader<'_>) -> Result<Hello, ProtocolError> {
             write: flags & HELLO_WRITE != 0,
         },
         version: read_dots(reader)?,
+        required: read_dots(reader)?,
         credentials: match flags & HELLO_CREDENTIALS {
             0 => None,
             _ => Some(read_credentials(reader)?),
@@ -411,7 +444,7 @@ fn read_handle(reader: &mut Reader<'_>) -> Result<u32, DecodeError> {
 pub(super) fn part(handle: u32, part: &Part) -> Bytes {
     frame(PART, handle, part.bytes.len(), |out| {
         put_varint(out, part.transfer);
-        out.push(u8::from(part.repair));
+        out.push(part.purpose as u8);
         put_varint(out, part.total);
         put_varint(out, part.offset);
         out.extend_from_slice(&part.bytes);
@@ -421,7 +454,12 @@ pub(super) fn part(handle: u32, part: &Part) -> Bytes {
 /// The piece reaches to the end of `content`, which is what `reader` reads.
 fn read_part(reader: &mut Reader<'_>, content: &Bytes) -> Result<Part, DecodeError> {
     let transfer = reader.varint()?;
-    let repair = read_flag(reader)?;
+    let purpose = match reader.byte()? {
+        0 => Purpose::CatchUp,
+        1 => Purpose::Repair,
+        2 => Purpose::Anew,
+        _ => return Err(reader.malformed("pieces of an unknown kind")),
+    };
     let total = reader.varint()?;
     let offset = reader.varint()?;
     let bytes = content.slice(content.len() - reader.remaining()..);
@@ -431,7 +469,7 @@ fn read_part(reader: &mut Reader<'_>, content: &Bytes) -> Result<Part, DecodeErr
     }
     Ok(Part {
         transfer,
-        repair,
+        purpose,
         total,
         offset,
         bytes,
@@ -454,6 +492,7 @@ pub(super) fn digest(handle: u32, digest: &Digest) -> Bytes {
         if let Some(fingerprint) = digest.fingerprint {
             out.extend_from_slice(&fingerprint.to_le_bytes());
         }
+        out.extend_from_slice(&digest.members.to_le_bytes());
     })
 }
 
@@ -467,7 +506,17 @@ fn read_digest(reader: &mut Reader<'_>) -> Result<Digest, DecodeError> {
         } else {
             None
         },
+        members: reader.u64_le()?,
     })
+}
+
+pub(super) fn members(handle: u32, table: &Table, base: &Version) -> Bytes {
+    let len = 32 * table.members.len() + 64;
+    frame(MEMBERS, handle, len, |out| put_table(out, table, base))
+}
+
+pub(super) fn anew(handle: u32) -> Bytes {
+    frame(ANEW, handle, 0, |_| {})
 }
 
 pub(super) fn repair(handle: u32, dots: &DotSet) -> Bytes {
@@ -648,6 +697,7 @@ mod tests {
     use super::*;
     use crate::clock::Timestamp;
     use crate::document::Document;
+    use crate::sync::members::{Member, Standing};
 
     fn dots() -> DotSet {
         let mut dots = DotSet::from_range(ReplicaId::new(0x0102), 1, 300);
@@ -656,7 +706,7 @@ mod tests {
     }
 
     /// One of each kind, but for deltas.
-    fn frames() -> [Bytes; 19] {
+    fn frames() -> [Bytes; 21] {
         let greeting = Hello {
             protocol: PROTOCOL,
             reply: false,
@@ -664,11 +714,12 @@ mod tests {
             replica: ReplicaId::new(7),
             access: Access::ALL,
             version: dots(),
+            required: DotSet::from_range(ReplicaId::new(0x0102), 1, 2),
             credentials: Some(Bytes::from_static(b"token")),
         };
         let piece = Part {
             transfer: 1,
-            repair: false,
+            purpose: Purpose::CatchUp,
             total: 300,
             offset: 256,
             bytes: Bytes::from_static(b"piece"),
@@ -677,6 +728,7 @@ mod tests {
             version: dots(),
             unstored: DotSet::new(),
             fingerprint: Some(0x0102_0304),
+            members: 0x0506,
         };
         let span = |first, end| reconcile::Part {
             span: Span { first, end },
@@ -698,6 +750,24 @@ mod tests {
             number: 300,
             hops: 2,
             state: Some(Bytes::from_static(b"here")),
+        };
+        let left = Member {
+            generation: 2,
+            standing: Standing::Gone,
+            beat: 300,
+            acknowledged: Version::new(),
+            sealed: Version::new(),
+        };
+        let member = Member {
+            generation: 0,
+            standing: Standing::Member,
+            beat: 1,
+            acknowledged: DotSet::from_range(ReplicaId::new(0x0102), 1, 310),
+            sealed: DotSet::from_range(ReplicaId::new(0x0102), 1, 300),
+        };
+        let table = Table {
+            members: [(ReplicaId::new(7), member), (ReplicaId::new(9), left)].into(),
+            required: DotSet::from_range(ReplicaId::new(0x0102), 1, 2),
         };
         let time = Timestamp::from_millis(0x0102_0304);
         let spare = loans::Spare {
@@ -733,6 +803,8 @@ mod tests {
             error(200, ErrorCode::Refused, "fleet", "no"),
             compare(200, &question),
             compared(200, &answer),
+            members(200, &table, &dots()),
+            anew(200),
             update(200, &[0xd9, 1, 2, 3, 4, 2, 0x54, b'b', 2, 5, 6, 7, 8]),
             contexts(200, &[(ReplicaId::new(7), context)]),
             loan(loans::Message::Ask {
@@ -781,7 +853,7 @@ mod tests {
 
         #[test]
         fn what_is_not_refused_has_one_encoding(
-            pick in 0..20usize,
+            pick in 0..22usize,
             edits in prop::collection::vec((any::<usize>(), any::<u8>(), 0..3u8), 1..4),
         ) {
             let whole = frames().get(pick).cloned().unwrap_or_else(small_delta);

@@ -4,9 +4,10 @@ use bytes::Bytes;
 
 use super::error::ProtocolError;
 use super::event::{CloseReason, Event};
-use super::frame::{Digest, ErrorFrame, Frame, Hello, Message, Part};
+use super::frame::{self, Digest, ErrorFrame, Frame, Hello, Message, Part, Purpose};
 use super::replica::Replica;
-use super::session::{Phase, Session, SessionId, Staging};
+use super::session::{Anew, Phase, Session, SessionId, Staging};
+use crate::anew::Misfit;
 use crate::compact::Expansion;
 use crate::delta::Delta;
 use crate::dots::{DotSet, Version};
@@ -21,6 +22,8 @@ enum Kind {
     CatchUp,
     /// What the peer holds where states differ.
     Repair,
+    /// The peer's whole state, to go on from.
+    Anew,
 }
 
 /// Updates that a session holds until what they presuppose is here, which others may bring.
@@ -75,6 +78,20 @@ impl Replica {
         now: u64,
         message: Message,
     ) -> Result<(), ProtocolError> {
+        // One side is about to begin anew: what else was under way is of no use.
+        let anew = self.sessions.get(&id).is_some_and(|s| s.anew.is_some());
+        if anew
+            && matches!(
+                message,
+                Message::Delta { .. }
+                    | Message::Digest(_)
+                    | Message::Repair(_)
+                    | Message::Compare(_)
+                    | Message::Compared(_)
+            )
+        {
+            return Ok(());
+        }
         match message {
             Message::Hello(_) => Err(ProtocolError::DuplicateHello),
             Message::Delta { delta, bytes } => {
@@ -101,6 +118,8 @@ impl Replica {
             Message::Want(version) => self.receive_want(id, &version),
             Message::Digest(digest) => self.receive_digest(id, now, &digest),
             Message::Repair(dots) => self.receive_repair(id, now, &dots),
+            Message::Anew => self.receive_anew(id),
+            Message::Members(table, _) => self.receive_members(id, now, table),
             Message::Compare(question) => self.receive_compare(id, now, question),
             Message::Compared(answer) => self.receive_compared(id, now, &answer),
             Message::Presence(presence) => {
@@ -158,6 +177,11 @@ impl Replica {
         let dots = delta.applied();
         self.check_own(dots)?;
         self.check_own(&delta.dead)?;
+        if kind == Kind::Anew {
+            self.check_version(dots)?;
+            self.begin_anew(id, now, delta);
+            return Ok(());
+        }
         if kind == Kind::Repair {
             self.join_repair(id, now, delta);
             return Ok(());
@@ -166,12 +190,19 @@ impl Replica {
 
         let mut new = DotSet::new();
         if !self.version.covers(dots) {
+            match self.document.misfit(delta) {
+                None => {}
+                Some(Misfit::Theirs) => return self.send_whole(id),
+                Some(Misfit::Ours) => return self.ask_whole(id),
+            }
             new = self.document.apply_at(now, delta);
             self.version.union_with(&new);
         }
         if !new.is_empty() {
             self.write(bytes.clone(), new.clone(), false);
             self.changed();
+            self.note_source(id);
+            self.tend(now);
         }
         self.heard_of(id, now, dots)?;
         if !new.is_empty() {
@@ -342,7 +373,13 @@ impl Replica {
             let found = part.total;
             return Err(ProtocolError::Staged { found, limit });
         }
-        if part.transfer <= session.finished_transfer {
+        // Where both would send their state, who opened the session gives way.
+        let yields = session.opened || session.anew != Some(Anew::There);
+        let wanted = match part.purpose {
+            Purpose::Anew => yields,
+            _ => session.anew.is_none(),
+        };
+        if !wanted || part.transfer <= session.finished_transfer {
             return Ok(());
         }
         session.heard = now;
@@ -354,7 +391,7 @@ impl Replica {
             session.staging = Some(Staging {
                 transfer: part.transfer,
                 total: part.total,
-                repair: part.repair,
+                purpose: part.purpose,
                 bytes: Vec::new(),
             });
         }
@@ -365,7 +402,7 @@ impl Replica {
         else {
             return Ok(());
         };
-        if (staging.total, staging.repair) != (part.total, part.repair) {
+        if (staging.total, staging.purpose) != (part.total, part.purpose) {
             let rule = "a piece that contradicts the one before it";
             return Err(crate::DecodeError::Malformed { at: 0, what: rule }.into());
         }
@@ -388,7 +425,7 @@ impl Replica {
         }
         let Some(Staging {
             transfer,
-            repair,
+            purpose,
             bytes,
             ..
         }) = session.staging.take()
@@ -397,9 +434,13 @@ impl Replica {
         };
         session.finished_transfer = transfer;
         let delta = Delta::decode(&bytes)?;
-        let kind = if repair { Kind::Repair } else { Kind::CatchUp };
+        let kind = match purpose {
+            Purpose::CatchUp => Kind::CatchUp,
+            Purpose::Repair => Kind::Repair,
+            Purpose::Anew => Kind::Anew,
+        };
         self.receive_delta(id, now, &delta, &Bytes::from(bytes), None, kind)?;
-        if !repair {
+        if kind != Kind::Repair {
             self.contexts.catch_up(&self.document, delta.applied());
         }
         Ok(())
@@ -420,11 +461,46 @@ impl Replica {
         if !session.sends() {
             return Err(ProtocolError::NotReadable);
         }
+        if let Some(side) = session.anew {
+            session.whole_due = side == Anew::There;
+            session.transfer = None;
+            self.wake(id);
+            return Ok(());
+        }
         session.doubt(&lost);
         session.known(version);
         session.resend(lost);
         self.wake(id);
         Ok(())
+    }
+
+    /// The peer refers to what was let go of here: it is sent the whole state, to go on from.
+    fn send_whole(&mut self, id: SessionId) -> Result<(), ProtocolError> {
+        let session = self.open(id)?;
+        if !session.sends() {
+            return Err(ProtocolError::LeftBehind);
+        }
+        session.set_anew(Anew::There);
+        self.wake(id);
+        Ok(())
+    }
+
+    /// The peer has let go of what is held here: asks for its whole state, to go on from.
+    fn ask_whole(&mut self, id: SessionId) -> Result<(), ProtocolError> {
+        let frame = frame::anew(self.handle);
+        let session = self.open(id)?;
+        session.set_anew(Anew::Here);
+        session.broken = true;
+        session.control.push_back(frame);
+        self.wake(id);
+        Ok(())
+    }
+
+    fn receive_anew(&mut self, id: SessionId) -> Result<(), ProtocolError> {
+        if self.open(id)?.anew == Some(Anew::There) {
+            return Ok(());
+        }
+        self.send_whole(id)
     }
 
     fn receive_digest(
@@ -438,6 +514,9 @@ impl Replica {
             stored = stored.difference(&theirs.unstored);
         }
         self.receive_ack(id, &stored)?;
+        if theirs.members != self.members.print() {
+            self.owe_members(id);
+        }
         let receives = self.open(id)?.receives();
         if receives {
             self.check_own(&theirs.version)?;

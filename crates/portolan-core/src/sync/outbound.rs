@@ -6,7 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::event::Event;
-use super::frame::{self, Digest, MAX_CHUNK_BYTES, Part};
+use super::frame::{self, Digest, MAX_CHUNK_BYTES, Part, Purpose};
 use super::replica::{Replica, Timer};
 use super::search::Searching;
 use super::session::{Live, Phase, SessionId, Transfer};
@@ -64,6 +64,22 @@ impl Replica {
         }
         if session.phase != Phase::Open {
             return None;
+        }
+        if std::mem::take(&mut session.members_due)
+            && let Some(frame) = self.members_frame()
+        {
+            return Some(frame);
+        }
+        let session = self.sessions.get_mut(&id)?;
+        if session.anew.is_some() {
+            if std::mem::take(&mut session.want_due) {
+                return Some(frame::want(self.handle, &self.published()));
+            }
+            if std::mem::take(&mut session.whole_due) {
+                let delta = Bytes::from(self.document.encode());
+                self.transfer(id, DotSet::new(), delta, self.gate(), Purpose::Anew);
+            }
+            return self.transfer_frame(id);
         }
         if session.ack_due
             && let Some(frame) = self.ack_frame(id, now)
@@ -158,7 +174,8 @@ impl Replica {
             if session.learn(dots) {
                 events.push_back(Event::Ready(*id));
             }
-            if Some(*id) == source || !session.is_open() || !session.sends() {
+            let told = session.is_open() && session.sends() && session.anew.is_none();
+            if Some(*id) == source || !told {
                 continue;
             }
             self.told = self.told.max(last_own);
@@ -317,7 +334,7 @@ impl Replica {
         if let Some(searching) = searching {
             let delta = self.delta_found(searching, &dots);
             let (dots, delta) = (delta.applied.clone(), Bytes::from(delta.encode()));
-            return self.transfer(id, dots, delta, self.gate(), false);
+            return self.transfer(id, dots, delta, self.gate(), Purpose::CatchUp);
         }
         let known = self.catch_up.take().filter(|known| known.dots == dots);
         if known.is_none() && self.search_before(id, &dots, now) {
@@ -334,7 +351,7 @@ impl Replica {
         });
         let (dots, delta, gate) = (catch_up.dots.clone(), catch_up.delta.clone(), catch_up.gate);
         self.catch_up = Some(catch_up);
-        self.transfer(id, dots, delta, gate, false);
+        self.transfer(id, dots, delta, gate, Purpose::CatchUp);
     }
 
     /// Sends what is live of these operations, to be joined with a state that differs where it
@@ -346,7 +363,7 @@ impl Replica {
             self.document.state_among(dots).encode()
         });
         let gate = self.gate();
-        self.transfer(id, DotSet::new(), delta, gate, true);
+        self.transfer(id, DotSet::new(), delta, gate, Purpose::Repair);
     }
 
     /// The own operation that must be stored before what the document shows now may be told of:
@@ -360,21 +377,22 @@ impl Replica {
         }
     }
 
-    fn transfer(&mut self, id: SessionId, dots: DotSet, delta: Bytes, gate: u64, repair: bool) {
+    fn transfer(&mut self, id: SessionId, dots: DotSet, delta: Bytes, gate: u64, purpose: Purpose) {
+        let catch_up = purpose == Purpose::CatchUp;
         if gate > self.own_stored {
             self.gated.push(id);
         }
-        let last_own = if repair {
-            self.document.own_seq()
-        } else {
+        let last_own = if catch_up {
             dots.last_seq(self.document.replica())
+        } else {
+            self.document.own_seq()
         };
         self.told = self.told.max(last_own);
         let contexts = self.contexts.not_live(&self.document, &dots);
-        let contexts = Some(contexts).filter(|contexts| !contexts.is_empty() && !repair);
+        let contexts = Some(contexts).filter(|contexts| !contexts.is_empty() && catch_up);
         let contexts = contexts.map(|contexts| frame::contexts(self.handle, &contexts));
         if let Some(session) = self.sessions.get_mut(&id) {
-            if !repair {
+            if catch_up {
                 session.missing = DotSet::new();
             }
             session.transfers += 1;
@@ -384,7 +402,7 @@ impl Replica {
                 offset: 0,
                 dots,
                 gate,
-                repair,
+                purpose,
                 contexts,
             });
         }
@@ -404,7 +422,7 @@ impl Replica {
             self.handle,
             &Part {
                 transfer: transfer.number,
-                repair: transfer.repair,
+                purpose: transfer.purpose,
                 total: total as u64,
                 offset: transfer.offset as u64,
                 bytes: transfer.delta.slice(transfer.offset..end),
@@ -428,6 +446,7 @@ impl Replica {
         let digest = Digest {
             unstored: self.unstored_dots().intersection(&version),
             fingerprint: (self.gate() == 0).then(|| self.document.digest()),
+            members: self.members.print(),
             version,
         };
         let frame = frame::digest(self.handle, &digest);

@@ -10,9 +10,10 @@ use super::error::{ErrorCode, ProtocolError};
 use super::event::{CloseReason, Event};
 use super::frame::{self, Access, Hello, MAX_RANGE_BYTES, MAX_VERSION_BYTES, PROTOCOL};
 use super::loans::{Borrowing, Pool};
+use super::members::Members;
 use super::outbound::CatchUp;
 use super::presence::Presences;
-use super::session::{Phase, Session, SessionId, SessionStatus};
+use super::session::{Anew, Phase, Session, SessionId, SessionStatus};
 use crate::codec::put_dots;
 use crate::compact::Contexts;
 use crate::document::Document;
@@ -31,6 +32,9 @@ pub struct Write {
     /// Whether it is the whole state and takes the place of everything stored before it, which
     /// must not be read again. Rare: after [`Replica::change_replica`] and after a repair.
     pub replaces: bool,
+    /// In place of a delta, which is empty then: what is to be kept of the members, in place of
+    /// what was kept before; [`Replica::restore_members`] takes it back.
+    pub members: Option<Bytes>,
 }
 
 /// One document with its sessions, the gate of its store and its events.
@@ -76,6 +80,7 @@ pub struct Replica {
     pub(super) catch_up: Option<CatchUp>,
     pub(super) digest_frame: Option<Bytes>,
     pub(super) presences: Presences,
+    pub(super) members: Members,
     reused: bool,
     pub(super) repaired: u64,
     pub(super) pool: Pool,
@@ -97,6 +102,7 @@ pub(super) enum Timer {
     Want(SessionId),
     Search(SessionId),
     Digest,
+    Members,
     Loan,
 }
 
@@ -111,7 +117,7 @@ impl Replica {
         let version = document.version();
         let mut contexts = Contexts::new(name);
         contexts.catch_up(&document, &version);
-        Self {
+        let mut replica = Self {
             name: name.to_owned(),
             handle,
             durable,
@@ -138,12 +144,15 @@ impl Replica {
             catch_up: None,
             digest_frame: None,
             presences: Presences::default(),
+            members: Members::default(),
             reused: false,
             repaired: 0,
             pool: Pool::default(),
             borrowing: Borrowing::new(borrows, &document),
             document,
-        }
+        };
+        replica.assume_members();
+        replica
     }
 
     /// The document's name.
@@ -183,6 +192,7 @@ impl Replica {
         let result = self.document.transact(now, f)?;
         if self.document.own_seq() > before {
             self.wrote(before, now);
+            self.tend(now);
         }
         Ok(result)
     }
@@ -193,6 +203,7 @@ impl Replica {
         self.document.undo(now, operations)?;
         if self.document.own_seq() > before {
             self.wrote(before, now);
+            self.tend(now);
         }
         Ok(())
     }
@@ -287,6 +298,7 @@ impl Replica {
             self.publish(&dots, &delta, update.as_ref(), None, false);
         }
         self.open_gates();
+        self.tend(now);
         while self.owing.front().is_some_and(|(n, _)| *n <= number) {
             if let Some((_, session)) = self.owing.pop_front() {
                 self.schedule_ack(session, now);
@@ -300,6 +312,7 @@ impl Replica {
             number: self.last_write,
             delta: Bytes::from(self.document.encode()),
             replaces: true,
+            members: None,
         }
     }
 
@@ -334,6 +347,7 @@ impl Replica {
                 Timer::Want(id) => self.want_timeout(id, at, now),
                 Timer::Search(id) => self.search_timeout(id, at),
                 Timer::Digest => self.digest_timeout(now),
+                Timer::Members => self.members_timeout(now, at),
                 Timer::Loan => self.loan_timeout(at, now),
             }
         }
@@ -374,26 +388,15 @@ impl Replica {
     /// Own operations done since this `Replica` was made are done again under the new id; older
     /// ones are taken to be what the others know under their dots.
     pub fn change_replica(&mut self, replica: ReplicaId) {
-        let ids: Vec<SessionId> = self.sessions.keys().copied().collect();
-        for id in ids {
-            if self.sessions[&id].phase != Phase::Closed {
-                let reason = CloseReason::ReplicaChanged;
-                let words = reason.to_string();
-                self.events.push_back(Event::Closed {
-                    session: id,
-                    reason,
-                });
-                self.end(id, ErrorCode::Restart, &words);
-            }
-        }
+        self.end_all(&CloseReason::ReplicaChanged);
+        self.rename_member(self.document.replica(), replica);
         self.document.change_replica(replica, self.loaded_seq);
         self.borrowing.settle();
         self.reused = false;
         self.loaded_seq = 0;
         self.own_stored = 0;
         self.told = 0;
-        self.withheld.clear();
-        self.writes.clear();
+        self.forsake_writes();
         self.version = self.document.version();
         self.changed();
         let own_seq = self.document.own_seq();
@@ -401,26 +404,49 @@ impl Replica {
             self.own_stored = own_seq;
             return;
         }
-        let mut dots = DotSet::new();
-        for (_, unstored) in self.unstored.drain(..) {
-            dots.union_with(&unstored);
-        }
-        let mut dots = dots.intersection(&self.version);
-        let mut own = DotSet::new();
+        let mut dots = self.unstored_dots().intersection(&self.version);
         if own_seq > 0 {
-            own.insert_range(replica, 1, own_seq);
-            dots.union_with(&own);
+            dots.insert_range(replica, 1, own_seq);
         }
-        let snapshot = Bytes::from(self.document.encode());
-        let write = self.write(snapshot, dots, true);
-        if own_seq > 0 {
-            let delta = Bytes::from(self.document.own_since(0).encode());
+        let state = Bytes::from(self.document.encode());
+        self.write_anew(state, dots, own_seq);
+    }
+
+    /// What waits for the store, or to be stored, is not to be: the whole state will be.
+    pub(super) fn forsake_writes(&mut self) {
+        self.withheld.clear();
+        self.writes.clear();
+    }
+
+    /// Stores the whole state anew, and tells then of the own operations that are not stored yet.
+    pub(super) fn write_anew(&mut self, state: Bytes, dots: DotSet, own_seq: u64) {
+        self.unstored.clear();
+        let write = self.write(state, dots, true);
+        let before = self.own_stored;
+        if own_seq > before {
+            let own = self.document.replica();
+            let dots = DotSet::from_range(own, before + 1, own_seq);
+            let delta = Bytes::from(self.document.own_since(before).encode());
             self.withheld.push_back(Withheld {
                 write,
-                dots: own,
+                dots,
                 delta,
                 update: None,
             });
+        }
+    }
+
+    /// Ends all sessions, to be opened again.
+    pub(super) fn end_all(&mut self, reason: &CloseReason) {
+        let ids: Vec<SessionId> = self.sessions.keys().copied().collect();
+        for id in ids {
+            if self.sessions[&id].phase != Phase::Closed {
+                self.events.push_back(Event::Closed {
+                    session: id,
+                    reason: reason.clone(),
+                });
+                self.end(id, ErrorCode::Restart, &reason.to_string());
+            }
         }
     }
 
@@ -431,7 +457,7 @@ impl Replica {
         let open = self
             .sessions
             .iter()
-            .filter(|(_, s)| s.is_open() && s.sends());
+            .filter(|(_, s)| s.is_open() && s.sends() && s.anew.is_none());
         open.filter_map(move |(id, s)| Some((*id, s.peer?, published.difference(&s.unacked))))
     }
 
@@ -447,8 +473,10 @@ impl Replica {
     pub fn is_flushed_to(&self, session: SessionId, own_seq: u64) -> Option<bool> {
         let session = self.sessions.get(&session)?;
         let own = self.document.replica();
-        (session.is_open() && session.sends())
-            .then(|| own_seq <= self.own_stored && session.has_stored(own, own_seq))
+        (session.is_open() && session.sends()).then(|| {
+            let stored = own_seq <= self.own_stored && session.has_stored(own, own_seq);
+            stored && session.anew.is_none()
+        })
     }
 
     /// How many values were damaged or missing here, and taken from a peer.
@@ -484,6 +512,11 @@ impl Replica {
             dots.union_with(unstored);
         }
         dots
+    }
+
+    /// The operations that would not be lost in a crash.
+    pub(super) fn stored_version(&self) -> Version {
+        self.published().difference(&self.unstored_dots())
     }
 
     /// Own operations above `before` are new: stores them, and tells of them when that is done.
@@ -534,10 +567,22 @@ impl Replica {
                 number: self.last_write,
                 delta,
                 replaces,
+                members: None,
             });
             self.unstored.push_back((self.last_write, dots));
         }
         self.last_write
+    }
+
+    /// Queues a write of what is to be kept of the members.
+    pub(super) fn write_members(&mut self, record: Bytes) {
+        self.last_write += 1;
+        self.writes.push_back(Write {
+            number: self.last_write,
+            delta: Bytes::new(),
+            replaces: false,
+            members: Some(record),
+        });
     }
 
     /// The document is not what it was.
@@ -565,12 +610,14 @@ impl Replica {
             document: self.name.clone(),
             replica: self.document.replica(),
             access,
-            version: self.published().difference(&self.unstored_dots()),
+            version: self.stored_version(),
+            required: self.members.table.required.clone(),
             credentials,
         };
         let frame = frame::hello(self.handle, &hello);
         if let Some(session) = self.sessions.get_mut(&id) {
             session.control.push_back(frame);
+            session.greeted = (hello.version, hello.required);
         }
         self.wake(id);
     }
@@ -635,6 +682,16 @@ impl Replica {
         session.phase = Phase::Open;
         session.peer = Some(hello.replica);
         session.heard = now;
+        session.required = hello.required.clone();
+        let (version, required) = &session.greeted;
+        let here = is_left_behind(version, &hello.required);
+        let there = is_left_behind(&hello.version, required);
+        // Where both have let go of something, who opened the session gives way.
+        let anew = match (here, there, session.opened) {
+            (false, false, _) => None,
+            (true, false, _) | (true, true, true) => Some(Anew::Here),
+            (false, true, _) | (true, true, false) => Some(Anew::There),
+        };
         if session.sends() {
             session.missing = published.difference(&hello.version);
             session.unacked = session.missing.clone();
@@ -642,6 +699,16 @@ impl Replica {
         if session.receives() {
             session.lacking = hello.version.difference(&self.version);
             session.promised = session.lacking.clone();
+        }
+        if let Some(side) = anew {
+            session.set_anew(side);
+            let may = match side {
+                Anew::Here => session.receives(),
+                Anew::There => session.sends(),
+            };
+            if !may {
+                return self.fail(id, ProtocolError::LeftBehind);
+            }
         }
         self.events.push_back(Event::Connected {
             session: id,
@@ -658,6 +725,10 @@ impl Replica {
             self.arm_digest(now);
         }
         self.greet_presence(id);
+        if self.sessions.get(&id).is_some_and(Session::receives) {
+            self.greet_member(now, hello.replica, &hello.version);
+        }
+        self.owe_members(id);
         self.wake(id);
         self.note_holder(id);
         self.seek_id(now);
@@ -720,4 +791,10 @@ impl Replica {
             self.arm_digest(now);
         }
     }
+}
+
+/// Whether a replica of this version may hold what others let go of when all had what is required.
+/// One that has nothing of that holds nothing of it.
+fn is_left_behind(version: &Version, required: &Version) -> bool {
+    required.intersects(version) && !version.covers(required)
 }

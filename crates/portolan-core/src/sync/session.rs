@@ -6,10 +6,10 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::frame::Access;
+use super::frame::{Access, Purpose};
 use super::loans::Claim;
 use super::search::Searching;
-use crate::dots::{DotRange, DotSet};
+use crate::dots::{DotRange, DotSet, Version};
 use crate::reconcile::Domain;
 use crate::replica::ReplicaId;
 
@@ -116,6 +116,18 @@ pub(super) struct Session {
     pub(super) ack_at: Option<u64>,
     pub(super) acked_at: Option<u64>,
     pub(super) digest_due: bool,
+    /// Whether the table of members is to be told.
+    pub(super) members_due: bool,
+    /// Whether the peer has told its own.
+    pub(super) told_members: bool,
+    /// What this side had and asked for when it said hello.
+    pub(super) greeted: (Version, Version),
+    /// What the peer asks for.
+    pub(super) required: Version,
+    /// Whether one side is about to begin anew from the other's state: nothing else is sent.
+    pub(super) anew: Option<Anew>,
+    /// The whole state is to be sent, to go on from.
+    pub(super) whole_due: bool,
     /// Whether the last comparison showed a difference.
     pub(super) diverged: bool,
     /// When the whole state was last asked for or promised.
@@ -158,6 +170,13 @@ pub(super) enum Phase {
     Closed,
 }
 
+/// Who begins anew from the other's state.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Anew {
+    Here,
+    There,
+}
+
 /// A live frame, shared by all sessions that it waits in.
 #[derive(Debug)]
 pub(super) struct Live {
@@ -176,7 +195,7 @@ pub(super) struct Transfer {
     pub(super) dots: DotSet,
     /// The own operation that must be stored before it may leave; 0 where there is none.
     pub(super) gate: u64,
-    pub(super) repair: bool,
+    pub(super) purpose: Purpose,
     /// The frame that follows it, where live updates may be told against what it does not show.
     pub(super) contexts: Option<Bytes>,
 }
@@ -186,7 +205,7 @@ pub(super) struct Transfer {
 pub(super) struct Staging {
     pub(super) transfer: u64,
     pub(super) total: u64,
-    pub(super) repair: bool,
+    pub(super) purpose: Purpose,
     pub(super) bytes: Vec<u8>,
 }
 
@@ -223,6 +242,12 @@ impl Session {
             ack_at: None,
             acked_at: None,
             digest_due: false,
+            members_due: false,
+            told_members: false,
+            greeted: Default::default(),
+            required: Version::new(),
+            anew: None,
+            whole_due: false,
             diverged: false,
             repaired_at: None,
             took_repair_at: None,
@@ -244,6 +269,17 @@ impl Session {
 
     pub(super) fn is_open(&self) -> bool {
         self.phase == Phase::Open
+    }
+
+    /// Has one side begin anew: what waits to be sent is not to be sent.
+    pub(super) fn set_anew(&mut self, side: Anew) {
+        self.anew = Some(side);
+        self.whole_due = side == Anew::There;
+        self.queue.clear();
+        self.queued_bytes = 0;
+        (self.missing, self.unacked) = (DotSet::new(), DotSet::new());
+        (self.transfer, self.repair_due) = (None, None);
+        (self.searching, self.question) = (None, None);
     }
 
     /// Whether the peer is told of operations.
@@ -298,6 +334,7 @@ impl Session {
             && self.control.is_empty()
             && !self.ack_due
             && !self.want_due
+            && !self.members_due
             && self.presence_due.is_empty()
             && self.question.is_none()
             && self.answer.is_none()
@@ -310,7 +347,8 @@ impl Session {
             && self.queue.is_empty()
             && self.missing.is_empty()
             && self.repair_due.is_none()
-            && !self.digest_due
+            && !self.whole_due
+            && (!self.digest_due || self.anew.is_some())
     }
 
     /// Queues a live frame. Past `limit` bytes everything that waits is dropped, to be sent as one

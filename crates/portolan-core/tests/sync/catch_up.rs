@@ -30,12 +30,12 @@ fn both_sides_get_what_they_lack_and_are_ready() {
 }
 
 #[test]
-fn two_empty_replicas_are_ready_at_once_and_say_nothing() {
+fn two_empty_replicas_are_ready_at_once_and_tell_only_whom_they_know() {
     let mut net = Network::of(2);
     let link = net.join(0, 1);
     net.settle();
     assert!(net.is_ready(link, 0) && net.is_ready(link, 1));
-    assert_eq!(net.log.len(), 2);
+    assert_eq!((net.log.len(), net.count("members")), (4, 2));
 }
 
 #[test]
@@ -79,6 +79,7 @@ fn a_large_catch_up_comes_in_pieces_and_is_applied_whole() {
     net.collect();
     assert!(net.deliver(link, 1)); // its answer
     net.collect();
+    assert!(net.deliver(link, 0)); // whom it knows
     let pieces = net.links[link].wires[0].frames.len();
     assert!(pieces > 10);
     for _ in 1..pieces {
@@ -134,6 +135,7 @@ fn a_lost_piece_costs_a_request_and_no_error() {
         net.collect();
         net.deliver(link, 1);
         net.collect();
+        net.deliver(link, 0);
         let frames = &mut net.links[link].wires[0].frames;
         let lost = lost.min(frames.len() - 1);
         frames.remove(lost);

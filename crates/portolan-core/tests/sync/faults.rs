@@ -93,6 +93,7 @@ pub(crate) fn samples() -> Vec<Bytes> {
         "digest",
         "error",
         "hello",
+        "members",
         "part",
         "presence",
         "update",
@@ -198,7 +199,7 @@ fn a_name_out_of_bounds_is_refused() {
             content = vec![3, 6, 0];
         }
         content.extend_from_slice(name);
-        content.extend_from_slice(&[5, 0, 0, 0, 0, 0, 0, 0, 0]);
+        content.extend_from_slice(&[5, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
         Frame::decode(frame(1, &content))
     };
     assert!(hello(&[b'x'; 512]).is_ok());
@@ -362,7 +363,7 @@ fn pieces_are_bounded_and_consistent() {
         ProtocolError::Staged { .. }
     ));
     for bad in [
-        part(9, 2, &[10], 0, b"x"),
+        part(9, 3, &[10], 0, b"x"),
         part(9, 0, &[10], 10, b"x"),
         part(9, 0, &[10], 0, b""),
         part(9, 0, &[1], 0, b"xx"),

@@ -9,6 +9,7 @@ mod faults;
 mod hostile;
 mod live;
 mod loans;
+mod members;
 mod network;
 mod presence;
 #[path = "../raw/mod.rs"]

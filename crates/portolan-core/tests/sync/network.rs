@@ -16,6 +16,7 @@ pub(crate) const NAME: &str = "fleet/config";
 #[derive(Default)]
 pub(crate) struct Disk {
     pub(crate) stored: Vec<Write>,
+    pub(crate) members: Option<Bytes>,
 }
 
 pub(crate) struct Node {
@@ -201,7 +202,10 @@ impl Network {
                 if write.replaces {
                     disk.stored.clear();
                 }
-                disk.stored.push(write);
+                match write.members {
+                    Some(members) => disk.members = Some(members),
+                    None => disk.stored.push(write),
+                }
                 node.replica.stored(number, self.now);
             }
         }
@@ -334,6 +338,9 @@ impl Network {
             .collect();
         let handle = node.replica.handle();
         node.replica = Replica::new(NAME, handle, document, true, node.config.clone());
+        if let Some(members) = &disk.members {
+            node.replica.restore_members(members).unwrap();
+        }
         node.replica.observe(true);
     }
 

@@ -210,6 +210,7 @@ fn restored_from_backup() -> (Network, Delta) {
             number: 0,
             delta: backup.encode().into(),
             replaces: false,
+            members: None,
         });
     (net, backup)
 }

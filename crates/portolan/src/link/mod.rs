@@ -476,7 +476,12 @@ impl<'c> Link<'c> {
                         None
                     }
                     (Role::Served(_), _) => None,
-                    (Role::Opened(..), CloseReason::ReplicaChanged) => Some(Instant::now()),
+                    (
+                        Role::Opened(..),
+                        CloseReason::ReplicaChanged
+                        | CloseReason::Forgotten
+                        | CloseReason::Resynced,
+                    ) => Some(Instant::now()),
                     (Role::Opened(server, _), reason) if is_refusal(reason) => {
                         // Where it was the old token that was refused, the new one is to be tried.
                         let asked_with = self.credentials(&map.name);

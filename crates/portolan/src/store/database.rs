@@ -19,6 +19,8 @@ const HEADER: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("portolan"
 const DOCUMENTS: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("documents");
 const SNAPSHOTS: TableDefinition<'_, (u64, u64), &[u8]> = TableDefinition::new("snapshots");
 const LOGS: TableDefinition<'_, (u64, u64), &[u8]> = TableDefinition::new("logs");
+/// What is kept of the members of each map. Not there in stores of earlier releases.
+const MEMBERS: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("members");
 const HEADER_KEY: &str = "header";
 
 /// Memory for pages. Maps are in memory already, and a store is read once.
@@ -38,6 +40,8 @@ pub(super) struct Addition {
     pub(super) whole: Option<Bytes>,
     /// Deltas after that, in order.
     pub(super) deltas: Vec<Bytes>,
+    /// What is to be kept of its members, in place of what was kept before.
+    pub(super) members: Option<Bytes>,
 }
 
 /// What the store has of one map, as bytes of deltas.
@@ -46,6 +50,7 @@ pub(crate) struct Stored {
     pub(crate) replica: ReplicaId,
     /// The whole state once, and what came after.
     pub(crate) deltas: Vec<Bytes>,
+    pub(crate) members: Option<Bytes>,
 }
 
 #[derive(Debug)]
@@ -131,6 +136,7 @@ impl Database {
             {
                 let mut snapshots = transaction.open_table(SNAPSHOTS)?;
                 let mut logs = transaction.open_table(LOGS)?;
+                let mut members = transaction.open_table(MEMBERS)?;
                 for addition in additions {
                     let known = self.numbers.get(&addition.name);
                     let number = known.copied().unwrap_or(header.documents);
@@ -161,6 +167,11 @@ impl Database {
                     }
                     if !row.is_empty() {
                         append(&mut logs, Table::Logs, number, &mut record.log, row)?;
+                    }
+                    if let Some(known) = &addition.members {
+                        let mut row = known.to_vec();
+                        record::seal(&mut row, Table::Members, (number, 0));
+                        members.insert(number, row.as_slice())?;
                     }
                     changed.push((number, record));
                 }
@@ -216,12 +227,13 @@ impl Database {
                 }
                 Ok(())
             })?;
-            Ok(deltas)
+            Ok((deltas, read_members(&transaction, number)?))
         });
-        let deltas = loaded.map_err(|fault| fault.about(name).into_error(&self.path))?;
+        let (deltas, members) = loaded.map_err(|fault| fault.about(name).into_error(&self.path))?;
         Ok(Some(Stored {
             replica: record.replica,
             deltas,
+            members,
         }))
     }
 
@@ -276,6 +288,22 @@ fn read_records(database: &redb::Database) -> Result<(Header, Vec<Record>), Faul
         return Err(Fault::damaged(what));
     }
     Ok((header, records))
+}
+
+fn read_members(
+    transaction: &redb::ReadTransaction,
+    document: u64,
+) -> Result<Option<Bytes>, Fault> {
+    let table = match transaction.open_table(MEMBERS) {
+        Err(redb::TableError::TableDoesNotExist(_)) => return Ok(None),
+        table => table?,
+    };
+    let Some(row) = table.get(document)? else {
+        return Ok(None);
+    };
+    let known = record::open(row.value(), Table::Members, (document, 0));
+    let known = known.ok_or_else(|| Fault::damaged("what is kept of the members"))?;
+    Ok(Some(Bytes::copy_from_slice(known)))
 }
 
 type Pieces<'t> = redb::Table<'t, (u64, u64), &'static [u8]>;

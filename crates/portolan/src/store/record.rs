@@ -29,6 +29,7 @@ pub(super) enum Table {
     Documents = 2,
     Snapshots = 3,
     Logs = 4,
+    Members = 5,
 }
 
 /// The one row about the whole store.

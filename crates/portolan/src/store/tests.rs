@@ -55,6 +55,7 @@ impl Scribe {
             number,
             delta: Bytes::from(document.own_since(before).encode()),
             replaces: false,
+            members: None,
         };
         store.write(self.clone(), &Arc::from(name), OWN, write);
         number
@@ -90,6 +91,7 @@ impl Target for Scribe {
             number: document.own_seq(),
             delta: Bytes::from(document.encode()),
             replaces: true,
+            members: None,
         }
     }
 }
@@ -202,6 +204,7 @@ fn a_whole_state_replaces_what_was_stored() {
         number: 11,
         delta: Bytes::from(other.encode()),
         replaces: true,
+        members: None,
     };
     store.write(scribe.clone(), &Arc::from("m"), ReplicaId::new(9), write);
     scribe.wait(11);
@@ -573,6 +576,7 @@ fn adding_the_same_again_does_no_harm() {
         replica: OWN,
         whole: None,
         deltas: vec![Bytes::from(document.own_since(0).encode())],
+        members: None,
     };
     database.add(&[addition()]).unwrap();
     database.add(&[addition()]).unwrap();

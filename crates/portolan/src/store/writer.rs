@@ -186,6 +186,7 @@ impl Writer {
             replica: addition.replica,
             whole: Some(whole.delta),
             deltas: Vec::new(),
+            members: None,
         };
         match self.store(&[replacement]) {
             Ok(()) => drop(self.desk.compactions.fetch_add(1, Ordering::Relaxed)),
@@ -212,6 +213,7 @@ fn gather(waiting: &mut Vec<Order>) -> Vec<Part> {
                 replica: order.replica,
                 whole: None,
                 deltas: Vec::new(),
+                members: None,
             },
             last: 0,
             count: 0,
@@ -221,7 +223,9 @@ fn gather(waiting: &mut Vec<Order>) -> Vec<Part> {
         part.count += 1;
         part.bytes += order.write.delta.len();
         part.addition.replica = order.replica;
-        if order.write.replaces {
+        if let Some(members) = order.write.members {
+            part.addition.members = Some(members);
+        } else if order.write.replaces {
             part.addition.deltas.clear();
             part.addition.whole = Some(order.write.delta);
         } else {

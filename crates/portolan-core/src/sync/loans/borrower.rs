@@ -326,6 +326,7 @@ impl Replica {
             0
         };
         let base = self.version.last_seq(new);
+        self.rename_member(old, new);
         self.document.change_replica(new, after);
         self.loaded_seq = base;
         self.told = 0;

@@ -1,0 +1,722 @@
+//! Who holds the document, and what follows from what all of them have.
+//!
+//! The *member table* has an entry for each replica that this one has met or heard of: what it has
+//! stored (*acknowledged*), and what it has sealed, that is up to which version nothing that is
+//! deleted comes back from it. Tables are joined: of two entries of one replica the one of the
+//! larger generation counts; within one it can only leave, and versions only grow.
+//!
+//! An own entry is told only with all the members that its replica had met before, for tables are
+//! told whole. So a table in which everybody has acknowledged a deletion holds everybody who may
+//! have used what was deleted: he got it from somebody who had met him before he acknowledged the
+//! deletion, and so on back to who made it. Once all that these had acknowledged is applied here,
+//! nobody uses it any more: it is *stable*, and sealed. And once everybody has sealed it, nobody
+//! lacks what others had done beside it: it is *settled*, and goes.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use bytes::Bytes;
+use xxhash_rust::xxh3::xxh3_64;
+
+use super::error::ProtocolError;
+use super::event::{CloseReason, Event};
+use super::frame;
+use super::replica::{Replica, Timer};
+use super::session::SessionId;
+use crate::codec::{Reader, check_checksum, put_checksum, put_dots, put_varint, read_dots};
+use crate::delta::Delta;
+use crate::dots::Version;
+use crate::error::DecodeError;
+use crate::limits::MAX_FRAME_BYTES;
+use crate::replica::ReplicaId;
+
+/// Whether a replica is waited for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[non_exhaustive]
+pub enum Standing {
+    /// Nothing is let go of that it may still need.
+    Member,
+    /// It was not heard of for too long, or was told to be forgotten. It may return, and begins
+    /// anew from the state of the others where these have let go of something; what it has written
+    /// meanwhile is not lost.
+    Forgotten,
+    /// It has left in good order, and will not return under this id.
+    Gone,
+}
+
+/// How a replica stands, for status pages.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MemberStatus {
+    /// Its id.
+    pub replica: ReplicaId,
+    /// Whether it is waited for.
+    pub standing: Standing,
+    /// How long ago a sign of life came from it, in milliseconds. Signs come with what it stores,
+    /// and otherwise eight times within [`Config::forget_after`](super::Config::forget_after).
+    pub silent: u64,
+    /// Operations applied here that it has not told to be stored there.
+    pub missing: u64,
+}
+
+/// What is told of one replica.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Member {
+    /// Grows when it comes back after it was forgotten.
+    pub(super) generation: u64,
+    pub(super) standing: Standing,
+    /// Grows with each sign of life.
+    pub(super) beat: u64,
+    pub(super) acknowledged: Version,
+    pub(super) sealed: Version,
+}
+
+impl Member {
+    fn new(generation: u64, acknowledged: Version) -> Self {
+        Self {
+            generation,
+            standing: Standing::Member,
+            beat: 0,
+            acknowledged,
+            sealed: Version::new(),
+        }
+    }
+
+    /// Joins in what another table says; whether that is news.
+    fn join(&mut self, other: &Member) -> bool {
+        if other.generation != self.generation {
+            let newer = other.generation > self.generation;
+            if newer {
+                *self = other.clone();
+            }
+            return newer;
+        }
+        if self.standing != Standing::Member || other.standing != Standing::Member {
+            let news = other.standing > self.standing;
+            if news {
+                self.leave(other.standing);
+            }
+            return news;
+        }
+        let news = other.beat > self.beat
+            || !self.acknowledged.covers(&other.acknowledged)
+            || !self.sealed.covers(&other.sealed);
+        if news {
+            self.beat = self.beat.max(other.beat);
+            self.acknowledged.union_with(&other.acknowledged);
+            self.sealed.union_with(&other.sealed);
+        }
+        news
+    }
+
+    /// It is not waited for any more: what it had does not matter.
+    fn leave(&mut self, standing: Standing) {
+        self.standing = standing;
+        self.acknowledged = Version::new();
+        self.sealed = Version::new();
+    }
+}
+
+/// What is told of everybody, and what a peer must have to go on from what it has.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Table {
+    pub(super) members: BTreeMap<ReplicaId, Member>,
+    /// What everybody had when positions were last let go of: who has some of it and lacks some
+    /// may hold what nobody else knows the place of.
+    pub(super) required: Version,
+}
+
+/// The most members of a table.
+pub(super) const MAX_MEMBERS: usize = 100_000;
+
+/// Appends a table. Versions are told as what they lack of one, and what they have beyond it.
+pub(super) fn put_table(out: &mut Vec<u8>, table: &Table, base: &Version) {
+    let put_version = |out: &mut Vec<u8>, version: &Version| {
+        put_dots(out, &base.difference(version));
+        put_dots(out, &version.difference(base));
+    };
+    put_dots(out, base);
+    put_version(out, &table.required);
+    put_varint(out, table.members.len() as u64);
+    for (id, member) in &table.members {
+        out.extend_from_slice(&id.get().to_le_bytes());
+        put_varint(out, member.generation);
+        out.push(match member.standing {
+            Standing::Member => 0,
+            Standing::Forgotten => 1,
+            Standing::Gone => 2,
+        });
+        put_varint(out, member.beat);
+        if member.standing == Standing::Member {
+            put_version(out, &member.acknowledged);
+            put_version(out, &member.sealed);
+        }
+    }
+}
+
+/// Reads what [`put_table`] wrote.
+pub(super) fn read_table(reader: &mut Reader<'_>) -> Result<(Table, Version), DecodeError> {
+    fn read_version(reader: &mut Reader<'_>, base: &Version) -> Result<Version, DecodeError> {
+        let (lacks, beyond) = (read_dots(reader)?, read_dots(reader)?);
+        if !base.covers(&lacks) || base.intersects(&beyond) {
+            return Err(reader.malformed("a version that contradicts what it is told by"));
+        }
+        Ok(base.difference(&lacks).union(&beyond))
+    }
+    let base = read_dots(reader)?;
+    let required = read_version(reader, &base)?;
+    let count = reader.bounded("the number of members", MAX_MEMBERS as u64)?;
+    // Versions are told by what they lack: what they take is bounded together.
+    let mut room = MAX_TABLE_RANGES;
+    let mut members = BTreeMap::new();
+    for _ in 0..count {
+        let id = ReplicaId::new(reader.u64_le()?);
+        if members
+            .last_key_value()
+            .is_some_and(|(last, _)| *last >= id)
+        {
+            return Err(reader.malformed("members out of order"));
+        }
+        let generation = reader.varint()?;
+        let standing = match reader.byte()? {
+            0 => Standing::Member,
+            1 => Standing::Forgotten,
+            2 => Standing::Gone,
+            _ => return Err(reader.malformed("an unknown standing of a member")),
+        };
+        let beat = reader.varint()?;
+        let (mut acknowledged, mut sealed) = (Version::new(), Version::new());
+        if standing == Standing::Member {
+            acknowledged = read_version(reader, &base)?;
+            sealed = read_version(reader, &base)?;
+        }
+        let ranges = acknowledged.ranges().len() + sealed.ranges().len();
+        room = room.checked_sub(ranges).ok_or(DecodeError::Limit {
+            what: "the versions of a member table",
+            found: (MAX_TABLE_RANGES - room + ranges) as u64,
+            limit: MAX_TABLE_RANGES as u64,
+        })?;
+        members.insert(
+            id,
+            Member {
+                generation,
+                standing,
+                beat,
+                acknowledged,
+                sealed,
+            },
+        );
+    }
+    Ok((Table { members, required }, base))
+}
+
+/// Ranges of all versions of a table together: sixty megabytes. A thousand members of a
+/// document that a thousand have written take two million.
+const MAX_TABLE_RANGES: usize = 2_500_000;
+
+/// The members that a replica knows, and how far it is in letting go.
+#[derive(Debug, Default)]
+pub(super) struct Members {
+    pub(super) table: Table,
+    /// When the last sign of life came, by the clock here.
+    heard: BTreeMap<ReplicaId, u64>,
+    /// What can be let go of once all is here that the members had when it was found out.
+    pending: Option<Pending>,
+    /// What is sealed, to be told once all is stored that had been done here before.
+    sealing: Option<(Version, Version)>,
+    /// Peers that have sent operations and did not tell whom they know.
+    untold: BTreeSet<ReplicaId>,
+    /// Whether it was found out what is stable since the table last changed.
+    weighed: bool,
+    /// Whether the table is not what the store has.
+    unstored: bool,
+    /// Whether it is not what the peers were told last.
+    untold_news: bool,
+    /// When a table was last told, and when one is due.
+    told_at: Option<u64>,
+    due_at: Option<u64>,
+    beat_at: u64,
+    /// The table as it was last told.
+    frame: Option<Bytes>,
+}
+
+#[derive(Debug)]
+struct Pending {
+    /// All that any member had.
+    union: Version,
+    stable: Version,
+    settled: Version,
+}
+
+impl Members {
+    /// Something is new in the table.
+    fn changed(&mut self) {
+        (self.weighed, self.unstored, self.untold_news) = (false, true, true);
+        self.frame = None;
+    }
+
+    fn members(&self) -> impl Iterator<Item = (ReplicaId, &Member)> {
+        let members = self.table.members.iter();
+        let members = members.filter(|(_, member)| member.standing == Standing::Member);
+        members.map(|(id, member)| (*id, member))
+    }
+
+    /// Finds out what is stable and settled as soon as all is applied that the members had.
+    fn weigh(&mut self) {
+        self.weighed = true;
+        let mut members = self.members();
+        let Some((_, first)) = members.next() else {
+            return;
+        };
+        let mut pending = Pending {
+            union: first.acknowledged.clone(),
+            stable: first.acknowledged.clone(),
+            settled: first.sealed.clone(),
+        };
+        for (_, member) in members {
+            // The usual case is that of equal versions.
+            if member.acknowledged != pending.union || pending.stable != pending.union {
+                pending.union.union_with(&member.acknowledged);
+                pending.stable = pending.stable.intersection(&member.acknowledged);
+            }
+            if member.sealed != pending.settled {
+                pending.settled = pending.settled.intersection(&member.sealed);
+            }
+        }
+        self.pending = Some(pending);
+    }
+
+    /// Stands for the table in comparisons: the sign of life grows with whatever changes.
+    pub(super) fn print(&self) -> u64 {
+        let print = |(id, member): (&ReplicaId, &Member)| {
+            let words = [
+                id.get(),
+                member.generation,
+                member.standing as u64,
+                member.beat,
+            ];
+            xxh3_64(words.map(u64::to_le_bytes).as_flattened())
+        };
+        let prints = self.table.members.iter().map(print);
+        prints.fold(0, u64::wrapping_add)
+    }
+
+    /// Whether nobody is left behind by what becomes of additions to counters by this replica.
+    fn has_heard_all(&self, replica: ReplicaId) -> bool {
+        let known = self.table.members.get(&replica);
+        known.is_some_and(|member| member.standing != Standing::Forgotten)
+    }
+}
+
+impl Replica {
+    /// Who holds the document, as far as this replica has heard, itself left out.
+    pub fn members(&self, now: u64) -> impl Iterator<Item = MemberStatus> {
+        let own = self.document.replica();
+        let others = self.members.table.members.iter();
+        let others = others.filter(move |(id, _)| **id != own);
+        others.map(move |(id, member)| MemberStatus {
+            replica: *id,
+            standing: member.standing,
+            silent: now.saturating_sub(self.members.heard.get(id).copied().unwrap_or(now)),
+            missing: self.version.difference(&member.acknowledged).len(),
+        })
+    }
+
+    /// Waits for a replica no longer; false where it is no member. Should it return, it will, where
+    /// something was let go of meanwhile, begin anew from the state of the others, and do again
+    /// what they do not have.
+    pub fn forget(&mut self, now: u64, replica: ReplicaId) -> bool {
+        let known = self.members.table.members.get_mut(&replica);
+        let Some(member) = known.filter(|member| member.standing == Standing::Member) else {
+            return false;
+        };
+        if replica == self.document.replica() {
+            return false;
+        }
+        member.leave(Standing::Forgotten);
+        self.members.pending = None;
+        self.members.heard.insert(replica, now);
+        self.members.changed();
+        self.tend(now);
+        true
+    }
+
+    /// Tells the peers that this replica will not come back under its id, so that nobody waits for
+    /// it: for one without a store that ends. What it wrote should be acknowledged before.
+    pub fn leave(&mut self, now: u64) {
+        self.refresh_own(now);
+        let own = self.document.replica();
+        if let Some(member) = self.members.table.members.get_mut(&own) {
+            member.leave(Standing::Gone);
+        }
+        self.members.changed();
+        self.tell_members(now);
+    }
+
+    /// What a store kept of the members, given back before anything else is done.
+    pub fn restore_members(&mut self, bytes: &[u8]) -> Result<(), DecodeError> {
+        let mut reader = Reader::new(check_checksum(bytes)?);
+        let (table, _) = read_table(&mut reader)?;
+        reader.finish()?;
+        let own = self.document.replica();
+        if let Some(member) = table.members.get(&own) {
+            self.document.seal_all(&member.sealed);
+        }
+        self.members.table = table;
+        Ok(())
+    }
+
+    /// The bytes for [`restore_members`](Self::restore_members).
+    pub(super) fn members_record(&self) -> Bytes {
+        let mut out = Vec::new();
+        put_table(&mut out, &self.members.table, &self.published());
+        put_checksum(&mut out);
+        Bytes::from(out)
+    }
+
+    /// Without a record of the members: everybody who has written may come back.
+    pub(super) fn assume_members(&mut self) {
+        let writers = self.version.ranges().iter().map(|range| range.replica);
+        for id in writers {
+            let member = || Member::new(0, Version::new());
+            self.members.table.members.entry(id).or_insert_with(member);
+        }
+    }
+
+    /// A peer has said hello, and is about to be told of operations.
+    pub(super) fn greet_member(&mut self, now: u64, peer: ReplicaId, version: &Version) {
+        let table = &mut self.members.table;
+        let generation = match table.members.get(&peer) {
+            Some(member) if member.standing == Standing::Member => {
+                self.members.heard.insert(peer, now);
+                return self.tend(now);
+            }
+            Some(member) => member.generation + 1,
+            None => 0,
+        };
+        let member = Member::new(generation, version.clone());
+        table.members.insert(peer, member);
+        self.members.heard.insert(peer, now);
+        self.members.pending = None;
+        self.members.changed();
+        self.tend(now);
+    }
+
+    /// A peer has sent operations: whom it got them from it must tell before anything follows from
+    /// that.
+    pub(super) fn note_source(&mut self, id: SessionId) {
+        if let Some(session) = self.sessions.get(&id)
+            && !session.told_members
+            && let Some(peer) = session.peer
+        {
+            self.members.untold.insert(peer);
+        }
+    }
+
+    pub(super) fn receive_members(
+        &mut self,
+        id: SessionId,
+        now: u64,
+        table: Table,
+    ) -> Result<(), ProtocolError> {
+        self.digest_frame = None;
+        let session = self.open(id)?;
+        if !session.receives() {
+            return Err(ProtocolError::NotWritable);
+        }
+        session.told_members = true;
+        if let Some(peer) = session.peer {
+            self.members.untold.remove(&peer);
+        }
+        let own = self.document.replica();
+        let known = &mut self.members.table;
+        let (mut news, mut forgotten) = (false, false);
+        for (id, theirs) in table.members {
+            if id == own {
+                let Some(here) = known.members.get_mut(&own) else {
+                    continue;
+                };
+                let left = theirs.standing != Standing::Member;
+                if theirs.generation >= here.generation + u64::from(!left) {
+                    here.generation = theirs.generation + u64::from(left);
+                    (news, forgotten) = (true, theirs.standing == Standing::Forgotten);
+                }
+                continue;
+            }
+            let full = known.members.len() >= MAX_MEMBERS;
+            let grows = match known.members.get_mut(&id) {
+                Some(here) => {
+                    let beat = (here.generation, here.beat);
+                    let grows = here.join(&theirs);
+                    if (here.generation, here.beat) != beat {
+                        self.members.heard.insert(id, now);
+                    }
+                    grows
+                }
+                // Who has left long ago is not heard of anew.
+                None if theirs.standing == Standing::Gone => false,
+                None if full => false,
+                None => {
+                    known.members.insert(id, theirs);
+                    self.members.heard.insert(id, now);
+                    true
+                }
+            };
+            news |= grows;
+        }
+        if let Some(session) = self.sessions.get_mut(&id) {
+            session.required = table.required.clone();
+        }
+        if self.version.covers(&table.required) && !known.required.covers(&table.required) {
+            known.required.union_with(&table.required);
+            news = true;
+        }
+        if news {
+            self.members.changed();
+        }
+        if forgotten {
+            self.return_to_peers();
+        }
+        self.tend(now);
+        Ok(())
+    }
+
+    /// The others have not waited for this replica: whether it can go on from what it has, the
+    /// next hellos tell.
+    fn return_to_peers(&mut self) {
+        let reason = CloseReason::Forgotten;
+        self.members.pending = None;
+        self.end_all(&reason);
+    }
+
+    /// The replica continues under another id: nobody need wait for the old one.
+    pub(super) fn rename_member(&mut self, old: ReplicaId, new: ReplicaId) {
+        let members = &mut self.members;
+        if let Some(member) = members.table.members.get_mut(&old) {
+            member.leave(Standing::Gone);
+        }
+        let known = members.table.members.get(&new);
+        let generation = known.map_or(0, |member| member.generation + 1);
+        let member = Member::new(generation, Version::new());
+        members.table.members.insert(new, member);
+        (members.pending, members.sealing) = (None, None);
+        members.beat_at = 0;
+        members.changed();
+    }
+
+    /// Goes on from a peer's whole state.
+    pub(super) fn begin_anew(&mut self, id: SessionId, now: u64, whole: &Delta) {
+        let before = std::mem::take(&mut self.version);
+        let seq = self.document.own_seq();
+        self.document.begin_anew(whole, now);
+        self.version = self.document.version();
+        let own_seq = self.document.own_seq();
+        let mut dots = self.unstored_dots();
+        dots.union_with(&self.version.difference(&before));
+        if let Some(session) = self.sessions.get(&id) {
+            self.members.table.required = session.required.clone();
+        }
+        (self.members.pending, self.members.sealing) = (None, None);
+        self.members.changed();
+        self.forsake_writes();
+        if self.durable {
+            let state = Bytes::from(self.document.encode());
+            self.write_anew(state, dots, own_seq);
+        } else if self.is_settled() {
+            self.own_stored = own_seq;
+        }
+        self.changed();
+        self.note_source(id);
+        self.events.push_back(Event::Resynced {
+            again: own_seq.saturating_sub(seq),
+        });
+        self.end_all(&CloseReason::Resynced);
+        self.tend(now);
+    }
+
+    /// Has it looked at before long what is to be told, and what can be let go of.
+    pub(super) fn tend(&mut self, now: u64) {
+        let interval = self.config.gossip_interval.max(1);
+        let last = self
+            .members
+            .told_at
+            .map_or(0, |at| at.saturating_add(interval));
+        self.arm_members(last.max(now.saturating_add(interval / 8)));
+    }
+
+    fn arm_members(&mut self, at: u64) {
+        if self.members.due_at.is_none_or(|due| at < due) {
+            self.members.due_at = Some(at);
+            self.timers.insert((at, Timer::Members));
+        }
+    }
+
+    pub(super) fn members_timeout(&mut self, now: u64, at: u64) {
+        if self.members.due_at != Some(at) {
+            return;
+        }
+        self.members.due_at = None;
+        self.forget_silent(now);
+        self.refresh_own(now);
+        self.let_go();
+        self.refresh_own(now);
+        if self.members.untold_news {
+            self.tell_members(now);
+        }
+        self.store_members();
+        let members = &self.members;
+        let own = self.document.replica();
+        let busy = !members.weighed
+            || members.pending.is_some()
+            || members.sealing.is_some()
+            || self.document.has_past();
+        let next = if busy {
+            now.saturating_add(self.config.gossip_interval.max(1))
+        } else {
+            let silent = members.members().filter(|(id, _)| *id != own);
+            let silent = silent.filter_map(|(id, _)| members.heard.get(&id));
+            let deadlines = silent.map(|at| at.saturating_add(self.config.forget_after));
+            deadlines.fold(members.beat_at, u64::min).max(now + 1)
+        };
+        if next < u64::MAX {
+            self.arm_members(next);
+        }
+    }
+
+    /// Waits no longer for those that were silent for too long, and drops what is known of those
+    /// that left as long ago.
+    fn forget_silent(&mut self, now: u64) {
+        let (own, after) = (self.document.replica(), self.config.forget_after);
+        let Members { table, heard, .. } = &mut self.members;
+        let mut news = false;
+        table.members.retain(|id, member| {
+            let since = *heard.entry(*id).or_insert(now);
+            if *id == own || since.saturating_add(after) > now {
+                return true;
+            }
+            match member.standing {
+                Standing::Member => {
+                    member.leave(Standing::Forgotten);
+                    heard.insert(*id, now);
+                    self.events.push_back(Event::Forgotten(*id));
+                    news = true;
+                    true
+                }
+                Standing::Forgotten => true,
+                Standing::Gone => {
+                    heard.remove(id);
+                    false
+                }
+            }
+        });
+        if news {
+            self.members.pending = None;
+            self.members.changed();
+        }
+    }
+
+    /// Brings the own entry up to date.
+    fn refresh_own(&mut self, now: u64) {
+        let stored = self.stored_version();
+        let own = self.document.replica();
+        let sealed = match self.members.sealing.take() {
+            Some((done, sealed)) if stored.covers(&done) => Some(sealed),
+            waiting => {
+                self.members.sealing = waiting;
+                None
+            }
+        };
+        let interval = (self.config.forget_after / 8).max(1);
+        let members = &mut self.members.table.members;
+        let known = members
+            .entry(own)
+            .or_insert_with(|| Member::new(0, Version::new()));
+        let grown = !known.acknowledged.covers(&stored);
+        if !grown && sealed.is_none() && now < self.members.beat_at {
+            return;
+        }
+        known.acknowledged.union_with(&stored);
+        if let Some(sealed) = sealed {
+            known.sealed.union_with(&sealed);
+        }
+        known.beat = now.max(known.beat + 1);
+        self.members.beat_at = now.saturating_add(interval);
+        self.members.changed();
+    }
+
+    /// Lets go of what nobody can need any more.
+    fn let_go(&mut self) {
+        if !self.members.untold.is_empty() {
+            return;
+        }
+        if self.members.pending.is_none() && !self.members.weighed {
+            self.members.weigh();
+        }
+        let Some(pending) = self.members.pending.take() else {
+            return;
+        };
+        if !self.version.covers(&pending.union) {
+            self.members.pending = Some(pending);
+            return;
+        }
+        let members = &self.members;
+        let present = |id| members.has_heard_all(id);
+        let document = &mut self.document;
+        let positions = document.forget_stable_among(&pending.stable, &pending.settled, present);
+        let own = self.document.replica();
+        if positions {
+            self.members.table.required.union_with(&pending.stable);
+            self.members.changed();
+            self.changed();
+        }
+        let told = self.members.table.members.get(&own);
+        let sealed = self.document.sealed_at();
+        if self.members.sealing.is_none() && told.is_none_or(|own| !own.sealed.covers(sealed)) {
+            self.members.sealing = Some((self.version.clone(), sealed.clone()));
+        }
+    }
+
+    /// Has every peer told the table.
+    fn tell_members(&mut self, now: u64) {
+        self.members.untold_news = false;
+        self.members.told_at = Some(now);
+        let ids: Vec<SessionId> = self.sessions.keys().copied().collect();
+        for id in ids {
+            self.owe_members(id);
+        }
+    }
+
+    /// Has a peer told the table.
+    pub(super) fn owe_members(&mut self, id: SessionId) {
+        if let Some(session) = self.sessions.get_mut(&id)
+            && session.is_open()
+            && session.sends()
+        {
+            session.members_due = true;
+            self.wake(id);
+        }
+    }
+
+    /// One frame for all sessions. It does not fit where there are too many members: then nothing
+    /// becomes stable.
+    pub(super) fn members_frame(&mut self) -> Option<Bytes> {
+        if let Some(frame) = &self.members.frame {
+            return Some(frame.clone());
+        }
+        let own = self.members.table.members.get(&self.document.replica());
+        let base = own.map(|own| own.acknowledged.clone()).unwrap_or_default();
+        let frame = frame::members(self.handle, &self.members.table, &base);
+        if frame.len() > MAX_FRAME_BYTES {
+            return None;
+        }
+        self.members.frame = Some(frame.clone());
+        Some(frame)
+    }
+
+    fn store_members(&mut self) {
+        // What never held anything leaves nothing.
+        let worth = self.durable && !self.version.is_empty();
+        if worth && std::mem::take(&mut self.members.unstored) {
+            let record = self.members_record();
+            self.write_members(record);
+        }
+    }
+}

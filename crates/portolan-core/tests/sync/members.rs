@@ -1,0 +1,338 @@
+//! Who holds the document, and what goes when all have it.
+
+use portolan_core::sync::{Config, Event, Standing};
+use portolan_core::{Error, Key, Value};
+
+use crate::network::Network;
+
+fn append(net: &mut Network, node: usize, values: i64) {
+    let now = net.now;
+    let replica = &mut net.nodes[node].replica;
+    let write = replica.transact(now, |tx| {
+        let mut list = tx.array("list");
+        for n in 0..values {
+            let len = list.len()?;
+            list.insert(len, n)?;
+        }
+        Ok::<_, Error>(())
+    });
+    write.unwrap();
+}
+
+fn clear(net: &mut Network, node: usize) {
+    let now = net.now;
+    let replica = &mut net.nodes[node].replica;
+    replica
+        .transact(now, |tx| tx.array("list").clear())
+        .unwrap();
+}
+
+fn tombstones(net: &Network) -> Vec<usize> {
+    let all = net.nodes.iter();
+    all.map(|node| node.replica.document().tombstones())
+        .collect()
+}
+
+/// A chain, so that two replicas only know each other by what a third tells.
+fn chain(count: usize) -> Network {
+    let mut net = Network::new();
+    for _ in 0..count {
+        net.add(true, Config::default());
+    }
+    for node in &mut net.nodes {
+        node.replica.observe(false);
+    }
+    for node in 1..count {
+        net.join(node, node - 1);
+    }
+    net
+}
+
+#[test]
+fn what_is_deleted_goes_by_itself_once_all_have_it() {
+    let mut net = chain(3);
+    append(&mut net, 0, 100);
+    net.set(1, "k", 1);
+    net.pass(1_000);
+    clear(&mut net, 2);
+    net.unset(1, "k");
+    net.pass(1_000);
+    assert_eq!(tombstones(&net), [100, 100, 100]);
+    net.pass(120_000);
+    assert_eq!(tombstones(&net), [0, 0, 0]);
+    let bytes = net.replica(0).document().encode();
+    for node in &net.nodes {
+        let document = node.replica.document();
+        assert_eq!(document.encode(), bytes);
+        assert!(document.encode().len() < 120, "{}", document.encode().len());
+        assert!(!document.has_past());
+        let members: Vec<_> = node.replica.members(net.now).collect();
+        assert_eq!(members.len(), 2);
+        assert!(
+            members
+                .iter()
+                .all(|m| m.standing == Standing::Member && m.missing == 0)
+        );
+    }
+    // Then there is nothing to tell any more.
+    let before = net.count("members");
+    net.pass(120_000);
+    assert_eq!(net.count("members"), before);
+}
+
+fn write<T>(
+    net: &mut Network,
+    node: usize,
+    f: impl FnOnce(&mut portolan_core::Transaction<'_>) -> Result<T, Error>,
+) -> T {
+    let now = net.now;
+    net.nodes[node].replica.transact(now, f).unwrap()
+}
+
+fn list(net: &Network, node: usize) -> Vec<Value> {
+    let document = net.replica(node).document();
+    let list = document.array("list");
+    list.iter()
+        .flat_map(|(_, siblings)| {
+            siblings
+                .map(|sibling| sibling.value.clone())
+                .collect::<Vec<_>>()
+        })
+        .collect()
+}
+
+fn values(all: &[i64]) -> Vec<Value> {
+    all.iter().copied().map(Value::from).collect()
+}
+
+/// Lets time pass; sessions that end are opened again.
+fn pass(net: &mut Network, millis: u64) {
+    let end = net.now + millis;
+    while net.now < end {
+        net.pass(1_000);
+        for link in 0..net.links.len() {
+            if net.links[link].up && !net.is_open(link) {
+                let [a, b] = net.links[link].ends;
+                net.cut(link);
+                net.join(a, b);
+            }
+        }
+    }
+}
+
+/// Two that stay together, and one that was with them and is cut off.
+fn parted(durable: bool) -> Network {
+    let mut net = Network::new();
+    for _ in 0..3 {
+        let config = Config {
+            forget_after: 60_000,
+            ..Config::default()
+        };
+        net.add(durable, config);
+    }
+    for node in &mut net.nodes {
+        node.replica.observe(false);
+    }
+    net.join(1, 0);
+    net.join(2, 0);
+    append(&mut net, 0, 10);
+    pass(&mut net, 30_000);
+    net.cut(1);
+    net
+}
+
+fn assert_alike(net: &Network) {
+    let first = net.replica(0).document();
+    for node in &net.nodes {
+        let document = node.replica.document();
+        assert_eq!(document.version(), first.version());
+        assert_eq!(document.digest(), first.digest());
+        assert_eq!(document.tombstones(), 0);
+        assert!(document.encode() == first.encode());
+    }
+}
+
+#[test]
+fn a_forgotten_replica_returns_without_loss() {
+    for opener in [0, 2] {
+        let mut net = parted(true);
+        // Those that stay delete half and write at the end; none waits for the third.
+        write(&mut net, 1, |tx| {
+            for _ in 0..5 {
+                tx.array("list").delete(2)?;
+            }
+            tx.array("list").insert(5, 100)
+        });
+        // It writes beside what they delete, into it, and elsewhere; moves and deletes.
+        write(&mut net, 2, |tx| {
+            tx.set("there", 1)?;
+            let mut list = tx.array("list");
+            list.insert(5, 50)?;
+            list.insert(6, 51)?;
+            list.set(4, 40)?;
+            list.move_to(0, 7)?;
+            list.delete(10)?;
+            list.insert(0, -1)
+        });
+        pass(&mut net, 120_000);
+        assert_eq!(tombstones(&net)[..2], [0, 0]);
+        assert!(net.has_event(0, |event| matches!(event, Event::Forgotten(_))));
+        net.join(opener, 2 - opener);
+        pass(&mut net, 300_000);
+        assert_alike(&net);
+        // Both have let go of something: who opens the session begins anew.
+        let anew = |node| net.has_event(node, |event| matches!(event, Event::Resynced { .. }));
+        assert_eq!([anew(opener), anew(2 - opener)], [true, false]);
+        // 2 to 6 are deleted, of which 4 is written to; 8 is deleted there.
+        let want = values(&[-1, 1, 40, 50, 51, 0, 7, 9, 100]);
+        let found = list(&net, 0);
+        assert_eq!(found, list(&net, 2));
+        assert_eq!(net.get(0, "there"), Some(Value::from(1)));
+        assert_eq!(found, want);
+        for node in 0..3 {
+            let members: Vec<_> = net.replica(node).members(net.now).collect();
+            assert!(
+                members.iter().all(|m| m.standing == Standing::Member),
+                "{members:?}"
+            );
+        }
+    }
+}
+
+#[test]
+fn what_is_inside_of_an_element_returns_with_it() {
+    let mut net = parted(false);
+    write(&mut net, 1, |tx| tx.array("list").clear());
+    write(&mut net, 2, |tx| {
+        let mut list = tx.array("list");
+        list.map(3).set("a", 1)?;
+        list.map(3).counter("n").add(5)?;
+        list.map(3).array("l").append("x")?;
+        list.map(3).array("l").append("y")?;
+        list.map(3).or_set("s").insert("m")
+    });
+    let inside = |net: &Network, node: usize| {
+        let document = net.replica(node).document();
+        let list = document.array("list");
+        let map = list.map(0);
+        let items = map.array("l");
+        let items: Vec<Value> = items
+            .iter()
+            .flat_map(|(_, all)| all.map(|s| s.value.clone()).collect::<Vec<_>>())
+            .collect();
+        (
+            list.len(),
+            map.get("a").cloned(),
+            map.counter("n"),
+            items,
+            map.or_set("s").contains("m"),
+        )
+    };
+    pass(&mut net, 120_000);
+    net.join(2, 0);
+    pass(&mut net, 300_000);
+    assert_alike(&net);
+    for node in 0..3 {
+        let want = (
+            1,
+            Some(Value::from(1)),
+            5,
+            vec![Value::from("x"), Value::from("y")],
+            true,
+        );
+        assert_eq!(inside(&net, node), want);
+    }
+}
+
+#[test]
+fn two_sides_that_have_forgotten_each_other_come_together() {
+    let mut net = parted(true);
+    let third = net.add(
+        true,
+        Config {
+            forget_after: 60_000,
+            ..Config::default()
+        },
+    );
+    net.nodes[third].replica.observe(false);
+    net.join(third, 2);
+    pass(&mut net, 10_000);
+    write(&mut net, 1, |tx| {
+        tx.array("list").delete(3)?;
+        tx.array("list").delete(3)?;
+        tx.array("list").insert(3, 100)
+    });
+    write(&mut net, third, |tx| {
+        tx.array("list").insert(4, 200)?;
+        tx.array("list").delete(8)?;
+        tx.array("list").insert(8, 201)?;
+        tx.array("list").delete(0)
+    });
+    pass(&mut net, 200_000);
+    assert_eq!(tombstones(&net), [0; 4]);
+    net.join(0, 2);
+    net.join(third, 1);
+    pass(&mut net, 300_000);
+    assert_alike(&net);
+    let mut found = list(&net, 0);
+    found.sort_by_key(|value| value.as_int());
+    assert_eq!(found, values(&[1, 2, 5, 6, 8, 9, 100, 200, 201]));
+}
+
+#[test]
+fn without_arrays_nobody_begins_anew() {
+    let mut net = Network::new();
+    for _ in 0..2 {
+        net.add(
+            true,
+            Config {
+                forget_after: 60_000,
+                ..Config::default()
+            },
+        );
+    }
+    net.set(0, "a", 1);
+    let link = net.join(1, 0);
+    pass(&mut net, 30_000);
+    net.cut(link);
+    net.unset(0, "a");
+    net.set(1, "b", 1);
+    pass(&mut net, 200_000);
+    net.join(1, 0);
+    pass(&mut net, 30_000);
+    net.assert_converged();
+    assert!(!net.has_event(1, |event| matches!(event, Event::Resynced { .. })));
+    assert_eq!(
+        net.replica(0)
+            .document()
+            .iter()
+            .map(|(key, _)| key.clone())
+            .collect::<Vec<Key>>(),
+        [Key::from("b")]
+    );
+}
+
+#[test]
+fn a_replica_is_forgotten_by_command_and_one_that_leaves_at_once() {
+    let mut net = chain(3);
+    append(&mut net, 0, 5);
+    pass(&mut net, 30_000);
+    net.cut(1);
+    clear(&mut net, 0);
+    pass(&mut net, 60_000);
+    assert_eq!(tombstones(&net), [5, 5, 0]);
+    let (now, third) = (net.now, net.nodes[2].id);
+    assert!(net.nodes[0].replica.forget(now, third));
+    assert!(!net.nodes[0].replica.forget(now, third));
+    pass(&mut net, 60_000);
+    assert_eq!(tombstones(&net)[..2], [0, 0]);
+    append(&mut net, 0, 5);
+    pass(&mut net, 30_000);
+    let now = net.now;
+    net.nodes[1].replica.leave(now);
+    net.settle();
+    net.cut(0);
+    clear(&mut net, 0);
+    pass(&mut net, 60_000);
+    assert_eq!(tombstones(&net)[0], 0);
+}
