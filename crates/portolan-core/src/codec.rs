@@ -247,7 +247,7 @@ pub(crate) fn read_dots(reader: &mut Reader<'_>) -> Result<DotSet, DecodeError> 
 
 const BOOL_FALSE: u8 = 1;
 const BOOL_TRUE: u8 = 2;
-const INT: u8 = 3;
+pub(crate) const INT: u8 = 3;
 const FLOAT: u8 = 4;
 pub(crate) const STR: u8 = 5;
 const BYTES: u8 = 6;
