@@ -105,6 +105,10 @@ pub enum UpdateError {
     )]
     ContextMissing,
     /// There is nothing new in it: these operations are applied.
+    ///
+    /// Of an update that came long ago only its number is known, and 16 bits of its writer: one of
+    /// a writer of which nothing is here can be taken for such a one, by a chance of 1 in 65,536
+    /// for each replica that is known here. So compare versions now and then.
     #[error("the operations of the update are applied already: nothing is to be done")]
     Known(DotSet),
     /// No correct replica wrote it.
