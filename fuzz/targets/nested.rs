@@ -118,7 +118,7 @@ impl World {
         match peer.document.undo(self.now, first..=last) {
             Err(Error::PastForgotten) => return,
             done => done.expect("undoing is within limits"),
-        };
+        }
         let after = Shown::of(&peer.document);
         let what = (undone, peer.since.as_slice());
         undo(&mut self.truth, &mut draft, what, (&before, &after));

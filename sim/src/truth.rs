@@ -91,6 +91,8 @@ pub struct Draft {
 pub struct Truth {
     pub(crate) writes: Vec<Write>,
     pub(crate) transactions: Vec<Transaction>,
+    /// Whether a replica has done operations again, of which nothing is known here.
+    pub incomplete: bool,
 }
 
 impl Truth {
@@ -108,7 +110,7 @@ impl Truth {
         Draft {
             replica,
             first: own + 1,
-            closed: self.is_closed(&seen, &applied),
+            closed: !self.incomplete && self.is_closed(&seen, &applied),
             live: self.live(&applied),
             seen,
             writes: self.writes.len(),

@@ -86,8 +86,6 @@ pub(crate) struct World {
     tree: Tree,
     /// Whether logs of removals are pruned of what others may still ask for.
     prunes: bool,
-    /// Whether somebody has begun anew, and done again what the reference knows by other dots.
-    resynced: bool,
     /// Whether a memory was damaged, so that states differ at equal versions for a while.
     damaged: bool,
     outcome: Outcome,
@@ -146,7 +144,6 @@ impl World {
             },
             prunes: rng.bool(),
             damaged: false,
-            resynced: false,
             outcome: Outcome {
                 nodes: count,
                 ..Outcome::default()
@@ -738,7 +735,7 @@ impl World {
     /// At any time a replica shows what the operations that it has applied amount to, of a
     /// transaction all or nothing, and elements in the order in which others have them.
     fn check_meanwhile(&mut self, at: usize) {
-        if self.damaged || self.resynced || self.nodes.iter().any(|n| n.restored) {
+        if self.damaged || self.truth.incomplete || self.nodes.iter().any(|n| n.restored) {
             return;
         }
         let node = &self.nodes[at];
@@ -811,7 +808,7 @@ impl World {
             Event::Resynced { again } => {
                 self.say(|| format!("node {at} begins anew, and does {again} operations again"));
                 self.outcome.resynced += 1;
-                self.resynced |= again > 0;
+                self.truth.incomplete |= again > 0;
                 let node = &mut self.nodes[at];
                 node.found = node.document().expect("it runs").own_seq();
                 node.since.clear();
@@ -922,12 +919,12 @@ impl World {
         assert!(self.agrees(), "agreement was lost: {}", self.disagreement());
         let first = self.nodes[0].document().expect("all run");
         let version = first.version();
-        if !self.resynced {
+        if !self.truth.incomplete {
             self.truth.check_version(&version);
         }
         let want = Shown::of(first);
         let seen = self.nodes[0].applied().expect("all run");
-        if !self.resynced {
+        if !self.truth.incomplete {
             let missing = self.truth.missing(&seen);
             assert!(missing.is_empty(), "{missing:?} was seen and is missing");
             self.truth.assert_shown(&seen, &want);
@@ -978,7 +975,7 @@ impl World {
         // Nothing acknowledged is lost: every operation that still counts has been applied.
         let operations = self.truth.operations();
         assert!(
-            version.len() == operations || self.resynced && version.len() > operations,
+            version.len() == operations || self.truth.incomplete && version.len() > operations,
             "operations are missing"
         );
     }

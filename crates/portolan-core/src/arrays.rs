@@ -242,15 +242,14 @@ impl Document {
         let Some(element) = self.spot(id).filter(|spot| !self.elements[*spot].moved()) else {
             return;
         };
-        let winner = self.find(moves, KeyRef::Element(id));
-        let winner = winner.map(|slot| self.dot_of(&self.slab[slot]));
-        let place = match winner {
-            None => element,
-            Some(dot) => match self.spot(dot) {
-                Some(spot) if self.orphans.origin(spot).is_none() => spot,
-                _ => return, // it moves when the position is known
-            },
-        };
+        let moves = self.find(moves, KeyRef::Element(id)).into_iter();
+        // A move counts when its position is known; till then the one behind it does, so that it
+        // does not matter in which order they came.
+        let place = moves
+            .flat_map(|head| self.chain(head))
+            .filter_map(|slot| self.spot(self.dot_of(&self.slab[slot])))
+            .find(|spot| self.orphans.origin(*spot).is_none());
+        let place = place.unwrap_or(element);
         if self.elements.place(element) == place {
             return;
         }
@@ -266,6 +265,14 @@ impl Document {
             sequence.relocate(elements, element, place);
         });
         self.note_step(element, true, journal);
+    }
+
+    /// Hides an element whose position is about to go: where others have written to it before it
+    /// was inserted, it shows without the value that it was born with.
+    pub(crate) fn hide(&mut self, position: Spot, journal: &mut Journal) {
+        if self.elements.of(position) == position {
+            self.show(position, false, journal);
+        }
     }
 
     fn show(&mut self, element: Spot, shown: bool, journal: &mut Journal) {

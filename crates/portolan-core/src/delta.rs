@@ -5,7 +5,7 @@
 //! columns, sorted by key, so that neighbours are alike and what they share is not written again.
 
 use smallvec::{SmallVec, smallvec};
-use smol_str::SmolStr;
+use smol_str::{SmolStr, SmolStrBuilder};
 
 use crate::clock::Timestamp;
 use crate::codec::{
@@ -855,25 +855,58 @@ fn key_of_sort_bytes(reader: &Reader<'_>, bytes: &[u8]) -> Result<Key, DecodeErr
     }
 }
 
-/// Reads a key that was front-coded after any other, in order or not.
+/// Reads a key that was front-coded after any other, in order or not; it shares as much as it can.
 pub(crate) fn read_front_coded(
     reader: &mut Reader<'_>,
     before: Option<&Key>,
 ) -> Result<Key, DecodeError> {
     let [shared, own] = read_lengths(reader)?;
     let own = reader.take(own)?;
-    let mut bytes = SmallVec::<[u8; 64]>::new();
-    if let Some(before) = before {
-        with_sort_bytes(before, |kind, text| {
-            if let Some(text_shared) = shared.checked_sub(1) {
-                bytes.push(kind);
-                bytes.extend_from_slice(&text[..text_shared.min(text.len())]);
+    let Some(before) = before else {
+        if shared > 0 {
+            return Err(reader.malformed("a key that shares more than there is"));
+        }
+        return key_of_sort_bytes(reader, own);
+    };
+    let check = |kind: u8, text: &[u8]| {
+        let (next, rest) = match shared.checked_sub(1) {
+            None => (Some(&kind), None),
+            Some(at) => {
+                let rest = text.get(at..);
+                let rest =
+                    rest.ok_or_else(|| reader.malformed("a key that shares more than there is"))?;
+                (rest.first(), Some(rest))
             }
-        });
+        };
+        let more = match rest {
+            Some(rest) if rest == own => !own.is_empty(),
+            _ => shared > MAX_SHARED_BYTES || shared < MAX_SHARED_BYTES && own.first() == next,
+        };
+        if more {
+            return Err(reader.malformed("a key that shares more than it may, or less"));
+        }
+        Ok(())
+    };
+    with_sort_bytes(before, check)?;
+    // Most keys are texts, and what they share ends between two characters.
+    if let (Key::Str(before), Some(at)) = (before, shared.checked_sub(1))
+        && let (Some(start), Ok(end)) = (before.get(..at), std::str::from_utf8(own))
+    {
+        if end.is_empty() && start.len() == before.len() {
+            return Ok(Key::Str(before.clone()));
+        }
+        let mut text = SmolStrBuilder::new();
+        text.push_str(start);
+        text.push_str(end);
+        return Ok(Key::Str(text.finish()));
     }
-    if bytes.len() < shared {
-        return Err(reader.malformed("a key that shares more than there is"));
-    }
+    let mut bytes = SmallVec::<[u8; 64]>::new();
+    with_sort_bytes(before, |kind, text| {
+        if let Some(at) = shared.checked_sub(1) {
+            bytes.push(kind);
+            bytes.extend_from_slice(&text[..at]);
+        }
+    });
     bytes.extend_from_slice(own);
     key_of_sort_bytes(reader, &bytes)
 }

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use smallvec::SmallVec;
+use smallvec::{SmallVec, smallvec};
 
 use crate::replica::{Dot, ReplicaId};
 use crate::sorting::sort;
@@ -39,9 +39,15 @@ impl DotSet {
 
     /// The operations `first..=last` of one replica.
     pub fn from_range(replica: ReplicaId, first: u64, last: u64) -> Self {
-        let mut set = Self::new();
-        set.insert_range(replica, first, last);
-        set
+        debug_assert!(1 <= first && first <= last);
+        let range = DotRange {
+            replica,
+            first,
+            last,
+        };
+        Self {
+            ranges: smallvec![range],
+        }
     }
 
     /// Whether there are no dots in it.

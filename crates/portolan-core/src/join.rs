@@ -496,6 +496,7 @@ impl Document {
         let placed: Vec<Spot> = known.placed.range(first, last).map(|(_, s)| s).collect();
         // Backwards: a position goes before the one that it is a child of.
         for spot in placed.into_iter().rev() {
+            self.hide(spot, journal);
             self.remove_position(spot);
         }
     }

@@ -6,7 +6,7 @@ use smallvec::{SmallVec, smallvec};
 
 use super::context::{Context, Path, Step, path_in, read_step};
 use crate::clock::Timestamp;
-use crate::codec::{Reader, put_key, put_value, put_value_body, put_varint};
+use crate::codec::{INT, Reader, put_key, put_value, put_value_body, put_varint};
 use crate::delta::{
     Delta, DeltaEntry, Entries, put_front_coded, read_bounded_value, read_front_coded,
 };
@@ -64,7 +64,15 @@ enum Item<'a> {
 }
 
 /// Appends a delta as the difference to what was before it; `None` where it has no such form.
-pub(super) fn put(out: &mut Vec<u8>, delta: &Delta, context: &Context) -> Option<()> {
+///
+/// `presupposed` becomes all that is left out and that makes a difference to what comes out: the
+/// writer, the operation before, and the ids of replicas that are referred to by half of them.
+pub(super) fn put(
+    out: &mut Vec<u8>,
+    presupposed: &mut Vec<u8>,
+    delta: &Delta,
+    context: &Context,
+) -> Option<()> {
     let [own] = *delta.applied.ranges() else {
         return None;
     };
@@ -72,12 +80,9 @@ pub(super) fn put(out: &mut Vec<u8>, delta: &Delta, context: &Context) -> Option
         return None;
     }
     let (items, timestamp) = items(delta, own)?;
+    presuppose(presupposed, own.replica, context, timestamp.is_some());
     let many = items.len() > 1;
-    let removed = match *delta.dead.ranges() {
-        [] => 0,
-        [range] if range.replica == own.replica && range.first == range.last => REMOVED_OWN,
-        _ => REMOVED_LIST,
-    };
+    let removed = how_removed(&delta.dead, own);
     let start = out.len();
     out.push(COMPACT | removed);
     if many {
@@ -139,14 +144,29 @@ pub(super) fn put(out: &mut Vec<u8>, delta: &Delta, context: &Context) -> Option
             } => {
                 if let Some(parent) = parent {
                     out.push(u8::from(*side == Side::Right));
-                    put_dot(out, Dot::new(own.replica, seq), *parent)?;
+                    put_dot(out, presupposed, Dot::new(own.replica, seq), *parent)?;
                 }
                 key_before = None;
                 out[mark] |= put_item_value(out, value);
             }
         }
     }
-    put_removed(out, delta, own, removed)
+    put_removed(out, presupposed, delta, own, removed)
+}
+
+/// Of an update that leaves no value, the operation before is only counted.
+fn presuppose(presupposed: &mut Vec<u8>, writer: ReplicaId, context: &Context, has_time: bool) {
+    presupposed.clear();
+    let time = if has_time {
+        context.timestamp.bits()
+    } else {
+        0
+    };
+    let words = [writer.get(), context.seq, time].map(u64::to_le_bytes);
+    presupposed.extend_from_slice(words.as_flattened());
+    if has_time {
+        context.put_place(presupposed);
+    }
 }
 
 /// What each operation left, and when they were done, where anything is left to tell of it.
@@ -221,23 +241,31 @@ impl Header {
             count,
         })
     }
+
+    /// Whether it is one value in the root, after another one.
+    pub(super) fn is_plain(&self, context: &Context) -> bool {
+        self.flags & (MANY | FORM | SAME) == VALUE | SAME && context.path.is_empty()
+    }
 }
 
 /// The delta that a compact update stands for if it is of `replica` and `context` is what was
-/// before it.
+/// before it; `presupposed` becomes the same as with [`put`].
 ///
 /// Nothing of it is sure before the checksum is compared.
 pub(super) fn read(
     reader: &mut Reader<'_>,
+    presupposed: &mut Vec<u8>,
     header: &Header,
     replica: ReplicaId,
     context: &Context,
     document: &Document,
 ) -> Result<Delta, DecodeError> {
+    let has_time = header.flags & FORM != NOTHING;
+    presuppose(presupposed, replica, context, has_time);
     let first = context.seq + 1;
     let last = context.seq.saturating_add(header.count);
     if last >= MAX_SEQ {
-        return Err(reader.malformed("a sequence number that no operation has"));
+        return Err(reader.malformed(NO_OPERATION));
     }
     let own = DotRange {
         replica,
@@ -245,8 +273,12 @@ pub(super) fn read(
         last,
     };
     let many = header.flags & MANY != 0;
-    if header.flags & (MANY | FORM | SAME) == VALUE | SAME && context.path.is_empty() {
-        return read_plain(reader, header.flags, own, context, &document.replicas);
+    let mut familiar = Familiar {
+        replicas: &document.replicas,
+        presupposed,
+    };
+    if header.is_plain(context) {
+        return read_plain(reader, header.flags, own, context, &mut familiar);
     }
     let mut draft = Draft {
         timestamp: None,
@@ -255,32 +287,33 @@ pub(super) fn read(
         nested: Nested::default(),
         places: SmallVec::new(),
     };
-    if header.flags & FORM != NOTHING {
+    if has_time {
         draft.timestamp = Some(read_time(reader, context.timestamp)?);
     }
     let mut key = context.key.clone();
     for seq in first..=last {
         let flags = if many { reader.byte()? } else { header.flags };
         let dot = Dot::new(replica, seq);
-        draft.read_item(reader, flags, dot, &mut key, document)?;
+        draft.read_item(reader, flags, dot, &mut key, &mut familiar)?;
     }
-    let dead = read_removed(reader, header.flags & REMOVED, own, &document.replicas)?;
+    let dead = read_removed(reader, header.flags & REMOVED, own, &mut familiar)?;
     reader.finish()?;
     Ok(draft.finish(own, dead))
 }
 
-/// As [`read`], of one value in the root, after another one: what most updates are.
+/// As [`read`], of one value in the root, after another one: what most updates are. What it takes
+/// is in the only form that there is.
 fn read_plain(
     reader: &mut Reader<'_>,
     flags: u8,
     own: DotRange,
     context: &Context,
-    replicas: &Replicas,
+    familiar: &mut Familiar<'_>,
 ) -> Result<Delta, DecodeError> {
     let timestamp = read_time(reader, context.timestamp)?;
     let key = read_front_coded(reader, context.key.as_ref())?;
     let value = read_item_value(reader, flags)?;
-    let dead = read_removed(reader, flags & REMOVED, own, replicas)?;
+    let dead = read_removed(reader, flags & REMOVED, own, familiar)?;
     reader.finish()?;
     let entry = DeltaEntry {
         container: 0,
@@ -316,7 +349,7 @@ impl Draft {
         flags: u8,
         dot: Dot,
         key_before: &mut Option<Key>,
-        document: &Document,
+        familiar: &mut Familiar<'_>,
     ) -> Result<(), DecodeError> {
         let form = flags & FORM;
         let Some(timestamp) = self.timestamp.filter(|_| form != NOTHING) else {
@@ -348,7 +381,7 @@ impl Draft {
             if reader.byte()? == 0 {
                 side = Side::Left;
             }
-            parent = Some(read_dot(reader, dot, &document.replicas)?);
+            parent = Some(read_dot(reader, dot, familiar)?);
         }
         *key_before = None;
         let value = read_item_value(reader, flags)?;
@@ -454,6 +487,9 @@ fn read_item_value(reader: &mut Reader<'_>, flags: u8) -> Result<Value, DecodeEr
         return Ok(Value::Int(reader.zigzag()?));
     }
     let tag = reader.byte()?;
+    if tag == INT {
+        return Err(reader.malformed("an integer that is told as any other value"));
+    }
     read_bounded_value(reader, tag)
 }
 
@@ -473,15 +509,20 @@ fn put_time(out: &mut Vec<u8>, before: Timestamp, time: Timestamp) -> Option<()>
 fn read_time(reader: &mut Reader<'_>, before: Timestamp) -> Result<Timestamp, DecodeError> {
     let step = reader.varint()?;
     let millis = before.millis() + (step >> 1);
+    let next = next_counter(before, step >> 1);
     let counter = if step & 1 == 0 {
-        u64::from(next_counter(before, step >> 1))
+        u64::from(next)
     } else {
         reader.varint()?
     };
     if millis >> 48 != 0 || counter >> 16 != 0 {
         return Err(reader.malformed("a timestamp of more than 64 bits"));
     }
-    Ok(Timestamp::from_bits(millis << 16 | counter))
+    let time = Timestamp::from_bits(millis << 16 | counter);
+    if time <= before || (step & 1 != 0 && counter == u64::from(next)) {
+        return Err(reader.malformed("a timestamp that does not grow, or is in the longer form"));
+    }
+    Ok(time)
 }
 
 /// The counter that a clock gives so many milliseconds later where nothing interferes.
@@ -513,7 +554,13 @@ fn read_path(reader: &mut Reader<'_>, before: &[Step]) -> Result<Path, DecodeErr
     Ok(path)
 }
 
-fn put_removed(out: &mut Vec<u8>, delta: &Delta, own: DotRange, how: u8) -> Option<()> {
+fn put_removed(
+    out: &mut Vec<u8>,
+    presupposed: &mut Vec<u8>,
+    delta: &Delta,
+    own: DotRange,
+    how: u8,
+) -> Option<()> {
     let ranges = delta.dead.ranges();
     if ranges.len() > MAX_COMPACT_RANGES {
         return None;
@@ -527,7 +574,7 @@ fn put_removed(out: &mut Vec<u8>, delta: &Delta, own: DotRange, how: u8) -> Opti
         if how == REMOVED_OWN {
             put_varint(out, own.first.checked_sub(range.first)?);
         } else {
-            put_dot(out, referring, first)?;
+            put_dot(out, presupposed, referring, first)?;
             put_varint(out, range.last - range.first);
         }
     }
@@ -538,31 +585,66 @@ fn read_removed(
     reader: &mut Reader<'_>,
     how: u8,
     own: DotRange,
-    replicas: &Replicas,
+    familiar: &mut Familiar<'_>,
 ) -> Result<DotSet, DecodeError> {
     let mut dead = DotSet::new();
     let referring = Dot::new(own.replica, own.first);
-    let count = match how {
-        0 => 0,
-        REMOVED_OWN => 1,
-        REMOVED_LIST => reader.bounded("the number of ranges", MAX_COMPACT_RANGES as u64)?,
+    match how {
+        0 => {}
+        REMOVED_OWN => {
+            let behind = reader.varint()?;
+            dead.insert(so_far_behind(reader, referring, behind)?);
+        }
+        REMOVED_LIST => {
+            let count = reader.bounded("the number of ranges", MAX_COMPACT_RANGES as u64)?;
+            for i in 0..count {
+                let dot = read_dot(reader, referring, familiar)?;
+                let last = dot.seq.checked_add(reader.varint()?);
+                let last = last.filter(|last| *last < MAX_SEQ);
+                let last = last.ok_or_else(|| reader.malformed(NO_OPERATION))?;
+                let range = DotRange {
+                    replica: dot.replica,
+                    first: dot.seq,
+                    last,
+                };
+                dead.insert_range(range.replica, range.first, range.last);
+                if dead.ranges().len() != i + 1 || dead.ranges().last() != Some(&range) {
+                    return Err(reader.malformed("ranges that touch or are out of order"));
+                }
+            }
+            if how_removed(&dead, own) != REMOVED_LIST {
+                return Err(reader.malformed("a list of removed operations that is none"));
+            }
+        }
         _ => return Err(reader.malformed("an unknown way to tell what was removed")),
-    };
-    for _ in 0..count {
-        let (first, more) = if how == REMOVED_OWN {
-            (before(reader, referring)?, 0)
-        } else {
-            (read_dot(reader, referring, replicas)?, reader.varint()?)
-        };
-        let last = first.seq.checked_add(more).filter(|last| *last < MAX_SEQ);
-        let last =
-            last.ok_or_else(|| reader.malformed("a sequence number that no operation has"))?;
-        dead.insert_range(first.replica, first.seq, last);
     }
-    if dead.intersects(&DotSet::from_range(own.replica, own.first, own.last)) {
+    if !dead.is_empty() && dead.intersects(&DotSet::from_range(own.replica, own.first, own.last)) {
         return Err(reader.malformed("a dot both applied and removed from outside"));
     }
     Ok(dead)
+}
+
+/// How these removed dots are told.
+fn how_removed(dead: &DotSet, own: DotRange) -> u8 {
+    match *dead.ranges() {
+        [] => 0,
+        [range] if range.replica == own.replica && range.first == range.last => REMOVED_OWN,
+        _ => REMOVED_LIST,
+    }
+}
+
+/// Tells replicas by half of their ids, and notes which were meant.
+struct Familiar<'a> {
+    replicas: &'a Replicas,
+    presupposed: &'a mut Vec<u8>,
+}
+
+impl Familiar<'_> {
+    fn of(&mut self, short: u32) -> Option<ReplicaId> {
+        let id = self.replicas.with_short_id(short)?;
+        self.presupposed.extend_from_slice(&id.get().to_le_bytes());
+        Some(id)
+    }
 }
 
 /// In how a dot is told: by how far it is behind, of a replica known by half of its id, in full.
@@ -571,35 +653,37 @@ const FAMILIAR: u64 = 1;
 const FULL: u64 = 2;
 
 /// Appends a dot to which an own operation refers.
-fn put_dot(out: &mut Vec<u8>, own: Dot, dot: Dot) -> Option<()> {
+fn put_dot(out: &mut Vec<u8>, presupposed: &mut Vec<u8>, own: Dot, dot: Dot) -> Option<()> {
     if dot.seq >= MAX_SEQ {
         return None;
     }
+    let id = dot.replica.get().to_le_bytes();
     if dot.replica == own.replica {
         put_varint(out, own.seq.checked_sub(dot.seq)? << 2 | BEHIND);
     } else if dot.seq > UNFAMILIAR {
         put_varint(out, dot.seq << 2 | FAMILIAR);
         out.extend_from_slice(&short_id(dot.replica).to_le_bytes());
+        presupposed.extend_from_slice(&id);
     } else {
         put_varint(out, dot.seq << 2 | FULL);
-        out.extend_from_slice(&dot.replica.get().to_le_bytes());
+        out.extend_from_slice(&id);
     }
     Some(())
 }
 
-fn read_dot(reader: &mut Reader<'_>, own: Dot, replicas: &Replicas) -> Result<Dot, DecodeError> {
+fn read_dot(
+    reader: &mut Reader<'_>,
+    own: Dot,
+    familiar: &mut Familiar<'_>,
+) -> Result<Dot, DecodeError> {
     let number = reader.varint()?;
-    let seq = number >> 2;
-    let replica = match number & 3 {
-        BEHIND => {
-            let seq = own.seq.checked_sub(seq).filter(|seq| *seq > 0);
-            let seq = seq.ok_or_else(|| reader.malformed(NO_OPERATION))?;
-            return Ok(Dot::new(own.replica, seq));
-        }
+    let (seq, form) = (number >> 2, number & 3);
+    let replica = match form {
+        BEHIND => return so_far_behind(reader, own, seq),
         FAMILIAR => {
             let mut short = [0; 4];
             short.copy_from_slice(reader.take(4)?);
-            let known = replicas.with_short_id(u32::from_le_bytes(short));
+            let known = familiar.of(u32::from_le_bytes(short));
             known.ok_or_else(|| reader.malformed("a replica that is not known here"))?
         }
         FULL => ReplicaId::new(reader.u64_le()?),
@@ -608,12 +692,14 @@ fn read_dot(reader: &mut Reader<'_>, own: Dot, replicas: &Replicas) -> Result<Do
     if seq == 0 || seq >= MAX_SEQ {
         return Err(reader.malformed(NO_OPERATION));
     }
+    if replica == own.replica || (form == FAMILIAR) != (seq > UNFAMILIAR) {
+        return Err(reader.malformed("an operation that is told in another form than its own"));
+    }
     Ok(Dot::new(replica, seq))
 }
 
-/// An operation of the same replica, so many before.
-fn before(reader: &mut Reader<'_>, own: Dot) -> Result<Dot, DecodeError> {
-    let behind = reader.varint()?;
+/// The operation of the same replica, so many before.
+fn so_far_behind(reader: &Reader<'_>, own: Dot, behind: u64) -> Result<Dot, DecodeError> {
     let seq = own.seq.checked_sub(behind).filter(|seq| *seq > 0);
     let seq = seq.ok_or_else(|| reader.malformed(NO_OPERATION))?;
     Ok(Dot::new(own.replica, seq))

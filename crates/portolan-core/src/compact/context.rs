@@ -5,7 +5,7 @@ use smallvec::SmallVec;
 use crate::clock::Timestamp;
 use crate::codec::{Reader, put_key, put_varint, read_key};
 use crate::containers::{Form, ROOT};
-use crate::delta::Delta;
+use crate::delta::{Delta, DeltaEntry};
 use crate::document::Document;
 use crate::dots::DotRange;
 use crate::error::DecodeError;
@@ -47,12 +47,10 @@ impl Context {
     /// Of an operation that wrote in that place. A place that takes many bytes is left out, so
     /// that contexts are small.
     pub(crate) fn new(seq: u64, timestamp: Timestamp, path: Path, key: Option<Key>) -> Self {
-        let keys = path.iter().map(|(key, _)| key).chain(key.as_ref());
-        let bytes: usize = keys.map(|key| 1 + key.byte_len()).sum();
-        let (path, key) = if bytes > MAX_CONTEXT_BYTES {
-            (Path::new(), None)
-        } else {
+        let (path, key) = if fits(&path, key.as_ref()) {
             (path, key)
+        } else {
+            (Path::new(), None)
         };
         Self {
             seq,
@@ -79,6 +77,13 @@ impl Context {
             Self::new(last, timestamp, path, None)
         });
         Some((replica, context.unwrap_or_else(|| Self::bare(last))))
+    }
+
+    /// Becomes that of an operation that wrote in the root.
+    pub(super) fn follow(&mut self, entry: &DeltaEntry) {
+        (self.seq, self.timestamp) = (entry.dot.seq, entry.timestamp);
+        self.path.clear();
+        self.key = fits(&[], Some(&entry.key)).then(|| entry.key.clone());
     }
 
     /// When an operation was done whose value is live.
@@ -108,6 +113,11 @@ impl Context {
     pub(crate) fn put(&self, out: &mut Vec<u8>) {
         put_varint(out, self.seq);
         put_varint(out, self.timestamp.bits());
+        self.put_place(out);
+    }
+
+    /// Appends the container and the key.
+    pub(super) fn put_place(&self, out: &mut Vec<u8>) {
         put_varint(out, self.path.len() as u64);
         for (key, form) in &self.path {
             put_key(out, key);
@@ -139,6 +149,12 @@ impl Context {
         }
         Ok(context)
     }
+}
+
+/// Whether a place takes no more bytes than one may.
+fn fits(path: &[Step], key: Option<&Key>) -> bool {
+    let keys = path.iter().map(|(key, _)| key).chain(key);
+    keys.map(|key| 1 + key.byte_len()).sum::<usize>() <= MAX_CONTEXT_BYTES
 }
 
 pub(crate) fn read_step(reader: &mut Reader<'_>) -> Result<Step, DecodeError> {

@@ -3,24 +3,27 @@
 //! A delta is self-contained: id, numbers, time and key in full. Whoever has the operation before
 //! needs a third of that. What an update is told against (its [`Context`]) is a function of that
 //! operation alone, not of a session: so a relay passes the same bytes to everybody, and who
-//! catches up has the context with the operation. The checksum is that of the delta that comes
-//! out, so with another context, or after damage on the way, nothing comes out.
+//! catches up has the context with the operation. The checksum is over the update and over all that
+//! it presupposes, so with another context, or after damage on the way, nothing comes out.
 
 mod body;
 mod context;
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, VecDeque};
 
+use smallvec::SmallVec;
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use self::body::{COMPACT, Header};
 pub(crate) use self::context::Context;
 use crate::clock::Timestamp;
 use crate::codec::Reader;
-use crate::delta::Delta;
+use crate::delta::{Delta, DeltaEntry};
 use crate::document::Document;
 use crate::dots::{DotRange, DotSet};
 use crate::error::DecodeError;
+use crate::key::Key;
 use crate::limits::MAX_CONTEXTS;
 use crate::replica::{Dot, ReplicaId};
 use crate::replicas::Known;
@@ -81,6 +84,8 @@ pub struct Contexts {
     heard: u64,
     /// Hashes of the latest updates, and what they told of.
     recent: VecDeque<(u64, DotRange)>,
+    /// What an update presupposes, while it is read.
+    scratch: Vec<u8>,
 }
 
 #[derive(Clone, Debug)]
@@ -100,6 +105,10 @@ pub enum UpdateError {
     )]
     ContextMissing,
     /// There is nothing new in it: these operations are applied.
+    ///
+    /// Of an update that came long ago only its number is known, and 16 bits of its writer: one of
+    /// a writer of which nothing is here can be taken for such a one, by a chance of 1 in 65,536
+    /// for each replica that is known here. So compare versions now and then.
     #[error("the operations of the update are applied already: nothing is to be done")]
     Known(DotSet),
     /// No correct replica wrote it.
@@ -107,18 +116,10 @@ pub enum UpdateError {
     Refused(#[from] DecodeError),
 }
 
-/// A transaction in both of its forms.
-#[derive(Debug)]
-pub(crate) struct Expanded {
-    pub(crate) delta: Delta,
-    /// The bytes of the delta.
-    pub(crate) bytes: Vec<u8>,
-}
-
 /// What a compact update turns out to be.
 #[derive(Debug)]
 pub(crate) enum Expansion {
-    New(Expanded),
+    New(Delta),
     /// The same bytes came before, and told of these operations.
     Repeated(DotSet),
     /// By its number it would tell of these operations, which are applied.
@@ -135,6 +136,7 @@ impl Contexts {
             writers: BTreeMap::new(),
             heard: 0,
             recent: VecDeque::new(),
+            scratch: Vec::new(),
         }
     }
 
@@ -143,8 +145,8 @@ impl Contexts {
     ///
     /// Linear in the delta.
     pub fn encode(&mut self, document: &Document, delta: &Delta) -> Vec<u8> {
-        let bytes = delta.encode();
-        self.compact(document, delta, &bytes).unwrap_or(bytes)
+        let compact = self.compact(document, delta);
+        compact.unwrap_or_else(|| delta.encode())
     }
 
     /// The delta that an update stands for. Apply it to `document` before the next one is decoded.
@@ -159,7 +161,7 @@ impl Contexts {
             return Ok(delta);
         }
         match self.expand(document, update)? {
-            Expansion::New(expanded) => Ok(expanded.delta),
+            Expansion::New(delta) => Ok(delta),
             Expansion::Repeated(dots) | Expansion::Behind(dots) => Err(UpdateError::Known(dots)),
             Expansion::Unclear => Err(UpdateError::ContextMissing),
         }
@@ -170,22 +172,31 @@ impl Contexts {
         update.first().is_some_and(|first| first & COMPACT != 0)
     }
 
-    /// The compact form of a delta of own operations; `bytes` are its own.
-    pub(crate) fn compact(
-        &mut self,
-        document: &Document,
-        delta: &Delta,
-        bytes: &[u8],
-    ) -> Option<Vec<u8>> {
-        let compact = self.told_shortly(document, delta, bytes);
+    /// The compact form of a delta of own operations.
+    pub(crate) fn compact(&mut self, document: &Document, delta: &Delta) -> Option<Vec<u8>> {
+        let mut presupposed = std::mem::take(&mut self.scratch);
+        let told = self.told_shortly(document, delta, &mut presupposed);
+        let compact = told.map(|mut update| {
+            let hash = self.hash(&update);
+            let sum = checksum(hash, &presupposed);
+            update.extend_from_slice(&sum);
+            for range in delta.applied.ranges() {
+                self.remember(hash, sum, *range);
+            }
+            update
+        });
+        self.scratch = presupposed;
         self.note(delta);
-        if let (Some(compact), [range]) = (&compact, delta.applied.ranges()) {
-            self.remember(compact, *range);
-        }
         compact
     }
 
-    fn told_shortly(&self, document: &Document, delta: &Delta, bytes: &[u8]) -> Option<Vec<u8>> {
+    /// As [`compact`](Self::compact), but for the checksum; and what it presupposes.
+    fn told_shortly(
+        &self,
+        document: &Document,
+        delta: &Delta,
+        presupposed: &mut Vec<u8>,
+    ) -> Option<Vec<u8>> {
         let [own] = *delta.applied.ranges() else {
             return None;
         };
@@ -202,8 +213,7 @@ impl Contexts {
             }
         };
         let mut out = Vec::with_capacity(32);
-        body::put(&mut out, delta, context)?;
-        out.extend_from_slice(&self.checksum(bytes));
+        body::put(&mut out, presupposed, delta, context)?;
         Some(out)
     }
 
@@ -223,24 +233,36 @@ impl Contexts {
         let Ok(header) = Header::read(&mut reader) else {
             return Ok(Expansion::Unclear);
         };
+        let hash = self.hash(told);
+        let mut presupposed = std::mem::take(&mut self.scratch);
         for before in candidates(document, &header) {
             let context = self.context(document, before);
-            let writer = before.replica;
-            let read = body::read(&mut reader.clone(), &header, writer, &context, document);
+            let read = body::read(
+                &mut reader.clone(),
+                &mut presupposed,
+                &header,
+                before.replica,
+                &context,
+                document,
+            );
             let Ok(delta) = read else { continue };
-            let bytes = delta.encode();
-            if self.checksum(&bytes) != *sum || !is_canonical(&delta, told, &context) {
+            let plain = header.is_plain(&context);
+            if checksum(hash, &presupposed) != *sum
+                || !(plain || is_canonical(&delta, told, &context))
+            {
                 continue;
             }
-            check(&delta, &bytes)?;
+            self.scratch = presupposed;
+            check(&delta, plain)?;
             self.note(&delta);
             for range in delta.applied.ranges() {
-                self.remember(update, *range);
+                self.remember(hash, *sum, *range);
             }
-            return Ok(Expansion::New(Expanded { delta, bytes }));
+            return Ok(Expansion::New(delta));
         }
-        let hash = self.hash(update);
-        if let Some((_, range)) = self.recent.iter().find(|(recent, _)| *recent == hash) {
+        self.scratch = presupposed;
+        let update = fingerprint(hash, *sum);
+        if let Some((_, range)) = self.recent.iter().find(|(recent, _)| *recent == update) {
             let dots = DotSet::from_range(range.replica, range.first, range.last);
             if document.covers(&dots) {
                 return Ok(Expansion::Repeated(dots));
@@ -261,24 +283,50 @@ impl Contexts {
     pub fn sealed(&self, document: &Document, body: &[u8]) -> Option<Vec<u8>> {
         let mut reader = Reader::new(body);
         let header = Header::read(&mut reader).ok()?;
-        candidates(document, &header).find_map(|before| {
-            let context = self.context(document, before);
-            let writer = before.replica;
-            let read = body::read(&mut reader.clone(), &header, writer, &context, document);
-            let checksum = self.checksum(&read.ok()?.encode());
-            Some([body, &checksum].concat())
-        })
+        let mut presupposed = Vec::new();
+        candidates(document, &header)
+            .into_iter()
+            .find_map(|before| {
+                let context = self.context(document, before);
+                let (reader, writer) = (&mut reader.clone(), before.replica);
+                body::read(
+                    reader,
+                    &mut presupposed,
+                    &header,
+                    writer,
+                    &context,
+                    document,
+                )
+                .ok()?;
+                Some([body, &checksum(self.hash(body), &presupposed)].concat())
+            })
     }
 
-    fn context(&self, document: &Document, dot: Dot) -> Context {
+    fn context(&self, document: &Document, dot: Dot) -> Cow<'_, Context> {
         match self.writers.get(&dot.replica) {
-            Some(heard) if heard.context.seq == dot.seq => heard.context.clone(),
-            _ => Context::live(document, dot).unwrap_or_else(|| Context::bare(dot.seq)),
+            Some(heard) if heard.context.seq == dot.seq => Cow::Borrowed(&heard.context),
+            _ => {
+                let live = Context::live(document, dot);
+                Cow::Owned(live.unwrap_or_else(|| Context::bare(dot.seq)))
+            }
         }
     }
 
     /// Remembers the last operation of a delta, where it is of one writer.
     pub(crate) fn note(&mut self, delta: &Delta) {
+        // One value in the root is what most deltas are.
+        if let ([entry], None, [range]) = (
+            delta.entries.as_slice(),
+            &delta.nested,
+            delta.applied.ranges(),
+        ) && entry.dot == Dot::new(range.replica, range.last)
+            && let Some(heard) = self.writers.get_mut(&range.replica)
+        {
+            self.heard += 1;
+            heard.at = self.heard;
+            heard.context.follow(entry);
+            return;
+        }
         if let Some((writer, context)) = Context::after(delta) {
             self.hear(writer, context);
         }
@@ -358,52 +406,56 @@ impl Contexts {
         }
     }
 
-    fn remember(&mut self, update: &[u8], told: DotRange) {
+    fn remember(&mut self, hash: u64, sum: [u8; CHECKSUM_BYTES], told: DotRange) {
         if self.recent.len() >= RECENT {
             self.recent.pop_front();
         }
-        self.recent.push_back((self.hash(update), told));
+        self.recent.push_back((fingerprint(hash, sum), told));
     }
 
-    fn hash(&self, bytes: &[u8]) -> u64 {
-        xxh3_64_with_seed(bytes, self.scope)
-    }
-
-    /// Of the delta that an update stands for, by its bytes but for their own checksum.
-    fn checksum(&self, bytes: &[u8]) -> [u8; CHECKSUM_BYTES] {
-        let content = &bytes[..bytes.len().saturating_sub(CHECKSUM_BYTES)];
-        (self.hash(content) as u32).to_le_bytes()
+    /// Of an update but for its checksum.
+    fn hash(&self, told: &[u8]) -> u64 {
+        xxh3_64_with_seed(told, self.scope)
     }
 }
 
+/// Of what an update tells, by the hash of that, and of what it presupposes: what comes out is a
+/// function of these two, so nothing else comes out with the same checksum.
+fn checksum(hash: u64, presupposed: &[u8]) -> [u8; CHECKSUM_BYTES] {
+    (xxh3_64_with_seed(presupposed, hash) as u32).to_le_bytes()
+}
+
+/// Of an update, by the hash of what it tells.
+fn fingerprint(hash: u64, sum: [u8; CHECKSUM_BYTES]) -> u64 {
+    hash ^ u64::from(u32::from_le_bytes(sum)) << 32
+}
+
 /// The operations that an update may come after.
-fn candidates(document: &Document, header: &Header) -> impl Iterator<Item = Dot> {
+fn candidates(document: &Document, header: &Header) -> SmallVec<[Dot; 2]> {
     let before = header.low.wrapping_sub(1);
-    let known = document.replicas.tagged(header.tag).take(MAX_CANDIDATES);
-    known.flat_map(move |known| {
+    let mut candidates = SmallVec::new();
+    for known in document.replicas.tagged(header.tag).take(MAX_CANDIDATES) {
         let ends = known.applied.ranges().iter().rev().take(MAX_ENDS);
-        let ends = ends.map(|end| Dot::new(known.id, end.last));
-        ends.filter(move |end| end.seq as u16 == before)
-    })
+        for end in ends.filter(|end| end.last as u16 == before) {
+            candidates.push(Dot::new(known.id, end.last));
+        }
+    }
+    candidates
 }
 
 /// Whether this is how the delta is told. Where it is not, damage has left it its meaning.
 fn is_canonical(delta: &Delta, told: &[u8], context: &Context) -> bool {
     // Integers are written as whole words and cut.
     let mut again = Vec::with_capacity(told.len() + 8);
-    body::put(&mut again, delta, context).is_some() && again == told
+    body::put(&mut again, &mut Vec::new(), delta, context).is_some() && again == told
 }
 
 /// Where the checksum is right and the content is not, the writer itself broke the rules.
-fn check(delta: &Delta, bytes: &[u8]) -> Result<(), DecodeError> {
+fn check(delta: &Delta, plain: bool) -> Result<(), DecodeError> {
     // One value in the root was checked as it was read.
-    let plain = match delta.entries.as_slice() {
-        [] => true,
-        [entry] => !matches!(entry.key, crate::key::Key::Element(_)),
-        _ => false,
-    };
-    if !plain || delta.nested.is_some() {
-        Delta::decode(bytes)?;
+    let element = |entry: &DeltaEntry| matches!(entry.key, Key::Element(_));
+    if !plain || delta.entries.iter().any(element) {
+        Delta::decode(&delta.encode())?;
     }
     Ok(())
 }

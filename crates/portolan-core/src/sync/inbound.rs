@@ -227,9 +227,9 @@ impl Replica {
             return Err(ProtocolError::NotWritable);
         }
         match self.contexts.expand(&self.document, update)? {
-            Expansion::New(it) => {
-                let bytes = Bytes::from(it.bytes);
-                self.receive_delta(id, now, &it.delta, &bytes, Some(update), Kind::Live)
+            Expansion::New(delta) => {
+                let bytes = Bytes::from(delta.encode());
+                self.receive_delta(id, now, &delta, &bytes, Some(update), Kind::Live)
             }
             Expansion::Repeated(dots) => self.heard_of(id, now, &dots),
             // It may be of somebody else, and then the peer does not have these.

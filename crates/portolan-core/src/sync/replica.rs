@@ -541,7 +541,7 @@ impl Replica {
         let delta = self.document.own_since(before);
         let bytes = Bytes::from(delta.encode());
         let update = if listened {
-            self.contexts.compact(&self.document, &delta, &bytes)
+            self.contexts.compact(&self.document, &delta)
         } else {
             None
         };

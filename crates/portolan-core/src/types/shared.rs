@@ -221,8 +221,7 @@ impl<C: Replicated> Shared<C> {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn encode_update(&self, contexts: &mut Contexts, update: &Update) -> Vec<u8> {
-        let bytes = update.delta.encode();
-        let compact = contexts.compact(&self.document, &update.delta, &bytes);
+        let compact = contexts.compact(&self.document, &update.delta);
         compact.unwrap_or_else(|| update.encode())
     }
 

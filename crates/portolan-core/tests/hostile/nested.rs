@@ -94,6 +94,11 @@ fn read_array(array: ArrayView<'_>) -> usize {
     all
 }
 
+fn read_values(array: ArrayView<'_>) -> Vec<Value> {
+    let values = array.iter().flat_map(|(_, siblings)| siblings);
+    values.map(|sibling| sibling.value.clone()).collect()
+}
+
 fn read_held(held: Held<'_>) -> usize {
     match held {
         Held::Values(values) => values.count(),
@@ -244,5 +249,128 @@ fn empty_runs_of_positions_are_refused() {
         if let Ok(delta) = Delta::decode(&more) {
             assert_eq!(delta.encode(), more, "at {at}");
         }
+    }
+}
+
+/// A move to beside an element that is not known so far counts, and is not where the element
+/// stands.
+#[test]
+fn a_move_is_taken_back_though_one_that_is_waited_for_outranks_it() {
+    let [mut one, mut two, mut three] = [1, 2, 3].map(|id| Document::new(ReplicaId::new(id)));
+    let values = [1, 2, 3].map(Value::from);
+    let done = one.transact(NOW, |tx| tx.array("x").append_all(values.clone()));
+    done.expect("within limits");
+    two.apply(&one.snapshot());
+    three.apply(&one.snapshot());
+    let done = three.transact(NOW, |tx| tx.array("x").append(4));
+    done.expect("within limits");
+    two.apply(&three.snapshot());
+    let done = two.transact(NOW, |tx| tx.array("x").move_to(0, 3));
+    done.expect("within limits");
+    one.apply(&two.own_since(0));
+    let was = (one.encode(), one.digest());
+    let failed = one.transact(NOW, |tx| {
+        tx.array("x").move_to(0, 1).expect("within limits");
+        Err::<(), ()>(())
+    });
+    assert!(failed.is_err() && (one.encode(), one.digest()) == was);
+    assert_consistent(&one);
+    assert_eq!(read_values(one.array("x")), values);
+    one.apply(&three.snapshot());
+    assert_consistent(&one);
+    assert_eq!(one.digest(), two.digest());
+    assert_eq!(read_values(one.array("x")), [2, 3, 4, 1].map(Value::from));
+}
+
+/// Only who lies, or has heard what this replica lost, can write to an element that is not
+/// inserted so far.
+#[test]
+fn an_insertion_is_taken_back_though_something_was_written_to_its_element_before() {
+    let [mut lost, mut other, mut again] = [1, 2, 1].map(|id| Document::new(ReplicaId::new(id)));
+    let done = lost.transact(NOW, |tx| tx.array("x").append(1));
+    done.expect("within limits");
+    other.apply(&lost.snapshot());
+    let done = other.transact(NOW, |tx| {
+        tx.array("x").set(0, 2)?;
+        tx.array("x").map(0).set("k", 3)
+    });
+    done.expect("within limits");
+    again.apply(&other.own_since(0));
+    let was = (again.encode(), again.digest());
+    let failed = again.transact(NOW, |tx| {
+        tx.array("x").append(4).expect("within limits");
+        tx.array("x").append(5).expect("within limits");
+        tx.array("x").move_to(0, 1).expect("within limits");
+        Err::<(), ()>(())
+    });
+    assert!(failed.is_err() && (again.encode(), again.digest()) == was);
+    assert_consistent(&again);
+    assert!(again.array("x").is_empty());
+}
+
+#[test]
+fn a_move_is_done_again_under_a_new_id_though_one_that_is_waited_for_outranks_it() {
+    let [mut one, mut two, mut three] = [1, 2, 3].map(|id| Document::new(ReplicaId::new(id)));
+    let done = one.transact(NOW, |tx| {
+        tx.array("x").append_all([1, 2, 3].map(Value::from))
+    });
+    done.expect("within limits");
+    two.apply(&one.snapshot());
+    three.apply(&one.snapshot());
+    let done = three.transact(NOW, |tx| tx.array("x").append(4));
+    done.expect("within limits");
+    two.apply(&three.snapshot());
+    let done = two.transact(NOW + 1, |tx| tx.array("x").move_to(0, 3));
+    done.expect("within limits");
+    let heard = one.own_seq();
+    let done = one.transact(NOW, |tx| tx.array("x").move_to(0, 1));
+    done.expect("within limits");
+    one.apply(&two.own_since(0));
+    one.change_replica(ReplicaId::new(4), heard);
+    assert_consistent(&one);
+    one.apply(&three.snapshot());
+    two.apply(&one.snapshot());
+    assert_consistent(&one);
+    assert_eq!(one.digest(), two.digest());
+    let shown = |document: &Document| read_values(document.array("x"));
+    assert_eq!(shown(&one), [2, 3, 4, 1].map(Value::from));
+    assert_eq!(shown(&one), shown(&two));
+}
+
+#[test]
+fn where_an_element_stands_while_a_move_waits_does_not_depend_on_the_order() {
+    let [mut one, mut two, mut three, mut four] =
+        [1, 2, 3, 4].map(|id| Document::new(ReplicaId::new(id)));
+    let done = one.transact(NOW, |tx| {
+        tx.array("x").append_all([1, 2, 3].map(Value::from))
+    });
+    done.expect("within limits");
+    for other in [&mut two, &mut three, &mut four] {
+        other.apply(&one.snapshot());
+    }
+    let done = three.transact(NOW, |tx| tx.array("x").append(4));
+    done.expect("within limits");
+    let done = four.transact(NOW, |tx| tx.array("x").move_to(0, 1));
+    done.expect("within limits");
+    for seen in [false, true] {
+        if seen {
+            two.apply(&four.snapshot());
+        }
+        two.apply(&three.snapshot());
+        let base = two.own_seq();
+        let done = two.transact(NOW + 1, |tx| tx.array("x").move_to(usize::from(seen), 3));
+        done.expect("within limits");
+        let moves = [four.own_since(0), two.own_since(base)];
+        let orders = [[0, 1], [1, 0]].map(|order| {
+            let mut reader = Document::new(ReplicaId::new(9));
+            reader.apply(&one.snapshot());
+            for at in order {
+                reader.apply(&moves[at]);
+            }
+            reader
+        });
+        let [a, b] = orders.each_ref().map(|one| read_values(one.array("x")));
+        assert_eq!(a, b);
+        assert_eq!(orders[0].version(), orders[1].version());
     }
 }

@@ -275,7 +275,7 @@ fn two_sides_that_have_forgotten_each_other_come_together() {
     pass(&mut net, 300_000);
     assert_alike(&net);
     let mut found = list(&net, 0);
-    found.sort_by_key(|value| value.as_int());
+    found.sort_by_key(portolan_core::Value::as_int);
     assert_eq!(found, values(&[1, 2, 5, 6, 8, 9, 100, 200, 201]));
 }
 

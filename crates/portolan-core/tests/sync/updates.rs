@@ -194,6 +194,34 @@ fn what_two_servers_pass_on_is_taken_once_from_either() {
 }
 
 #[test]
+fn updates_taken_for_those_of_a_namesake_are_not_acknowledged_and_come_in_the_end() {
+    // Two writers of one tag; by its numbers, what the second one writes was here before.
+    let mut net = Network::new();
+    for id in [7, 0xfeed << 48 | 1, 0xfeed << 48 | 2] {
+        net.add_document(Document::new(ReplicaId::new(id)), false, Config::default());
+    }
+    net.join(1, 0);
+    for i in 0..100 {
+        net.set(1, "a", i);
+    }
+    let link = net.join(2, 0);
+    net.settle();
+    net.set(2, "b", 0);
+    net.collect();
+    net.links[link].wires[0].frames.clear();
+    for i in 1..50 {
+        net.set(2, "b", i);
+        net.settle();
+    }
+    let unacknowledged: u64 = net.replica(2).sessions().map(|s| s.unacknowledged).sum();
+    assert_eq!((unacknowledged, net.get(0, "b")), (50, None));
+    net.pass(60_000);
+    net.assert_converged();
+    let unacknowledged: u64 = net.replica(2).sessions().map(|s| s.unacknowledged).sum();
+    assert_eq!(unacknowledged, 0);
+}
+
+#[test]
 fn a_damaged_update_changes_nothing_and_is_asked_for() {
     let (mut net, link) = pair();
     net.set(0, "key-000002", 2);

@@ -72,7 +72,7 @@ pub(crate) fn write_array(
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(128))]
+    #![proptest_config(crate::random())]
 
     #[test]
     fn an_array_is_a_list_to_each_replica_and_the_same_to_all(steps in steps()) {

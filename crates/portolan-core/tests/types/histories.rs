@@ -85,7 +85,7 @@ fn picks() -> impl Strategy<Value = Vec<(usize, usize, usize, u8)>> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(128))]
+    #![proptest_config(crate::random())]
 
     #[test]
     fn histories_of_maps_replayed_in_any_order_converge(steps in steps(), picks in picks()) {

@@ -14,6 +14,12 @@ mod sharing;
 const NOW: u64 = 1_767_225_600_000;
 const ID: InstanceId = InstanceId::new(0x1234_5678_9abc_def0_0fed_cba9_8765_4321);
 
+/// Of how many cases a random test consists.
+pub(crate) fn random() -> ProptestConfig {
+    let cases = std::env::var("PROPTEST_CASES").ok();
+    ProptestConfig::with_cases(cases.and_then(|n| n.parse().ok()).unwrap_or(128))
+}
+
 /// A replica whose clock goes one millisecond a write.
 pub(crate) fn replica<C: Replicated>(id: u64) -> Shared<C> {
     let mut now = NOW;

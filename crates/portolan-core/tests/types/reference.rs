@@ -259,7 +259,7 @@ fn obeys_the_reference<C: Case>(steps: Vec<Step>) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(128))]
+    #![proptest_config(crate::random())]
 
     #[test]
     fn a_map_shows_what_the_reference_does(steps in steps()) {
