@@ -92,7 +92,7 @@ pub(crate) struct World {
 }
 
 impl World {
-    pub(crate) fn new(seed: u64, loud: bool) -> Self {
+    pub(crate) fn new(seed: u64, forgets: bool, loud: bool) -> Self {
         let mut rng = Rng::with_seed(seed);
         let count = rng.usize(2..=6);
         let (durable, all_durable) = (rng.u8(..), rng.bool());
@@ -112,12 +112,11 @@ impl World {
                     rng.usize(50..2_000)
                 },
                 gossip_interval: rng.u64(100..5_000),
-                // In half of the clusters those are forgotten that are cut off or crash for long,
-                // or for good.
-                forget_after: if rng.bool() {
-                    rng.u64(3_000..40_000)
-                } else {
-                    u64::MAX
+                // Where anybody is: those that are cut off or crash for long, or for good, in half
+                // of the clusters.
+                forget_after: match rng.bool() {
+                    true if forgets => rng.u64(3_000..40_000),
+                    _ => u64::MAX,
                 },
                 brief_ranges: if rng.bool() { 2_048 } else { rng.usize(0..20) },
                 borrows: rng.bool(),

@@ -10,8 +10,8 @@ use crate::command::{cargo, command, root, run as run_command, target};
 use crate::redis::Redis;
 use crate::{demo, fuzz, guarantees, prerequisites, server, wasm};
 
-/// Seeds of the simulator in every run of the tests: half a minute.
-const SIM_SEEDS: &str = "1000";
+/// Seeds of the simulator in every run of the tests: two minutes at the most.
+const SIM_SEEDS: &str = "400";
 const NO_ARGUMENTS: [&str; 0] = [];
 
 struct Step {

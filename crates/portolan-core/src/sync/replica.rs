@@ -684,8 +684,9 @@ impl Replica {
         session.heard = now;
         session.required = hello.required.clone();
         let (version, required) = &session.greeted;
-        let here = is_left_behind(version, &hello.required);
-        let there = is_left_behind(&hello.version, required);
+        // Who has let go of as much himself holds nothing of it, though it may not be stored yet.
+        let here = !required.covers(&hello.required) && is_left_behind(version, &hello.required);
+        let there = !hello.required.covers(required) && is_left_behind(&hello.version, required);
         // Where both have let go of something, who opened the session gives way.
         let anew = match (here, there, session.opened) {
             (false, false, _) => None,
