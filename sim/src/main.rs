@@ -71,7 +71,10 @@ mod tests {
         (11, "the position of a move that lost stayed for ever"),
         (80, "operations of a forgotten replica were waited for"),
         (309, "an undone move of a deleted element left a position"),
-        (491, "what had begun anew was sent back before that was stored"),
+        (
+            491,
+            "what had begun anew was sent back before that was stored",
+        ),
     ];
 
     #[test]
