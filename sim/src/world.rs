@@ -114,9 +114,10 @@ impl World {
                 gossip_interval: rng.u64(100..5_000),
                 // Where anybody is: those that are cut off or crash for long, or for good, in half
                 // of the clusters.
-                forget_after: match rng.bool() {
-                    true if forgets => rng.u64(3_000..40_000),
-                    _ => u64::MAX,
+                forget_after: if rng.bool() && forgets {
+                    rng.u64(3_000..40_000)
+                } else {
+                    u64::MAX
                 },
                 brief_ranges: if rng.bool() { 2_048 } else { rng.usize(0..20) },
                 borrows: rng.bool(),
