@@ -46,11 +46,8 @@ static HEARD: LazyLock<(Document, Contexts)> = LazyLock::new(|| {
 
 fuzz_target!(|content: &[u8]| {
     let (document, contexts) = &*HEARD;
-    // As it is: no fuzzer guesses the checksum.
-    if content.first().is_some_and(|first| first & 0x80 != 0) {
-        let refused = contexts.clone().decode(document, content);
-        assert!(refused.is_err());
-    }
+    // As it is: a fuzzer that sees comparisons guesses a checksum now and then.
+    drop(contexts.clone().decode(document, content));
     let Some(update) = contexts.sealed(document, content) else {
         return;
     };

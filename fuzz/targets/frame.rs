@@ -13,6 +13,8 @@ const NAME: &str = "fleet";
 const NOW: u64 = 1_767_225_600_000;
 /// The type of a frame that has a delta with a checksum of its own behind a handle of one byte.
 const DELTA: u8 = 2;
+/// The version of the format of packed deltas.
+const PACKED: u8 = 3;
 
 fuzz_target!(|content: &[u8]| {
     let _ = Frame::decode(Bytes::copy_from_slice(content));
@@ -25,7 +27,9 @@ fuzz_target!(|content: &[u8]| {
     let Ok(frame) = Frame::decode(bytes.clone()) else {
         return;
     };
-    assert_eq!(frame.encode(), bytes);
+    // What is packed and short has a plain form, which is the one that is sent.
+    let packed = matches!(content, [DELTA, ..128, PACKED, ..]);
+    assert!(packed || frame.encode() == bytes);
 
     // As the answer to a hello, as a hello, within a session.
     let mut opening = replica(1);
