@@ -86,6 +86,11 @@ impl Document {
         found
     }
 
+    /// How far resets have seen an epoch, at the most: the number of an operation, and its sum.
+    pub(crate) fn seen(&self, counter: u32, epoch: Dot) -> Option<(i64, i64)> {
+        self.epoch(counter, epoch).seen
+    }
+
     /// What a counter shows: the sum of all additions that no reset has seen. Costs the replicas
     /// that have added. Held to the range of 64 bits.
     ///

@@ -511,8 +511,7 @@ impl Replica {
     /// Goes on from a peer's whole state.
     pub(super) fn begin_anew(&mut self, id: SessionId, now: u64, whole: &Delta) {
         let before = std::mem::take(&mut self.version);
-        let seq = self.document.own_seq();
-        self.document.begin_anew(whole, now);
+        let again = self.document.begin_anew(whole, now);
         self.version = self.document.version();
         let own_seq = self.document.own_seq();
         let mut dots = self.unstored_dots();
@@ -531,9 +530,7 @@ impl Replica {
         }
         self.changed();
         self.note_source(id);
-        self.events.push_back(Event::Resynced {
-            again: own_seq.saturating_sub(seq),
-        });
+        self.events.push_back(Event::Resynced { again });
         self.end_all(&CloseReason::Resynced);
         self.tend(now);
     }
@@ -650,6 +647,10 @@ impl Replica {
 
     /// Lets go of what nobody can need any more.
     fn let_go(&mut self) {
+        // Who is not waited for will not tell.
+        let Members { table, untold, .. } = &mut self.members;
+        let waits = |member: &Member| member.standing == Standing::Member;
+        untold.retain(|id| table.members.get(id).is_some_and(waits));
         if !self.members.untold.is_empty() {
             return;
         }
