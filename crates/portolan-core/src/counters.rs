@@ -159,9 +159,7 @@ impl Document {
         self.put_beside(counter, key, Value::Int(sum), seq, timestamp);
         for entry in self.kill(spent) {
             if let Some((seen, _)) = note(&entry.value) {
-                // Who has not heard of that reset must not count the sum anew without its note.
-                let sum = Dot::new(replica, seen as u64);
-                self.log.note(&[(Dot::new(replica, seq), sum)], self.live);
+                journal.spent.push((seq, Dot::new(replica, seen as u64)));
             }
             journal.removed(seq, entry);
         }
