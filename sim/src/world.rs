@@ -112,6 +112,7 @@ impl World {
                     rng.usize(50..2_000)
                 },
                 gossip_interval: rng.u64(100..5_000),
+                gossip_rate: rng.u64(100..500),
                 // Where anybody is: those that are cut off or crash for long, or for good, in half
                 // of the clusters.
                 forget_after: if rng.bool() && forgets {
