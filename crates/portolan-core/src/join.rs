@@ -453,6 +453,7 @@ impl Document {
         };
         delta.rename(&renaming);
         self.past.rename(&renaming);
+        self.tombstones.rename(&renaming);
         self.note_renaming(renaming);
         // What they removed is dead here already, and stays so by other dots.
         delta.dead = DotSet::new();

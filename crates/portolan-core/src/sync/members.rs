@@ -314,19 +314,15 @@ impl Members {
     }
 
     /// Finds out what is stable and settled as soon as all is applied that the members had.
-    fn weigh(&mut self, version: &Version) {
+    /// A replica that is `alone` waits for nobody.
+    fn weigh(&mut self, alone: Version) {
         self.weighed = true;
         let mut members = self.members();
-        // With no member at all, this replica is alone.
         let first = members.next().map(|(_, first)| first);
-        let [acknowledged, sealed] = match first {
-            Some(first) => [&first.acknowledged, &first.sealed],
-            None => [version; 2],
-        };
         let mut pending = Pending {
-            union: acknowledged.clone(),
-            stable: acknowledged.clone(),
-            settled: sealed.clone(),
+            union: first.map_or(&alone, |first| &first.acknowledged).clone(),
+            stable: first.map_or(&alone, |first| &first.acknowledged).clone(),
+            settled: first.map_or(&alone, |first| &first.sealed).clone(),
         };
         for (_, member) in members {
             // The usual case is that of equal versions.
@@ -826,7 +822,10 @@ impl Replica {
             return;
         }
         if self.members.pending.is_none() && !self.members.weighed {
-            self.members.weigh(&self.version);
+            // What was done here and told to nobody will be called otherwise.
+            let met = !self.members.table.members.is_empty();
+            let alone = if met { self.published() } else { self.version.clone() };
+            self.members.weigh(alone);
         }
         let Some(pending) = self.members.pending.take() else {
             return;
@@ -841,7 +840,8 @@ impl Replica {
         let positions = document.forget_stable_among(&pending.stable, &pending.settled, present);
         let own = self.document.replica();
         if positions {
-            self.members.table.required.union_with(&pending.stable);
+            let stable = pending.stable.intersection(&self.published());
+            self.members.table.required.union_with(&stable);
             self.members.revisions.required = self.members.revisions.last + 1;
             self.members.changed();
             self.changed();
