@@ -8,7 +8,7 @@ use std::task::Waker;
 use bytes::Bytes;
 use parking_lot::RwLock;
 use portolan_core::sync::{
-    CloseReason, ErrorCode, Event, ProtocolError, Replica, SessionId, Write,
+    CloseReason, ErrorCode, Event, ProtocolError, Replica, SessionId, Standing, Write,
 };
 use tokio::sync::Notify;
 
@@ -290,6 +290,8 @@ impl Shared {
                 version: state.replica.version().clone(),
                 replicas: state.replica.version().replicas(),
                 spare_ids: state.replica.spare_ids(),
+                members: state.replica.count_members(Standing::Member),
+                forgotten: state.replica.count_members(Standing::Forgotten),
                 digest: document.digest(),
                 own_seq: document.own_seq(),
                 unstored: state.replica.unstored(),
