@@ -46,6 +46,7 @@ script!(LEASE_RENEW, "lease_renew.lua");
 script!(BUS_READ, "bus_read.lua");
 script!(BUS_APPEND, "bus_append.lua");
 script!(BUS_RENEW, "bus_renew.lua");
+script!(BUS_CLAIM, "bus_claim.lua");
 script!(BUS_SAVE, "bus_save.lua");
 
 impl Script {

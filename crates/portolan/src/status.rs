@@ -54,6 +54,8 @@ pub struct BusStatus {
     /// How often the log of a map was joined: more than once for each where something was lost, or
     /// the bus was away for so long that entries had gone behind a snapshot.
     pub joins: u64,
+    /// Whether it was ever reached.
+    pub reached: bool,
     /// Snapshots saved.
     pub snapshots: u64,
     /// Why it cannot be used, if it cannot. It is tried again.

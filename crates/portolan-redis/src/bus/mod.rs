@@ -189,13 +189,17 @@ impl Bus for RedisBus {
         async move { snapshot::load(&self.lines, &Place::new(map)).await }.boxed()
     }
 
-    fn claim<'a>(&'a self, map: &'a str) -> BusFuture<'a, bool> {
+    fn claim<'a>(&'a self, map: &'a str, latest: u64) -> BusFuture<'a, bool> {
         async move {
             let place = Place::new(map);
-            let mut claim = redis::cmd("SET");
-            claim.arg(&place.claim).arg(1).arg("NX");
-            claim.arg("PX").arg(CLAIM.as_millis() as u64);
-            Ok(self.lines.query(&place, &claim).await? != Value::Nil)
+            let [latest, claim] =
+                [latest, CLAIM.as_millis() as u64].map(|number| number.to_string());
+            let keys = [&*place.meta, &*place.claim];
+            let arguments = [latest.as_bytes(), claim.as_bytes()];
+            let claimed = self
+                .lines
+                .run(&place, &script::BUS_CLAIM, &keys, &arguments);
+            lines::yes(&claimed.await?)
         }
         .boxed()
     }

@@ -150,20 +150,11 @@ async fn entries_that_make_no_sense_are_left_out() {
         "0123456789abcdef\u{1}\u{1}\u{5}hello",
         "0123456789abcdef\u{9}",
     ] {
+        let append = "local n = redis.call('HINCRBY', KEYS[1], 'last', 1) \
+                      redis.call('XADD', KEYS[2], n .. '-0', 'e', ARGV[1])";
         let (meta, log) = (key("meta"), key("log"));
-        let last: u64 = redis::cmd("HINCRBY")
-            .arg(&meta)
-            .arg("last")
-            .arg(1)
-            .query_async(&mut plain)
-            .await
-            .unwrap();
-        command(
-            &mut plain,
-            &["XADD", &log, &format!("{last}-0"), "e", garbage],
-        )
-        .await;
-        first.set("k", format!("{last}")).unwrap();
+        command(&mut plain, &["EVAL", append, "2", &meta, &log, garbage]).await;
+        first.set("k", garbage.len() as i64).unwrap();
         first.flush().await.unwrap();
         converge(&[&first, &second]).await;
     }

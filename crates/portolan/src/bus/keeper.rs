@@ -514,14 +514,11 @@ impl Keeper {
         if !long || entries < 2 || Instant::now() < self.claim_at {
             return Ok(());
         }
-        self.claim_at = Instant::now() + CLAIM_DELAY;
-        if !self.bus.claim(&self.name).await? {
-            return Ok(());
-        }
-        // Another may just have done it.
-        let log = self.bus.read(&self.name, u64::MAX).await?;
-        if let Some(reading) = log.filter(|reading| reading.log.snapshot > position.snapshot) {
-            self.note_snapshot(reading.log);
+        if !self.bus.claim(&self.name, position.snapshot).await? {
+            self.claim_at = Instant::now() + CLAIM_DELAY;
+            if let Some(reading) = self.bus.read(&self.name, u64::MAX).await? {
+                self.note_snapshot(reading.log);
+            }
             return Ok(());
         }
         let (content, gate) = map.with(|state, now| state.replica.whole_entry(now));

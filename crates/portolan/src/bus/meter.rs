@@ -1,6 +1,6 @@
 //! What a node counts of its bus.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 
@@ -14,6 +14,7 @@ pub(crate) struct Meter {
     read: AtomicU64,
     joins: AtomicU64,
     snapshots: AtomicU64,
+    reached: AtomicBool,
     /// Why the list of maps cannot be had.
     failure: Mutex<Option<BusError>>,
 }
@@ -37,6 +38,9 @@ impl Meter {
 
     /// How the last look at the list of maps ended.
     pub(crate) fn looked(&self, failure: Option<BusError>) {
+        if failure.is_none() {
+            self.reached.store(true, Ordering::Relaxed);
+        }
         *self.failure.lock() = failure;
     }
 
@@ -48,6 +52,7 @@ impl Meter {
             read: count(&self.read),
             joins: count(&self.joins),
             snapshots: count(&self.snapshots),
+            reached: self.reached.load(Ordering::Relaxed),
             failure: self.failure.lock().clone(),
         }
     }

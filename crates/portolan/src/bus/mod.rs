@@ -53,8 +53,9 @@ pub trait Bus: Debug + Send + Sync + 'static {
     /// The snapshot of a log; `None` where there is none that is whole.
     fn snapshot<'a>(&'a self, map: &'a str) -> BusFuture<'a, Option<Snapshot>>;
 
-    /// Gives the right to save a snapshot, for some seconds, to one node.
-    fn claim<'a>(&'a self, map: &'a str) -> BusFuture<'a, bool>;
+    /// Gives one node the right to save a snapshot, for some seconds, where the latest is that of
+    /// this place.
+    fn claim<'a>(&'a self, map: &'a str, latest: u64) -> BusFuture<'a, bool>;
 
     /// Saves a snapshot and lets go of the entries below `keep`; false where the log has another
     /// epoch, or a newer snapshot.
