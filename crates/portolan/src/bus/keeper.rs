@@ -359,14 +359,14 @@ impl Keeper {
             };
             let log = reading.log;
             let named = map.with(|state, now| state.replica.join_entry(now));
-            let (_, named) = self.tagged(&named);
+            let (tag, named) = self.tagged(&named);
             let upto = match self.bus.append(&self.name, log.epoch, named).await {
-                Ok(Some(number)) => number,
+                Ok(Some(number)) => (number, Some(tag)),
                 Ok(None) => continue,
                 Err(BusError::Damaged(what)) => {
                     tracing::warn!(map = &*self.name, what, "the log is damaged");
                     suspect = true;
-                    log.last
+                    (log.last, None)
                 }
                 Err(error) => return Err(error),
             };
@@ -421,12 +421,13 @@ impl Keeper {
         Err(BusError::Refused(what))
     }
 
-    /// All entries behind the snapshot, at least up to a number. Nothing where the log changed.
+    /// All entries behind the snapshot, at least up to a number, where one of this name is to stand.
+    /// Nothing where the log changed.
     async fn read_all(
         &self,
         log: Log,
         snapshot: Option<&Snapshot>,
-        upto: u64,
+        (upto, named): (u64, Option<Tag>),
     ) -> Result<Option<Whole>, BusError> {
         let mut read = Whole {
             contents: Vec::new(),
@@ -456,6 +457,7 @@ impl Keeper {
                 }
                 read.place = number;
                 read.tag = tag_of(&entry);
+                read.whole &= number != upto || named.is_none_or(|named| named == read.tag);
                 let from = TAG_BYTES.min(entry.len());
                 read.contents.push(entry.slice(from..));
             }
