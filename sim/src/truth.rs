@@ -362,7 +362,9 @@ impl Truth {
             !known.lost && dots_again.any(|dot| dots.contains(*dot))
         };
         let moved = self.transactions.iter().filter(|known| moved(known));
-        draft.moved = moved.flat_map(|known| known.moved.iter().copied()).collect();
+        draft.moved = moved
+            .flat_map(|known| known.moved.iter().copied())
+            .collect();
         self.remove(&mut draft, |write| write.keys().any(is_lost));
         let anew = |key: &mut Key| {
             if let Key::Element(id) = key {

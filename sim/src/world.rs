@@ -807,7 +807,12 @@ impl World {
                 self.say(|| format!("node {at} forgets {id}"));
             }
             Event::Resynced { again } => {
-                self.say(|| format!("node {at} begins anew, and does {} operations again", again.len()));
+                self.say(|| {
+                    format!(
+                        "node {at} begins anew, and does {} operations again",
+                        again.len()
+                    )
+                });
                 self.outcome.resynced += 1;
                 let node = &mut self.nodes[at];
                 let document = node.document().expect("it runs");

@@ -15,12 +15,7 @@ use crate::value::Value;
 impl Lost {
     /// Does it again by new operations of a document, which remove the old ones. Gives the dots of
     /// values and elements, each with its new one.
-    pub(super) fn restore(
-        self,
-        old: &Document,
-        anew: &mut Document,
-        now: u64,
-    ) -> Vec<(Dot, Dot)> {
+    pub(super) fn restore(self, old: &Document, anew: &mut Document, now: u64) -> Vec<(Dot, Dot)> {
         let entries = self.entries.keys().map(|(container, _)| container);
         let holders = entries.chain(self.births.keys()).chain(self.moves.keys());
         let mut arrays: BTreeSet<u32> = holders.map(|number| self.outermost(*number)).collect();
@@ -154,7 +149,11 @@ impl Again<'_, '_> {
         }
         for number in lost.inner.get(&place).into_iter().flatten() {
             let form = lost.containers[*number as usize - 1].form;
-            let inner = self.transaction.document.containers.intern(into, &key, form);
+            let inner = self
+                .transaction
+                .document
+                .containers
+                .intern(into, &key, form);
             self.container(*number, inner);
         }
         let document = &mut *self.transaction.document;

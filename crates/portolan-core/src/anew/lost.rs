@@ -92,14 +92,15 @@ impl Lost {
             };
             let container = &containers[at as usize];
             let there = numbers[number as usize];
-            let stays = is_note(container.form, &entry.value) || !inside[number as usize]
-                && match (container.form, &entry.key) {
-                    (Form::Array, Key::Element(id)) => {
-                        placed.contains(id) || shows(anew, there, *id)
-                    }
-                    (Form::Moves, _) => placed.contains(&entry.dot),
-                    _ => true,
-                };
+            let stays = is_note(container.form, &entry.value)
+                || !inside[number as usize]
+                    && match (container.form, &entry.key) {
+                        (Form::Array, Key::Element(id)) => {
+                            placed.contains(id) || shows(anew, there, *id)
+                        }
+                        (Form::Moves, _) => placed.contains(&entry.dot),
+                        _ => true,
+                    };
             if stays {
                 return true;
             }
@@ -234,7 +235,10 @@ impl Lost {
 }
 
 /// What stands in a container, by key.
-pub(super) fn within<T>(all: &BTreeMap<(u32, Key), T>, container: u32) -> impl Iterator<Item = (&Key, &T)> {
+pub(super) fn within<T>(
+    all: &BTreeMap<(u32, Key), T>,
+    container: u32,
+) -> impl Iterator<Item = (&Key, &T)> {
     // No key comes before this one.
     let inside = all.range((container, Key::Bool(false))..);
     let inside = inside.take_while(move |((number, _), _)| *number == container);

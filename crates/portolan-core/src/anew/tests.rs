@@ -107,11 +107,7 @@ fn operation() -> impl Strategy<Value = Operation> {
         Kind::Counter,
     ];
     let path = prop::collection::vec((any::<u8>(), prop::sample::select(kinds)), 1..4);
-    (path, any::<u8>(), any::<u8>()).prop_map(|(path, what, place)| Operation {
-        path,
-        what,
-        place,
-    })
+    (path, any::<u8>(), any::<u8>()).prop_map(|(path, what, place)| Operation { path, what, place })
 }
 
 enum At<'t, 'd> {

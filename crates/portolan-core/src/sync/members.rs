@@ -237,6 +237,8 @@ pub(super) struct Members {
     unstored: bool,
     /// Whether it is not what the peers were told last.
     untold_news: bool,
+    /// Whether there is something in it that the bus did not tell, and was not told.
+    pub(super) bus_news: bool,
     /// When news were last told, and when some are due.
     told_at: Option<u64>,
     due_at: Option<u64>,
@@ -302,6 +304,7 @@ impl Members {
     /// Something is new in the table.
     fn changed(&mut self) {
         (self.weighed, self.unstored, self.untold_news) = (false, true, true);
+        self.bus_news = true;
         self.revisions.last += 1;
         self.revisions.frames.clear();
         self.revisions.base = None;
@@ -358,6 +361,15 @@ impl Replica {
         })
     }
 
+    /// How many others stand so.
+    pub fn count_members(&self, standing: Standing) -> usize {
+        let own = self.document.replica();
+        let members = self.members.table.members.iter();
+        members
+            .filter(|(id, member)| **id != own && member.standing == standing)
+            .count()
+    }
+
     /// Waits for a replica no longer; false where it is no member. Should it return, it will, where
     /// something was let go of meanwhile, begin anew from the state of the others, and do again
     /// what they do not have.
@@ -374,6 +386,8 @@ impl Replica {
         self.members.pending = None;
         self.members.heard.insert(replica, now);
         self.members.changed();
+        // Whoever commands it may wait until it is stored.
+        self.store_members();
         self.tend(now);
         true
     }
@@ -476,6 +490,12 @@ impl Replica {
         };
         let (to, has_required) = (news.to, news.has_required());
         let (table, base) = news.table(before)?;
+        // Where somebody has stored own operations that are not known here, the store is an old
+        // backup, though nobody may have them any more.
+        for member in table.members.values() {
+            self.check_own(&member.acknowledged)?;
+        }
+        let session = self.open(id)?;
         session.news_heard = (to, base);
         session.told_members = true;
         if has_required {
@@ -582,6 +602,7 @@ impl Replica {
     fn return_to_peers(&mut self) {
         let reason = CloseReason::Forgotten;
         self.members.pending = None;
+        self.leave_bus();
         self.end_all(&reason);
     }
 
@@ -651,16 +672,24 @@ impl Replica {
 
     /// Goes on from a peer's whole state.
     pub(super) fn begin_anew(&mut self, id: SessionId, now: u64, whole: &Delta) {
+        let required = self
+            .sessions
+            .get(&id)
+            .map(|session| session.required.clone());
+        self.note_source(id);
+        self.begin_anew_from(now, whole, required.unwrap_or_default());
+    }
+
+    /// Goes on from another's whole state, who asks for what is `required`.
+    pub(super) fn begin_anew_from(&mut self, now: u64, whole: &Delta, required: Version) {
         let before = std::mem::take(&mut self.version);
         let again = self.document.begin_anew(whole, now);
         self.version = self.document.version();
         let own_seq = self.document.own_seq();
         let mut dots = self.unstored_dots();
         dots.union_with(&self.version.difference(&before));
-        if let Some(session) = self.sessions.get(&id) {
-            self.members.table.required = session.required.clone();
-            self.members.revisions.required = self.members.revisions.last + 1;
-        }
+        self.members.table.required = required;
+        self.members.revisions.required = self.members.revisions.last + 1;
         (self.members.pending, self.members.sealing) = (None, None);
         self.members.changed();
         self.forsake_writes();
@@ -670,8 +699,8 @@ impl Replica {
         } else if self.is_settled() {
             self.own_stored = own_seq;
         }
+        self.leave_bus();
         self.changed();
-        self.note_source(id);
         self.events.push_back(Event::Resynced { again });
         self.end_all(&CloseReason::Resynced);
         self.tend(now);
@@ -779,7 +808,7 @@ impl Replica {
     }
 
     /// Brings the own entry up to date.
-    fn refresh_own(&mut self, now: u64) {
+    pub(super) fn refresh_own(&mut self, now: u64) {
         let stored = self.stored_version();
         let own = self.document.replica();
         let sealed = match self.members.sealing.take() {
@@ -806,6 +835,7 @@ impl Replica {
         if let Some(sealed) = sealed {
             known.sealed.union_with(&sealed);
         }
+        self.told = self.told.max(stored.last_seq(own));
         known.beat = now.max(known.beat + 1);
         self.members.revisions.note(own, None);
         self.members.beat_at = now.saturating_add(interval);
@@ -824,7 +854,11 @@ impl Replica {
         if self.members.pending.is_none() && !self.members.weighed {
             // What was done here and told to nobody will be called otherwise.
             let met = !self.members.table.members.is_empty();
-            let alone = if met { self.published() } else { self.version.clone() };
+            let alone = if met {
+                self.published()
+            } else {
+                self.version.clone()
+            };
             self.members.weigh(alone);
         }
         let Some(pending) = self.members.pending.take() else {
@@ -864,6 +898,9 @@ impl Replica {
         let ids: Vec<SessionId> = self.sessions.keys().copied().collect();
         for id in ids {
             self.owe_members(id);
+        }
+        if let Some(bus) = &mut self.bus {
+            bus.members_due |= std::mem::take(&mut self.members.bus_news);
         }
     }
 

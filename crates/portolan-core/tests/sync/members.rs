@@ -497,7 +497,11 @@ fn table_bytes(clients: usize, writers: usize, seconds: usize, durable: bool) ->
     }
     let run = |net: &mut Network, from: usize| {
         for second in from..from + seconds {
-            net.set(second % writers, &format!("key {}", second % 10), second as i64);
+            net.set(
+                second % writers,
+                &format!("key {}", second % 10),
+                second as i64,
+            );
             net.pass(1_000);
         }
     };

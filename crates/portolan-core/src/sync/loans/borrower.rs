@@ -77,7 +77,7 @@ impl Replica {
 
     /// Whether nothing was told under the own id, and another one is taken before anything is.
     pub(in crate::sync) fn is_visitor(&self) -> bool {
-        !self.borrowing.settled
+        !self.borrowing.settled && self.bus.is_none()
     }
 
     /// Whether own operations may be told of as they are done.
