@@ -492,8 +492,15 @@ impl Replica {
         let (table, base) = news.table(before)?;
         // Where somebody has stored own operations that are not known here, the store is an old
         // backup, though nobody may have them any more.
-        for member in table.members.values() {
-            self.check_own(&member.acknowledged)?;
+        let (own, ours) = (self.document.replica(), self.document.own_seq());
+        let members = table.members.values();
+        let last = members.map(|member| member.acknowledged.last_seq(own));
+        if let Some(theirs) = last.max().filter(|last| *last > ours) {
+            return Err(ProtocolError::ReplicaReused {
+                replica: own,
+                ours,
+                theirs,
+            });
         }
         let session = self.open(id)?;
         session.news_heard = (to, base);
@@ -835,7 +842,6 @@ impl Replica {
         if let Some(sealed) = sealed {
             known.sealed.union_with(&sealed);
         }
-        self.told = self.told.max(stored.last_seq(own));
         known.beat = now.max(known.beat + 1);
         self.members.revisions.note(own, None);
         self.members.beat_at = now.saturating_add(interval);
