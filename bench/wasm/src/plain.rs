@@ -1,7 +1,8 @@
 //! Keys, values and versions as bytes that JavaScript writes and reads with a `DataView`: a tag,
 //! and what it announces, with lengths of four bytes, all little-endian.
 
-use std::collections::BTreeMap;
+use alloc::collections::BTreeMap;
+use alloc::vec::Vec;
 
 use portolan_core::limits::MAX_VALUE_DEPTH;
 use portolan_core::{Key, ReplicaId, SmolStr, Value, Version};
@@ -157,6 +158,6 @@ impl<'a> Reader<'a> {
     }
 
     fn text(&mut self) -> Option<SmolStr> {
-        Some(SmolStr::new(std::str::from_utf8(self.bytes()?).ok()?))
+        Some(SmolStr::new(core::str::from_utf8(self.bytes()?).ok()?))
     }
 }

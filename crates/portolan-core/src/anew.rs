@@ -7,7 +7,9 @@
 //! element beside one that is gone, or a write to one that is gone) done again by a new operation,
 //! which removes the old one. All of that is ordinary operations to everybody else.
 
-use std::collections::{BTreeMap, BTreeSet};
+use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::vec;
+use alloc::vec::Vec;
 
 use crate::arrays::Origin;
 use crate::clock::Timestamp;
@@ -107,7 +109,7 @@ impl Document {
         }
         anew.keep_past(self.past_limit());
         anew.observe(self.recorder.is_some());
-        anew.renamings = std::mem::take(&mut self.renamings);
+        anew.renamings = core::mem::take(&mut self.renamings);
         *self = anew;
     }
 }
@@ -243,9 +245,9 @@ impl Lost {
 
     /// Leaves those positions that have a place.
     fn take_positions(&mut self, nested: &mut Nested, placed: &BTreeSet<Dot>) {
-        let runs = std::mem::take(&mut nested.runs);
-        let births = std::mem::take(&mut nested.births);
-        let times = std::mem::take(&mut nested.times);
+        let runs = core::mem::take(&mut nested.runs);
+        let births = core::mem::take(&mut nested.births);
+        let times = core::mem::take(&mut nested.times);
         let mut born = births.into_iter().zip(times);
         for run in runs {
             for (at, (value, time)) in (0..run.length).zip(born.by_ref()) {
@@ -295,7 +297,7 @@ impl Lost {
                 let into = self.intern(transaction.document, array);
                 self.restore_array(old, transaction, array, into);
             }
-            Ok::<_, std::convert::Infallible>(())
+            Ok::<_, core::convert::Infallible>(())
         };
         let Ok(()) = anew.transact(now, again);
         let done = anew.own_seq() > base;
@@ -426,7 +428,7 @@ impl Lost {
         let (seq, timestamp) = transaction.next();
         let (document, journal) = (&mut *transaction.document, &mut transaction.journal);
         let value = first.unwrap_or(Value::Null);
-        let one = std::iter::once(value);
+        let one = core::iter::once(value);
         document.insert_born(into, Some(index), one, seq, timestamp, journal);
         let again = Dot::new(document.replica(), seq);
         let key = Key::Element(again);

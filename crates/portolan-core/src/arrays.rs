@@ -6,6 +6,9 @@
 //! this is live. Where it stands now, if it has moved, tells the container of moves beside the
 //! array: the winner there is the position.
 
+use alloc::vec;
+use alloc::vec::Vec;
+
 use hashbrown::{HashMap, HashTable};
 use smallvec::SmallVec;
 

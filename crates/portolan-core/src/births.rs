@@ -3,6 +3,8 @@
 //! Those of a large delta are not taken when it is applied, but when somebody asks for the digest,
 //! or one of the values goes: most of what is loaded is read long before it is compared.
 
+use alloc::vec::Vec;
+
 use xxhash_rust::xxh3::xxh3_128;
 
 use crate::codec::{ELEMENT, STR, put_key, put_value};
@@ -52,7 +54,7 @@ impl Document {
 
     /// Takes the fingerprints that were to come later. Linear in their number.
     pub(crate) fn hash_births(&mut self) {
-        let unhashed = std::mem::take(&mut self.unhashed);
+        let unhashed = core::mem::take(&mut self.unhashed);
         let (elements, containers) = (&self.elements, &self.containers);
         let replica = |spot: &Spot| elements[*spot].replica();
         for run in unhashed.chunk_by(|a, b| replica(a) == replica(b)) {

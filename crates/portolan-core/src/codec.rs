@@ -1,8 +1,9 @@
 //! The primitives of every encoding: LEB128 integers, lengths that are bounded before memory is
 //! taken, dot sets, keys and values. `docs/format.md` gives the bytes.
 
-use std::collections::BTreeMap;
-use std::sync::Arc;
+use alloc::collections::BTreeMap;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
 
 use smol_str::SmolStr;
 
@@ -182,7 +183,7 @@ impl<'a> Reader<'a> {
         limit: usize,
     ) -> Result<&'a str, DecodeError> {
         let bytes = self.bytes(what, limit)?;
-        std::str::from_utf8(bytes).map_err(|_| self.malformed("text that is not UTF-8"))
+        core::str::from_utf8(bytes).map_err(|_| self.malformed("text that is not UTF-8"))
     }
 
     /// Fails where anything is left.

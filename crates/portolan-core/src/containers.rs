@@ -4,6 +4,10 @@
 //! write into the same container. It shows as long as something is in it, and nothing is left of
 //! it afterwards.
 
+use alloc::boxed::Box;
+use alloc::vec;
+use alloc::vec::Vec;
+
 use hashbrown::HashTable;
 use xxhash_rust::xxh3::xxh3_128_with_seed;
 

@@ -8,6 +8,9 @@
 //! after counts. After Weidner and Almeida, *An oblivious observed-resettable embeddable replicated
 //! counter* (PaPoC 2022), with the notes in place of FIFO delivery.
 
+use alloc::vec;
+use alloc::vec::Vec;
+
 use crate::clock::Timestamp;
 use crate::document::Document;
 use crate::error::Error;

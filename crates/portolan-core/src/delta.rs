@@ -4,6 +4,10 @@
 //! [packed](crate::packed); `docs/format.md` gives the bytes: the dots, then the live values in
 //! columns, sorted by key, so that neighbours are alike and what they share is not written again.
 
+use alloc::boxed::Box;
+use alloc::vec;
+use alloc::vec::Vec;
+
 use smallvec::{SmallVec, smallvec};
 use smol_str::{SmolStr, SmolStrBuilder};
 
@@ -838,7 +842,7 @@ fn key_of_sort_bytes(reader: &Reader<'_>, bytes: &[u8]) -> Result<Key, DecodeErr
             Ok(bytes) => Ok(Key::Int((u64::from_be_bytes(bytes) ^ (1 << 63)) as i64)),
             Err(_) => Err(reader.malformed("an integer key that has not eight bytes")),
         },
-        (KEY_STR, text) => match std::str::from_utf8(text) {
+        (KEY_STR, text) => match core::str::from_utf8(text) {
             Ok(text) => Ok(Key::Str(SmolStr::new(text))),
             Err(_) => Err(reader.malformed("text that is not UTF-8")),
         },
@@ -890,7 +894,7 @@ pub(crate) fn read_front_coded(
     with_sort_bytes(before, check)?;
     // Most keys are texts, and what they share ends between two characters.
     if let (Key::Str(before), Some(at)) = (before, shared.checked_sub(1))
-        && let (Some(start), Ok(end)) = (before.get(..at), std::str::from_utf8(own))
+        && let (Some(start), Ok(end)) = (before.get(..at), core::str::from_utf8(own))
     {
         if end.is_empty() && start.len() == before.len() {
             return Ok(Key::Str(before.clone()));

@@ -1,8 +1,9 @@
 //! One replica of a document: a tree of dot stores and what is known of every operation.
 
-use std::fmt;
-use std::ops::{Bound, RangeBounds};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use alloc::string::String;
+use alloc::vec::Vec;
+use core::fmt;
+use core::ops::{Bound, RangeBounds};
 
 use crate::arrays::{Orphans, Unsettled};
 use crate::change::Batch;
@@ -14,6 +15,7 @@ use crate::error::Error;
 use crate::index::Index;
 use crate::journal::Recorder;
 use crate::key::{Key, KeyRef};
+use crate::lock::{Guard, Lock};
 use crate::log::RemovalLog;
 use crate::order::Order;
 use crate::past::Past;
@@ -56,7 +58,7 @@ pub struct Document {
     pub(crate) slab: Slab,
     /// From container and key to the first of what stands under it.
     pub(crate) index: Index,
-    pub(crate) order: Mutex<Order>,
+    pub(crate) order: Lock<Order>,
     /// Keys of the root.
     pub(crate) keys: usize,
     pub(crate) containers: Containers,
@@ -91,9 +93,20 @@ impl Document {
         Self::with_hash_seed(replica, replica.get())
     }
 
+    /// As [`new`](Self::new), keeping nothing of what is replaced or removed until
+    /// [`keep_past`](Self::keep_past) says so. A program that never does is smaller: what looks
+    /// back is not part of it.
+    pub fn without_past(replica: ReplicaId) -> Self {
+        Self::with_past(replica, replica.get(), Past::unkept())
+    }
+
     /// As [`new`](Self::new), with random bits that nobody outside knows, so that nobody can
     /// choose keys that collide in the index.
     pub fn with_hash_seed(replica: ReplicaId, seed: u64) -> Self {
+        Self::with_past(replica, seed, Past::default())
+    }
+
+    fn with_past(replica: ReplicaId, seed: u64, past: Past) -> Self {
         let mut replicas = Replicas::default();
         let own = replicas.intern(replica);
         Self {
@@ -102,7 +115,7 @@ impl Document {
             clock: Clock::default(),
             slab: Slab::default(),
             index: Index::with_seed(seed),
-            order: Mutex::default(),
+            order: Lock::default(),
             keys: 0,
             containers: Containers::new(seed),
             elements: Elements::default(),
@@ -113,7 +126,7 @@ impl Document {
             loaded: 0,
             renamings: Vec::new(),
             log: RemovalLog::default(),
-            past: Past::default(),
+            past,
             live: 0,
             digest: 0,
             unhashed: Vec::new(),
@@ -273,14 +286,14 @@ impl Document {
     }
 
     /// The order, settled.
-    pub(crate) fn settled_order(&self) -> MutexGuard<'_, Order> {
-        let mut order = self.order.lock().unwrap_or_else(PoisonError::into_inner);
+    pub(crate) fn settled_order(&self) -> Guard<'_, Order> {
+        let mut order = self.order.lock();
         order.settle(&self.slab);
         order
     }
 
     /// The order, built and settled.
-    pub(crate) fn built_order(&self) -> MutexGuard<'_, Order> {
+    pub(crate) fn built_order(&self) -> Guard<'_, Order> {
         let mut order = self.settled_order();
         if !order.is_built() {
             order.build(&self.slab, self.index.heads().collect());
@@ -291,7 +304,7 @@ impl Document {
     /// The slots of what stands under a key, from the first.
     pub(crate) fn chain(&self, head: Slot) -> impl Iterator<Item = Slot> + '_ {
         let mut slot = head;
-        std::iter::from_fn(move || {
+        core::iter::from_fn(move || {
             let current = Some(slot).filter(|slot| *slot != NONE)?;
             slot = self.slab[current].next;
             Some(current)
@@ -308,7 +321,7 @@ impl Document {
     pub(crate) fn heads(&self, container: u32) -> Vec<Slot> {
         let all = (Bound::Unbounded, Bound::Unbounded);
         let mut entries = Entries::new(self, container, all);
-        std::iter::from_fn(|| entries.next_head()).collect()
+        core::iter::from_fn(|| entries.next_head()).collect()
     }
 
     /// Whether nothing shows in a container.

@@ -1,6 +1,8 @@
 //! Sets of dots, as ranges: versions, and what is known to be dead.
 
-use std::fmt;
+use alloc::format;
+use alloc::vec::Vec;
+use core::fmt;
 
 use smallvec::{SmallVec, smallvec};
 

@@ -1,5 +1,7 @@
 //! Writing into containers, within a transaction.
 
+use alloc::vec::Vec;
+
 use crate::containers::Kind;
 use crate::error::Error;
 use crate::key::{Key, KeyRef};

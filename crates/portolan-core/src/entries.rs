@@ -1,6 +1,7 @@
 //! Reading: the siblings of a key, and keys in order.
 
-use std::ops::Bound;
+use alloc::vec::Vec;
+use core::ops::Bound;
 
 use crate::clock::Timestamp;
 use crate::document::Document;
@@ -205,7 +206,7 @@ impl<'a> Entries<'a> {
     /// The same keys, each with everything under it: values and containers, the kind written last
     /// first.
     pub fn held(mut self) -> impl Iterator<Item = (&'a Key, AllHeld<'a>)> {
-        std::iter::from_fn(move || {
+        core::iter::from_fn(move || {
             let (key, values) = self.next()?;
             Some((key, self.document.all_held(values.next, values)))
         })

@@ -1,5 +1,8 @@
 //! Deltas and snapshots out of the state.
 
+use alloc::boxed::Box;
+use alloc::vec::Vec;
+
 use hashbrown::HashMap;
 
 use crate::containers::ROOT;

@@ -5,6 +5,8 @@
 //! look-up in twenty: those that share their seven bits in the table). Growth goes through the
 //! entries, which keep their hashes, as they lie in memory.
 
+use alloc::vec::Vec;
+
 use hashbrown::HashTable;
 use hashbrown::hash_table::{Entry as Place, OccupiedEntry};
 use xxhash_rust::xxh3::xxh3_64_with_seed;

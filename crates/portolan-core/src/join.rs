@@ -1,5 +1,7 @@
 //! Joining what comes from outside, and becoming somebody else.
 
+use alloc::vec::Vec;
+
 use smallvec::{SmallVec, smallvec};
 
 use crate::change::Origin;
@@ -49,7 +51,7 @@ impl Document {
             }
             latest => latest,
         };
-        self.note_past_of(&new, timestamp, &journal);
+        self.note_past(Origin::Remote, &new, timestamp, &journal);
         if journal.observed {
             self.record_batch(Origin::Remote, &new, journal);
         }

@@ -1,6 +1,7 @@
 //! What a transaction or a delta has done so far: for taking it back, and for telling of it.
 
-use std::collections::BTreeMap;
+use alloc::collections::BTreeMap;
+use alloc::vec::Vec;
 
 use crate::change::{Batch, Change, Origin, Place};
 use crate::clock::Timestamp;
@@ -97,7 +98,7 @@ impl Recorder {
     }
 
     pub(crate) fn take(&mut self) -> Vec<Batch> {
-        std::mem::take(&mut self.batches)
+        core::mem::take(&mut self.batches)
     }
 }
 

@@ -38,6 +38,10 @@
 //! The method follows Almeida, Shoker and Baquero, *Delta state replicated data types* (JPDC
 //! 2018): state is key → {dot → value} with a causal context, a delta a piece of both.
 
+#![cfg_attr(not(feature = "std"), no_std)]
+
+extern crate alloc;
+
 pub mod limits;
 pub mod sync;
 pub mod types;
@@ -65,6 +69,7 @@ mod join;
 mod journal;
 mod key;
 mod live;
+mod lock;
 mod log;
 mod nested;
 mod order;

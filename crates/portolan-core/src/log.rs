@@ -9,6 +9,8 @@
 //! It is enough to note a dead dot with the first operation that is known here to have removed
 //! it: whoever has applied that operation knows the dot to be dead.
 
+use alloc::vec::Vec;
+
 use smallvec::SmallVec;
 
 use crate::dots::DotSet;

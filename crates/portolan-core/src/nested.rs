@@ -1,5 +1,8 @@
 //! What a delta holds beside the root's values: containers, and the positions of arrays.
 
+use alloc::vec;
+use alloc::vec::Vec;
+
 use crate::arrays::{Adopted, Origin};
 use crate::clock::Timestamp;
 use crate::codec::{Reader, put_key, put_varint, put_zigzag, read_key};
@@ -271,7 +274,7 @@ fn put_births(out: &mut Vec<u8>, nested: &Nested, coding: Coding, expansion: &mu
         put_varint(out, turns.len() as u64);
     }
     coding.put_each(out, &turns, UNSIGNED);
-    let before = std::iter::once(0).chain(nested.times.iter().map(|time| time.bits()));
+    let before = core::iter::once(0).chain(nested.times.iter().map(|time| time.bits()));
     let steps = nested.times.iter().zip(before);
     let steps: Vec<i64> = steps
         .map(|(time, before)| time.bits().wrapping_sub(before) as i64)

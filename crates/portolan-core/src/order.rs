@@ -3,6 +3,9 @@
 //! Blocks of slots, one slot a key. New keys wait in a list until the next reading, so that a
 //! document which is only written and looked up pays next to nothing for its order.
 
+use alloc::vec;
+use alloc::vec::Vec;
+
 use crate::key::KeyRef;
 use crate::slab::{Slab, Slot};
 use crate::sorting::sort_by;
@@ -131,7 +134,7 @@ impl Order {
         let Some(blocks) = &mut self.blocks else {
             return;
         };
-        let waiting = std::mem::take(&mut self.waiting);
+        let waiting = core::mem::take(&mut self.waiting);
         let held = blocks.len() * (BLOCK / 2);
         if waiting.len() > held / 8 + 64 {
             let all = blocks.iter().flatten().copied().chain(waiting).collect();

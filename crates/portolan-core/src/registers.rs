@@ -3,8 +3,7 @@
 //! A chain holds what stands under one key: the values, winner first, then the containers. Its
 //! first is in the index, and in the order once that is built.
 
-use std::sync::PoisonError;
-
+use alloc::vec::Vec;
 use hashbrown::hash_table::Entry as Place;
 use xxhash_rust::xxh3::xxh3_128;
 
@@ -69,13 +68,13 @@ impl Document {
                         next: head,
                         ..fresh
                     });
-                    let order = self.order.get_mut().unwrap_or_else(PoisonError::into_inner);
+                    let order = self.order.get_mut();
                     order.replace(&self.slab, head, slot);
                     *place.get_mut() = slot;
                     self.live += 1;
                     slot
                 } else {
-                    let old = std::mem::replace(&mut self.slab[head], fresh);
+                    let old = core::mem::replace(&mut self.slab[head], fresh);
                     let mut next = old.next;
                     self.bury(&old);
                     journal.removed(seq, old);
@@ -229,7 +228,7 @@ impl Document {
 
     /// Makes `next` the first of the chain in place of `head`, which still stands.
     fn unlink_head(&mut self, head: Slot, next: Slot) {
-        let order = self.order.get_mut().unwrap_or_else(PoisonError::into_inner);
+        let order = self.order.get_mut();
         let place = self.index.place_of(&self.slab, head);
         // proof: the first of a chain is in the index under its hash.
         let mut place = place.expect("the first of a chain is indexed");
@@ -269,7 +268,7 @@ impl Document {
                     let slot = self.slab.insert(entry);
                     if rank > rank_of_link(&self.replicas, &self.slab[head]) {
                         self.slab[slot].next = head;
-                        let order = self.order.get_mut().unwrap_or_else(PoisonError::into_inner);
+                        let order = self.order.get_mut();
                         order.replace(&self.slab, head, slot);
                         *place.get_mut() = slot;
                     } else {
@@ -304,7 +303,7 @@ impl Document {
     /// A key has come into being in a container.
     #[inline]
     fn head_gained(&mut self, container: u32, slot: Slot) {
-        let order = self.order.get_mut().unwrap_or_else(PoisonError::into_inner);
+        let order = self.order.get_mut();
         order.insert(slot);
         if container == ROOT {
             self.keys += 1;
@@ -441,7 +440,7 @@ impl Document {
                 }
                 self.slab[slot].next = next;
                 if before == NONE {
-                    let order = self.order.get_mut().unwrap_or_else(PoisonError::into_inner);
+                    let order = self.order.get_mut();
                     order.replace(&self.slab, head, slot);
                     *place.get_mut() = slot;
                 } else {
@@ -456,7 +455,7 @@ impl Document {
     /// Takes a container in which nothing shows any more from under its key.
     fn detach(&mut self, number: u32) {
         let known = self.containers.get_mut(number);
-        let slot = std::mem::replace(&mut known.holder, NONE);
+        let slot = core::mem::replace(&mut known.holder, NONE);
         let head = self.head_of(slot);
         if head == slot && self.slab[slot].next == NONE {
             self.unlink_head(slot, NONE);

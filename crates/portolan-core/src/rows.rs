@@ -3,6 +3,8 @@
 //! Entries are large, and in the order of the keys they lie scattered. So they are read once, as
 //! they lie; what is then sorted and gone through out of order is a third of the size.
 
+use alloc::vec::Vec;
+
 use smallvec::SmallVec;
 
 use crate::clock::Timestamp;

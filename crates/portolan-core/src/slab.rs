@@ -3,7 +3,8 @@
 //! Entries stand in chunks, so that growth neither copies what is there nor takes memory for
 //! what is not, and a chunk that has emptied gives its memory back.
 
-use std::ops::{Index, IndexMut};
+use alloc::vec::Vec;
+use core::ops::{Index, IndexMut};
 
 use crate::clock::Timestamp;
 use crate::key::Key;
@@ -154,7 +155,7 @@ impl Slab {
         let chunk = &mut self.chunks[number as usize];
         let room = &mut self.rooms[number as usize];
         let vacant = Entry::vacant(room.vacant);
-        let entry = std::mem::replace(&mut chunk[slot as usize % CHUNK], vacant);
+        let entry = core::mem::replace(&mut chunk[slot as usize % CHUNK], vacant);
         room.vacant = slot;
         room.used -= 1;
         if room.used == 0 {

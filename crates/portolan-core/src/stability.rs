@@ -2,7 +2,8 @@
 //! operation, and everything that was done without knowing of it is here, nothing can refer any
 //! more to what it removed.
 
-use std::collections::VecDeque;
+use alloc::collections::VecDeque;
+use alloc::vec::Vec;
 
 use hashbrown::HashMap;
 
@@ -183,7 +184,7 @@ impl Document {
     /// Drops what was noted, after so many, by a transaction that has been taken back; but for
     /// positions that show nothing all the same.
     pub(crate) fn drop_notes(&mut self, (positions, resets): (usize, usize)) {
-        let mut fresh = std::mem::take(&mut self.tombstones.fresh);
+        let mut fresh = core::mem::take(&mut self.tombstones.fresh);
         let noted = fresh.positions.split_off(positions);
         let buried = noted
             .into_iter()
@@ -207,7 +208,7 @@ impl Document {
 
     /// The tombstones there are at present.
     fn mark_tombstones(&mut self) -> Batch {
-        let mut batch = std::mem::take(&mut self.tombstones.fresh);
+        let mut batch = core::mem::take(&mut self.tombstones.fresh);
         self.tombstones.last_batch += 1;
         batch.number = self.tombstones.last_batch;
         batch.positions.retain(|position| {

@@ -1,5 +1,7 @@
 //! Several operations as one.
 
+use alloc::vec::Vec;
+
 use smallvec::SmallVec;
 
 use crate::change::Origin;
@@ -151,7 +153,7 @@ impl<'a> Transaction<'a> {
     }
 
     pub(crate) fn reset_counter(&mut self, counter: u32, killer: u64) {
-        let mut journal = std::mem::take(&mut self.journal);
+        let mut journal = core::mem::take(&mut self.journal);
         let (now, seq, timestamp) = (self.now, &mut self.seq, &mut self.timestamp);
         let next = |document: &mut Document| {
             *seq += 1;
@@ -204,7 +206,7 @@ impl<'a> Transaction<'a> {
 
     /// Lets everything stand that has been written; the end of the transaction.
     pub(crate) fn commit(&mut self) {
-        let (base, seq) = (self.base, std::mem::replace(&mut self.seq, self.base));
+        let (base, seq) = (self.base, core::mem::replace(&mut self.seq, self.base));
         if seq == base {
             return;
         }
@@ -233,11 +235,11 @@ impl<'a> Transaction<'a> {
             document.log.note(&removed, live);
             let killers = DotSet::from_range(replica, base + 1, seq);
             let timestamp = self.timestamp.unwrap_or_default();
-            document.note_past(&killers, timestamp, &self.journal);
+            document.note_past(Origin::Local, &killers, timestamp, &self.journal);
         }
         if document.recorder.is_some() {
             let new = DotSet::from_range(replica, base + 1, seq);
-            document.record_batch(Origin::Local, &new, std::mem::take(&mut self.journal));
+            document.record_batch(Origin::Local, &new, core::mem::take(&mut self.journal));
         }
     }
 }
@@ -252,7 +254,7 @@ impl Drop for Transaction<'_> {
         }
         let document = &mut *self.document;
         let own = document.own;
-        let mut journal = std::mem::take(&mut self.journal);
+        let mut journal = core::mem::take(&mut self.journal);
         let its_own = |replica, seq| replica == own && seq > self.base;
         let live = &document.replicas.get(own).live;
         let (spots, slots): (Vec<Slot>, Vec<Slot>) = live

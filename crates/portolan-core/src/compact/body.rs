@@ -1,6 +1,9 @@
 //! The bytes of a compact update, as `docs/format.md` gives them, but for the checksum.
 
-use std::collections::BTreeMap;
+use alloc::boxed::Box;
+use alloc::collections::BTreeMap;
+use alloc::vec;
+use alloc::vec::Vec;
 
 use smallvec::{SmallVec, smallvec};
 
@@ -420,7 +423,7 @@ impl Draft {
                 entry.container = number(entry.container);
             }
             let mut runs: Vec<Run> = Vec::new();
-            for mut run in std::mem::take(&mut self.nested.runs) {
+            for mut run in core::mem::take(&mut self.nested.runs) {
                 run.container = number(run.container);
                 let next = match runs.last_mut() {
                     Some(last) => last.extend(run),

@@ -1,5 +1,7 @@
 //! What a compact update presupposes: the operation before it, of the same writer.
 
+use alloc::vec::Vec;
+
 use smallvec::SmallVec;
 
 use crate::clock::Timestamp;

@@ -9,8 +9,9 @@
 mod body;
 mod context;
 
-use std::borrow::Cow;
-use std::collections::{BTreeMap, VecDeque};
+use alloc::borrow::Cow;
+use alloc::collections::{BTreeMap, VecDeque};
+use alloc::vec::Vec;
 
 use smallvec::SmallVec;
 use xxhash_rust::xxh3::xxh3_64_with_seed;
@@ -174,7 +175,7 @@ impl Contexts {
 
     /// The compact form of a delta of own operations.
     pub(crate) fn compact(&mut self, document: &Document, delta: &Delta) -> Option<Vec<u8>> {
-        let mut presupposed = std::mem::take(&mut self.scratch);
+        let mut presupposed = core::mem::take(&mut self.scratch);
         let told = self.told_shortly(document, delta, &mut presupposed);
         let compact = told.map(|mut update| {
             let hash = self.hash(&update);
@@ -234,7 +235,7 @@ impl Contexts {
             return Ok(Expansion::Unclear);
         };
         let hash = self.hash(told);
-        let mut presupposed = std::mem::take(&mut self.scratch);
+        let mut presupposed = core::mem::take(&mut self.scratch);
         for before in candidates(document, &header) {
             let context = self.context(document, before);
             let read = body::read(

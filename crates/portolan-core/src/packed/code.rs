@@ -1,6 +1,9 @@
 //! Prefix codes after Huffman (*A method for the construction of minimum-redundancy codes*, 1952):
 //! what is frequent takes few bits. Codes are canonical, so their lengths say all.
 
+use alloc::vec;
+use alloc::vec::Vec;
+
 use super::bits::{BitReader, BitWriter};
 use crate::codec::Reader;
 use crate::error::DecodeError;

@@ -1,6 +1,7 @@
 //! Columns in either form: plain as in format versions 1 and 2, or packed as in version 3.
 
-use std::borrow::Cow;
+use alloc::borrow::Cow;
+use alloc::vec::Vec;
 
 use super::Expansion;
 use super::columns::{Numbers, put_numbers, put_symbols, read_numbers, read_symbols};

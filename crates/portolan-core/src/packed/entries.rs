@@ -1,5 +1,7 @@
 //! The values of maps, sets and counters, packed.
 
+use alloc::vec::Vec;
+
 use smallvec::SmallVec;
 
 use super::columns::{
@@ -44,9 +46,9 @@ pub(crate) fn put_entries<'a>(
     // them at once.
     let mut block = SmallVec::<[EntryRef<'_>; BLOCK]>::new();
     let mut entries = entries.fuse();
-    let blocks = std::iter::from_fn(|| {
+    let blocks = core::iter::from_fn(|| {
         block.extend(entries.by_ref().take(BLOCK));
-        (!block.is_empty()).then(|| std::mem::take(&mut block))
+        (!block.is_empty()).then(|| core::mem::take(&mut block))
     });
     for entry in blocks.flatten() {
         let key = before.filter(|(container, _)| *container == entry.container);
@@ -245,7 +247,7 @@ impl ReadKeys {
         entries: &mut Entries,
     ) -> Result<(), DecodeError> {
         let mut keys = Keys::default();
-        let mut containers = containers.iter().chain(std::iter::repeat(0));
+        let mut containers = containers.iter().chain(core::iter::repeat(0));
         let (mut steps, mut rest) = (self.steps.iter(), self.rest.as_slice());
         let mut bytes = SmallVec::<[u8; 64]>::new();
         for (shared, own) in lengths(&self.heads, &self.long) {

@@ -12,6 +12,8 @@ mod entries;
 
 mod values;
 
+use alloc::vec::Vec;
+
 pub(crate) use coding::{Coding, SIGNED, UNSIGNED};
 pub(crate) use columns::{put_numbers, read_numbers};
 pub(crate) use entries::{put_entries, read_entries};

@@ -1,6 +1,7 @@
 //! Values in columns: their kinds, the texts in one piece, the rest.
 
-use std::borrow::Cow;
+use alloc::borrow::Cow;
+use alloc::vec::Vec;
 
 use smol_str::SmolStr;
 
@@ -110,7 +111,7 @@ impl<'a> Values<'a> {
 
     /// Whether each text is UTF-8.
     fn splits_texts(&self) -> bool {
-        let Ok(texts) = std::str::from_utf8(&self.texts) else {
+        let Ok(texts) = core::str::from_utf8(&self.texts) else {
             return false;
         };
         let mut end = 0;
@@ -124,7 +125,7 @@ impl<'a> Values<'a> {
     /// Gives all, one after the other.
     pub(crate) fn for_each(self, mut each: impl FnMut(Value)) {
         // proof: that it is UTF-8, in all its pieces, was checked when it was read.
-        let mut texts = std::str::from_utf8(&self.texts).unwrap_or_default();
+        let mut texts = core::str::from_utf8(&self.texts).unwrap_or_default();
         let (mut lengths, mut integers) = (self.lengths.iter(), self.integers.iter());
         let mut others = self.others.into_iter();
         for (length, tag) in self.tags.groups() {

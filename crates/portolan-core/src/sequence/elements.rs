@@ -3,7 +3,8 @@
 //! As live operations they stand in chunks, at slots that do not move; a chunk that has emptied
 //! gives its memory back.
 
-use std::ops::{Index, IndexMut};
+use alloc::vec::Vec;
+use core::ops::{Index, IndexMut};
 
 use hashbrown::HashMap;
 
@@ -229,7 +230,7 @@ impl Key {
     #[inline]
     pub(super) fn precedes(&self, other: &Self, side: Side) -> bool {
         match (self.rank.cmp(&other.rank), side) {
-            (std::cmp::Ordering::Equal, _) => self.ordinal < other.ordinal,
+            (core::cmp::Ordering::Equal, _) => self.ordinal < other.ordinal,
             (order, Side::Left) => order.is_lt(),
             (order, Side::Right) => order.is_gt(),
         }
@@ -333,7 +334,7 @@ impl Elements {
                 .positions
                 .extend(here.map(|((birth, value, marks), spot)| {
                     let parent =
-                        std::mem::replace(&mut origin.0, if chain { spot } else { NOWHERE });
+                        core::mem::replace(&mut origin.0, if chain { spot } else { NOWHERE });
                     Position {
                         value: value.clone(),
                         timestamp: birth.timestamp,
@@ -492,7 +493,7 @@ impl Elements {
         }
         if self.len == 0 {
             *self = Self {
-                ids: std::mem::take(&mut self.ids),
+                ids: core::mem::take(&mut self.ids),
                 ..Self::default()
             };
         }
@@ -545,7 +546,7 @@ impl Elements {
 
     /// Sets the value that an element was born with, and gives what it was.
     pub(crate) fn set_value(&mut self, element: Spot, value: Option<Value>) -> Option<Value> {
-        std::mem::replace(&mut self[element].value, value)
+        core::mem::replace(&mut self[element].value, value)
     }
 
     /// By what it is compared with its siblings.

@@ -1,6 +1,6 @@
 //! A hash of slot numbers: they are given out by us, so nobody can choose them to collide.
 
-use std::hash::{BuildHasher, Hasher};
+use core::hash::{BuildHasher, Hasher};
 
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct SpotHash;

@@ -4,6 +4,8 @@
 //! from its neighbour in the order, and the end of a subtree by descending, over a chain of only
 //! children in one step a leaf.
 
+use alloc::vec::Vec;
+
 use hashbrown::HashMap;
 
 use super::Sequence;

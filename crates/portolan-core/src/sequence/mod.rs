@@ -29,7 +29,9 @@ mod order;
 mod tests;
 mod tree;
 
-use std::iter;
+use alloc::boxed::Box;
+use alloc::vec::Vec;
+use core::iter;
 
 use smallvec::SmallVec;
 

@@ -1,5 +1,8 @@
 //! The order of the positions of one array: a short list, or a tree where it is long.
 
+use alloc::boxed::Box;
+use alloc::vec::Vec;
+
 use smallvec::SmallVec;
 
 use super::bits::{close, low, select, spread};

@@ -9,6 +9,8 @@
 #[cfg(test)]
 mod check;
 
+use alloc::vec::Vec;
+
 use super::bits::{close, low, select, spread};
 use super::elements::{Elements, NOWHERE, Spot};
 
@@ -490,7 +492,7 @@ impl Tree {
         &mut self,
         elements: &mut Elements,
         at: At,
-        part: std::ops::Range<usize>,
+        part: core::ops::Range<usize>,
         run: &impl Fn(usize) -> (Spot, bool, bool),
     ) {
         let leaf = &mut self.leaves[at.leaf as usize];

@@ -1,5 +1,8 @@
 //! Why a session ends: the rules that a peer can break, and the words for it on the wire.
 
+use alloc::string::String;
+use alloc::string::ToString;
+
 use bytes::Bytes;
 
 use super::frame::{self, MAX_CREDENTIALS_BYTES, MAX_PRESENCE_BYTES};

@@ -1,5 +1,7 @@
 //! What the owner of a replica is told.
 
+use alloc::string::String;
+
 use bytes::Bytes;
 
 use super::error::{ErrorCode, ProtocolError};

@@ -1,5 +1,9 @@
 //! Frames: what two replicas say to each other, and its bytes.
 
+use alloc::borrow::ToOwned;
+use alloc::string::String;
+use alloc::vec::Vec;
+
 use bytes::Bytes;
 
 use super::error::{ErrorCode, ProtocolError};

@@ -12,7 +12,8 @@
 //! nobody uses it any more: it is *stable*, and sealed. And once everybody has sealed it, nobody
 //! lacks what others had done beside it: it is *settled*, and goes.
 
-use std::collections::{BTreeMap, BTreeSet};
+use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::vec::Vec;
 
 use bytes::Bytes;
 use xxhash_rust::xxh3::xxh3_64;
@@ -510,7 +511,7 @@ impl Replica {
 
     /// Goes on from a peer's whole state.
     pub(super) fn begin_anew(&mut self, id: SessionId, now: u64, whole: &Delta) {
-        let before = std::mem::take(&mut self.version);
+        let before = core::mem::take(&mut self.version);
         let seq = self.document.own_seq();
         self.document.begin_anew(whole, now);
         self.version = self.document.version();
@@ -720,7 +721,7 @@ impl Replica {
     fn store_members(&mut self) {
         // What never held anything leaves nothing.
         let worth = self.durable && !self.version.is_empty();
-        if worth && std::mem::take(&mut self.members.unstored) {
+        if worth && core::mem::take(&mut self.members.unstored) {
             let record = self.members_record();
             self.write_members(record);
         }

@@ -1,5 +1,7 @@
 //! The side that borrows: a replica without a store, and the id under which it writes.
 
+use alloc::vec::Vec;
+
 use bytes::Bytes;
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 

@@ -1,5 +1,7 @@
 //! What borrower and lender say to each other, and its bytes.
 
+use alloc::vec::Vec;
+
 use bytes::Bytes;
 
 use super::super::frame;
