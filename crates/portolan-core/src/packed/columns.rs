@@ -1,5 +1,10 @@
 //! Columns of bytes and of numbers, each in the shortest of a few forms.
 
+use alloc::boxed::Box;
+use alloc::vec;
+use alloc::vec::Vec;
+use core::slice;
+
 use super::bits::{BitReader, BitWriter};
 use super::code::{Code, Coder, Counts, Decoder, SYMBOLS};
 use crate::codec::{Reader, put_varint, put_zigzag};
@@ -78,20 +83,65 @@ pub(crate) enum Numbers {
 }
 
 impl Numbers {
-    pub(crate) fn iter(&self) -> impl Iterator<Item = i64> + Clone + '_ {
-        self.groups()
-            .flat_map(|(length, item)| std::iter::repeat_n(item, length))
+    pub(crate) fn iter(&self) -> Singly<'_> {
+        Singly {
+            groups: self.groups(),
+            left: 0,
+            item: 0,
+        }
     }
 
     /// The numbers with how often each stands there in a row, not always as often as it does.
-    pub(crate) fn groups(&self) -> impl Iterator<Item = (usize, i64)> + Clone + '_ {
+    pub(crate) fn groups(&self) -> Groups<'_> {
         let (each, runs) = match self {
             Self::Each(each) => (each.as_slice(), [].as_slice()),
             Self::Runs(runs) => ([].as_slice(), runs.as_slice()),
         };
-        each.iter()
-            .map(|number| (1, *number))
-            .chain(runs.iter().copied())
+        Groups {
+            each: each.iter(),
+            runs: runs.iter(),
+        }
+    }
+}
+
+/// Numbers, each with how often it stands there in a row: of one type whatever they come from, so
+/// that what goes through them is compiled once.
+#[derive(Clone)]
+pub(crate) struct Groups<'a> {
+    each: slice::Iter<'a, i64>,
+    runs: slice::Iter<'a, (usize, i64)>,
+}
+
+impl Iterator for Groups<'_> {
+    type Item = (usize, i64);
+
+    #[inline]
+    fn next(&mut self) -> Option<Self::Item> {
+        match self.each.next() {
+            Some(number) => Some((1, *number)),
+            None => self.runs.next().copied(),
+        }
+    }
+}
+
+/// Numbers one after the other.
+#[derive(Clone)]
+pub(crate) struct Singly<'a> {
+    groups: Groups<'a>,
+    left: usize,
+    item: i64,
+}
+
+impl Iterator for Singly<'_> {
+    type Item = i64;
+
+    #[inline]
+    fn next(&mut self) -> Option<i64> {
+        while self.left == 0 {
+            (self.left, self.item) = self.groups.next()?;
+        }
+        self.left -= 1;
+        Some(self.item)
     }
 }
 
@@ -179,7 +229,7 @@ struct InRuns {
 }
 
 impl Plan {
-    fn of(groups: impl Iterator<Item = (usize, i64)> + Clone) -> Self {
+    fn of(groups: Groups<'_>) -> Self {
         let (size, flat) = Flat::of(groups.clone());
         let (mut total, mut runs, mut before) = (0, 0, None);
         for (length, item) in groups.clone() {
@@ -221,17 +271,14 @@ impl Plan {
         }
     }
 
-    fn put(&self, out: &mut Vec<u8>, groups: impl Iterator<Item = (usize, i64)>) {
+    fn put(&self, out: &mut Vec<u8>, groups: Groups<'_>) {
         match &self.form {
-            Form::Flat(flat) => flat.put(
-                out,
-                groups.flat_map(|(length, item)| std::iter::repeat_n(item, length)),
-            ),
+            Form::Flat(flat) => flat.put(out, groups),
             Form::Runs(runs) => {
                 out.push(RUNS);
                 put_varint(out, runs.lengths.len() as u64);
-                runs.flat[0].put(out, runs.lengths.iter().copied());
-                runs.flat[1].put(out, runs.items.iter().copied());
+                runs.flat[0].put(out, one_by_one(&runs.lengths));
+                runs.flat[1].put(out, one_by_one(&runs.items));
             }
         }
     }
@@ -248,7 +295,7 @@ enum Flat {
 impl Flat {
     /// The shorter one, and how many bytes it takes, as far as classes tell: zigzag-coded, a
     /// number mostly has one bit more than its magnitude, and at times as many.
-    fn of(groups: impl Iterator<Item = (usize, i64)>) -> (u64, Self) {
+    fn of(groups: Groups<'_>) -> (u64, Self) {
         let mut counts: Counts = [0; SYMBOLS];
         for (length, item) in groups {
             counts[usize::from(class(item))] += length as u64;
@@ -271,7 +318,12 @@ impl Flat {
         }
     }
 
-    fn put(&self, out: &mut Vec<u8>, numbers: impl Iterator<Item = i64>) {
+    fn put(&self, out: &mut Vec<u8>, groups: Groups<'_>) {
+        let numbers = Singly {
+            groups,
+            left: 0,
+            item: 0,
+        };
         match self {
             Self::Empty => {}
             Self::Plain => {
@@ -372,12 +424,15 @@ pub(crate) fn put_series(out: &mut Vec<u8>, series: &[u64]) {
     }
 }
 
-fn one_by_one(numbers: &[i64]) -> impl Iterator<Item = (usize, i64)> + Clone + '_ {
-    numbers.iter().map(|number| (1, *number))
+fn one_by_one(numbers: &[i64]) -> Groups<'_> {
+    Groups {
+        each: numbers.iter(),
+        runs: [].iter(),
+    }
 }
 
 fn differences(series: &[u64]) -> impl Iterator<Item = i64> + '_ {
-    let before = std::iter::once(0).chain(series.iter().copied());
+    let before = core::iter::once(0).chain(series.iter().copied());
     series
         .iter()
         .zip(before)
