@@ -206,7 +206,7 @@ fn answer(document: usize, read: impl FnOnce(&Document, &[u8], &mut Vec<u8>) -> 
     })
 }
 
-/// Has a document write, in a transaction, under the key that the buffer begins with.
+/// Has a document do an operation under the key that the buffer begins with.
 fn write(
     document: usize,
     now: f64,
@@ -216,9 +216,9 @@ fn write(
     with_module(|module| {
         let mut input = Reader::new(&module.buffer);
         let document = &mut module.documents[document];
-        let written = document.transact(now as u64, |tx| {
-            let key = input.key().ok_or(())?;
-            write(tx, key, input).ok_or(())?.map_err(drop)
+        let written = document.write(now as u64, |tx| {
+            let key = input.key()?;
+            write(tx, key, input)?.ok()
         });
         written.map_or(REFUSED, |()| 0)
     })

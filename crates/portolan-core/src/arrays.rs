@@ -10,7 +10,7 @@ use alloc::vec;
 use alloc::vec::Vec;
 
 use hashbrown::{HashMap, HashTable};
-use smallvec::SmallVec;
+use crate::few::SmallVec;
 
 use crate::clock::Timestamp;
 use crate::containers::{Form, ROOT};
@@ -482,8 +482,7 @@ impl Document {
         let parent = run.parent.and_then(|parent| self.spot(parent));
         let parent = parent.unwrap_or(NOWHERE);
         self.with_sequence(array, |sequence, elements| {
-            let shown = |at: usize| shown[at];
-            sequence.place_run(elements, &spots, parent, run.side, run.chain, shown);
+            sequence.place_run(elements, &spots, parent, run.side, run.chain, &shown);
         });
         self.keep_parent(parent);
         for (spot, shown) in spots.iter().zip(&shown) {

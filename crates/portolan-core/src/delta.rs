@@ -8,7 +8,7 @@ use alloc::boxed::Box;
 use alloc::vec;
 use alloc::vec::Vec;
 
-use smallvec::{SmallVec, smallvec};
+use crate::few::{SmallVec, smallvec};
 use smol_str::{SmolStr, SmolStrBuilder};
 
 use crate::clock::Timestamp;

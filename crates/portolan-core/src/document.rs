@@ -240,6 +240,16 @@ impl Document {
         Ok(done)
     }
 
+    /// As [`transact`](Self::transact), but what was written stands, whatever the closure gives: for
+    /// single operations, each of which is done or fails without a trace. A program that uses
+    /// nothing else is smaller: what takes back is not part of it.
+    pub fn write<T>(&mut self, now: u64, f: impl FnOnce(&mut Transaction<'_>) -> T) -> T {
+        let mut transaction = Transaction::begin_to_stand(self, now);
+        let done = f(&mut transaction);
+        transaction.commit();
+        done
+    }
+
     /// A transaction of one `set`: replaces every sibling seen here.
     pub fn set(
         &mut self,
@@ -247,16 +257,13 @@ impl Document {
         key: impl Into<Key>,
         value: impl Into<Value>,
     ) -> Result<(), Error> {
-        self.transact(now, |tx| tx.set(key, value))
+        self.write(now, |tx| tx.set(key, value))
     }
 
     /// A transaction of one `unset`: removes what is seen here under the key. False, and no
     /// operation, where there is nothing.
     pub fn unset<'k>(&mut self, now: u64, key: impl Into<KeyRef<'k>>) -> bool {
-        let mut transaction = Transaction::begin(self, now);
-        let removed = transaction.unset(key);
-        transaction.commit();
-        removed
+        self.write(now, |tx| tx.unset(key))
     }
 
     /// Lets go of the log of what the operations in `stable` removed, those that every replica

@@ -2,7 +2,7 @@
 
 use alloc::vec::Vec;
 
-use smallvec::{SmallVec, smallvec};
+use crate::few::{SmallVec, smallvec};
 
 use crate::change::Origin;
 use crate::clock::Timestamp;

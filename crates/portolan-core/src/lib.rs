@@ -62,6 +62,7 @@ mod edit;
 mod entries;
 mod error;
 mod extract;
+mod few;
 mod history;
 mod holdings;
 mod index;

@@ -11,7 +11,7 @@
 
 use alloc::vec::Vec;
 
-use smallvec::SmallVec;
+use crate::few::SmallVec;
 
 use crate::dots::DotSet;
 use crate::limits::MIN_LOG_DOTS;

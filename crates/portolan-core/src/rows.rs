@@ -5,7 +5,7 @@
 
 use alloc::vec::Vec;
 
-use smallvec::SmallVec;
+use crate::few::SmallVec;
 
 use crate::clock::Timestamp;
 use crate::codec::{put_value_body, put_word_body, value_tag, word_of};

@@ -2,7 +2,7 @@
 
 use alloc::vec::Vec;
 
-use smallvec::SmallVec;
+use crate::few::SmallVec;
 
 use crate::change::Origin;
 use crate::clock::Timestamp;
@@ -33,10 +33,24 @@ pub struct Transaction<'a> {
     pub(crate) journal: Journal,
     /// Tombstones noted before it.
     tombstones: (usize, usize),
+    /// What becomes of what it has written and nobody has let stand: [`commit`](Self::commit) or
+    /// [`take_back`](Self::take_back). Where nothing is ever taken back, nothing leads there, and a
+    /// program for pages is smaller.
+    end: fn(&mut Transaction<'a>),
 }
 
 impl<'a> Transaction<'a> {
+    /// One that stands whole or not at all.
     pub(crate) fn begin(document: &'a mut Document, now: u64) -> Self {
+        Self::with_end(document, now, Self::take_back)
+    }
+
+    /// One whose operations stand, however it ends.
+    pub(crate) fn begin_to_stand(document: &'a mut Document, now: u64) -> Self {
+        Self::with_end(document, now, Self::commit)
+    }
+
+    fn with_end(document: &'a mut Document, now: u64, end: fn(&mut Self)) -> Self {
         let base = document.own_seq();
         let journal = Journal::new(document);
         document.forgotten = Some(Vec::new());
@@ -49,6 +63,7 @@ impl<'a> Transaction<'a> {
             timestamp: None,
             journal,
             tombstones,
+            end,
         }
     }
 
@@ -244,14 +259,20 @@ impl<'a> Transaction<'a> {
     }
 }
 
-/// What was not committed is taken back: the closure failed, or panicked.
+/// What was not committed is ended: the closure failed, or panicked.
 impl Drop for Transaction<'_> {
     fn drop(&mut self) {
-        if self.seq == self.base {
-            self.document.forgotten = None;
-            self.document.containers.sweep();
-            return;
+        if self.seq != self.base {
+            (self.end)(self);
         }
+        self.document.forgotten = None;
+        self.document.containers.sweep();
+    }
+}
+
+impl Transaction<'_> {
+    /// Undoes all that it has written.
+    fn take_back(&mut self) {
         let document = &mut *self.document;
         let own = document.own;
         let mut journal = core::mem::take(&mut self.journal);
@@ -285,7 +306,6 @@ impl Drop for Transaction<'_> {
         let (first, last) = (self.base + 1, self.seq);
         document.forget(own, first, last, &mut unheard);
         document.drop_notes(self.tombstones);
-        document.containers.sweep();
     }
 }
 

@@ -5,7 +5,7 @@ use alloc::collections::BTreeMap;
 use alloc::vec;
 use alloc::vec::Vec;
 
-use smallvec::{SmallVec, smallvec};
+use crate::few::{SmallVec, smallvec};
 
 use super::context::{Context, Path, Step, path_in, read_step};
 use crate::clock::Timestamp;
@@ -288,7 +288,7 @@ pub(super) fn read(
         paths: smallvec![context.path.clone()],
         entries: Entries::new(),
         nested: Nested::default(),
-        places: SmallVec::new(),
+        places: SmallVec::<[u32; 1]>::new(),
     };
     if has_time {
         draft.timestamp = Some(read_time(reader, context.timestamp)?);

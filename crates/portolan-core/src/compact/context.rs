@@ -2,7 +2,7 @@
 
 use alloc::vec::Vec;
 
-use smallvec::SmallVec;
+use crate::few::SmallVec;
 
 use crate::clock::Timestamp;
 use crate::codec::{Reader, put_key, put_varint, read_key};

@@ -13,7 +13,7 @@ use alloc::borrow::Cow;
 use alloc::collections::{BTreeMap, VecDeque};
 use alloc::vec::Vec;
 
-use smallvec::SmallVec;
+use crate::few::SmallVec;
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use self::body::{COMPACT, Header};
@@ -434,7 +434,7 @@ fn fingerprint(hash: u64, sum: [u8; CHECKSUM_BYTES]) -> u64 {
 /// The operations that an update may come after.
 fn candidates(document: &Document, header: &Header) -> SmallVec<[Dot; 2]> {
     let before = header.low.wrapping_sub(1);
-    let mut candidates = SmallVec::new();
+    let mut candidates = SmallVec::<[Dot; 2]>::new();
     for known in document.replicas.tagged(header.tag).take(MAX_CANDIDATES) {
         let ends = known.applied.ranges().iter().rev().take(MAX_ENDS);
         for end in ends.filter(|end| end.last as u16 == before) {

@@ -94,7 +94,7 @@ impl Coding {
         match self {
             Self::Plain => {
                 let runs = read_runs(reader, count, sign.read)?;
-                Ok(Numbers::Runs(runs.into_vec()))
+                Ok(Numbers::Runs(runs.into_iter().collect()))
             }
             Self::Packed => read_numbers(reader, count),
         }

@@ -2,7 +2,7 @@
 
 use alloc::vec::Vec;
 
-use smallvec::SmallVec;
+use crate::few::SmallVec;
 
 use super::columns::{
     Numbers, put_numbers, put_series, put_symbols, read_numbers, read_series, read_symbols,

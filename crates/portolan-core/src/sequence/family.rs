@@ -3,7 +3,7 @@
 use alloc::vec;
 use alloc::vec::Vec;
 
-use smallvec::{SmallVec, smallvec};
+use crate::few::{SmallVec, smallvec};
 
 use super::elements::{Elements, Side, Spot};
 
@@ -140,7 +140,9 @@ impl Family {
             let all = core::mem::take(&mut self.chunks[chunk]);
             let pieces: Vec<Vec<Spot>> = all.chunks(CHUNK / 2 + 1).map(<[Spot]>::to_vec).collect();
             self.chunks.remove(chunk);
-            self.chunks.insert_many(chunk, pieces);
+            for piece in pieces.into_iter().rev() {
+                self.chunks.insert(chunk, piece);
+            }
         }
     }
 }

@@ -33,7 +33,7 @@ use alloc::boxed::Box;
 use alloc::vec::Vec;
 use core::iter;
 
-use smallvec::SmallVec;
+use crate::few::SmallVec;
 
 pub(crate) use elements::{Birth, Elements, NOWHERE, Position, Rank, Side, Spot};
 
@@ -45,7 +45,7 @@ use elements::{Children, Key};
 use family::Family;
 use kinship::Families;
 use order::{Order, behind};
-use tree::At;
+use tree::{At, Run};
 
 /// What must be known of a position to place it elsewhere.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -103,7 +103,7 @@ impl Sequence {
         if let Some(second) = values.next() {
             let values = iter::once(second).chain(values);
             let rest = births(elements, array, birth, values, each);
-            self.chain(elements, first, &rest, |_| true);
+            self.chain(elements, first, &rest);
         }
     }
 
@@ -127,7 +127,7 @@ impl Sequence {
         if let Some(second) = values.next() {
             let values = iter::once(second).chain(values);
             let rest = births(elements, array, birth, values, each);
-            self.place_roots(elements, &rest, |_| true);
+            self.place_roots(elements, &rest, &[]);
         }
     }
 
@@ -180,26 +180,35 @@ impl Sequence {
         parent: Spot,
         side: Side,
         chain: bool,
-        shown: impl Fn(usize) -> bool,
+        shown: &[bool],
     ) {
         let Some((first, rest)) = spots.split_first() else {
             return;
         };
+        let first_shown = shown.first().copied().unwrap_or(true);
         if !chain {
             self.place_roots(elements, spots, shown);
         } else if parent == NOWHERE {
             elements[*first].set_origin(NOWHERE, Side::Left);
-            self.attach_root(elements, *first, shown(0));
+            self.attach_root(elements, *first, first_shown);
             let at = behind(self.order.find(elements, *first));
-            self.order.insert_run(elements, at, rest.len(), |number| {
-                (rest[number], shown(number + 1), true)
-            });
+            let run = Run {
+                spots: rest,
+                shown: shown.get(1..).unwrap_or_default(),
+                hangs_on: true,
+                chain: true,
+            };
+            self.order.insert_run(elements, at, run);
         } else {
             elements[*first].set_origin(parent, side);
             let (at, chained) = self.berth(elements, *first, parent, side);
-            self.order.insert_run(elements, at, spots.len(), |number| {
-                (spots[number], shown(number), chained || number > 0)
-            });
+            let run = Run {
+                spots,
+                shown,
+                hangs_on: chained,
+                chain: true,
+            };
+            self.order.insert_run(elements, at, run);
         }
     }
 
@@ -310,7 +319,7 @@ impl Sequence {
         let (parent, side) = (elements[spot].parent(), elements[spot].side());
         let at = self.order.find(elements, spot);
         debug_assert!(!self.order.is_visible(at), "only tombstones are removed");
-        let mut heirs: SmallVec<[Spot; 4]> = SmallVec::new();
+        let mut heirs = SmallVec::<[Spot; 4]>::new();
         for of in [Side::Left, Side::Right] {
             match elements[spot].children(of) {
                 Children::None => {}
@@ -391,36 +400,27 @@ impl Sequence {
 
     /// Places positions as right children, the first of `first`, which has none so far, each
     /// further one of the one before.
-    fn chain(
-        &mut self,
-        elements: &mut Elements,
-        first: Spot,
-        spots: &[Spot],
-        shown: impl Fn(usize) -> bool,
-    ) {
+    fn chain(&mut self, elements: &mut Elements, first: Spot, spots: &[Spot]) {
         let mut parent = first;
-        for (number, spot) in spots.iter().enumerate() {
+        for spot in spots {
             elements[parent].set_children(Side::Right, Children::One);
             elements[*spot].set_origin(parent, Side::Right);
-            if shown(number) {
-                elements.reveal(*spot);
-            }
+            elements.reveal(*spot);
             parent = *spot;
         }
         let at = behind(self.order.find(elements, first));
-        self.order.insert_run(elements, at, spots.len(), |number| {
-            (spots[number], shown(number), true)
-        });
+        let run = Run {
+            spots,
+            shown: &[],
+            hangs_on: true,
+            chain: true,
+        };
+        self.order.insert_run(elements, at, run);
     }
 
     /// Places children of the root, as far as possible many at a time: those between the same
     /// two that are there already.
-    fn place_roots(
-        &mut self,
-        elements: &mut Elements,
-        spots: &[Spot],
-        shown: impl Fn(usize) -> bool,
-    ) {
+    fn place_roots(&mut self, elements: &mut Elements, spots: &[Spot], shown: &[bool]) {
         let mut done = 0;
         while let Some(first) = spots.get(done) {
             let rest = &spots[done..];
@@ -440,16 +440,19 @@ impl Sequence {
                 let at = self.gap(elements, NOWHERE, Side::Left, (before, after));
                 (count, at)
             };
-            let run = &rest[..count];
-            for (number, spot) in run.iter().enumerate() {
+            let run = Run {
+                spots: &rest[..count],
+                shown: shown.get(done..).unwrap_or_default(),
+                hangs_on: false,
+                chain: false,
+            };
+            for (number, spot) in run.spots.iter().enumerate() {
                 elements[*spot].set_origin(NOWHERE, Side::Left);
-                if shown(done + number) {
+                if run.shows(number) {
                     elements.reveal(*spot);
                 }
             }
-            self.order.insert_run(elements, at, count, |number| {
-                (run[number], shown(done + number), false)
-            });
+            self.order.insert_run(elements, at, run);
             done += count;
         }
     }

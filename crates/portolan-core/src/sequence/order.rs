@@ -3,14 +3,17 @@
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 
-use smallvec::SmallVec;
+use crate::few::SmallVec;
 
 use super::bits::{close, low, select, spread};
 use super::elements::{Elements, NOWHERE, Spot};
-use super::tree::{At, Tree};
+use super::tree::{At, Run, Tree};
 
 /// What a short list holds at the most, for its bits are one word each.
 const SHORT: usize = 32;
+
+/// What is held in place.
+const PLACED: usize = 4;
 
 /// Of one that has shrunk: less than `SHORT`, so that it does not go to and fro.
 const SHRUNK: usize = SHORT / 4;
@@ -18,7 +21,7 @@ const SHRUNK: usize = SHORT / 4;
 #[derive(Debug)]
 pub(super) enum Order {
     Short {
-        spots: SmallVec<[Spot; 4]>,
+        spots: SmallVec<[Spot; PLACED]>,
         visible: u32,
         /// As in [`Tree`].
         chained: u32,
@@ -29,7 +32,7 @@ pub(super) enum Order {
 impl Default for Order {
     fn default() -> Self {
         Self::Short {
-            spots: SmallVec::new(),
+            spots: SmallVec::<[Spot; PLACED]>::new(),
             visible: 0,
             chained: 0,
         }
@@ -215,19 +218,21 @@ impl Order {
     ) {
         match self {
             Self::Long(tree) => tree.insert(elements, at, spot, shown, chained),
-            Self::Short { .. } => self.insert_run(elements, at, 1, |_| (spot, shown, chained)),
+            Self::Short { .. } => {
+                let run = Run {
+                    spots: &[spot],
+                    shown: &[shown],
+                    hangs_on: chained,
+                    chain: false,
+                };
+                self.insert_run(elements, at, run);
+            }
         }
     }
 
-    /// Puts positions one behind the other where `at` is. Given by number: the spot, whether it
-    /// is visible, whether it is chained.
-    pub(super) fn insert_run(
-        &mut self,
-        elements: &mut Elements,
-        at: At,
-        count: usize,
-        run: impl Fn(usize) -> (Spot, bool, bool),
-    ) {
+    /// Puts positions one behind the other where `at` is.
+    pub(super) fn insert_run(&mut self, elements: &mut Elements, at: At, run: Run<'_>) {
+        let count = run.spots.len();
         match self {
             Self::Short {
                 spots,
@@ -237,19 +242,21 @@ impl Order {
                 let mut bits = spread(u64::from(*visible), at.offset, count);
                 let mut chain = spread(u64::from(*chained), at.offset, count);
                 chain &= !(1 << (at.offset + count));
-                spots.insert_many(at.offset, (0..count).map(|number| run(number).0));
+                let (held, start) = (spots.len(), at.offset);
+                spots.resize(held + count, NOWHERE);
+                spots.copy_within(start..held, start + count);
+                spots[start..start + count].copy_from_slice(run.spots);
                 for number in 0..count {
-                    let (_, is_visible, is_chained) = run(number);
-                    bits |= u64::from(is_visible) << (at.offset + number);
-                    chain |= u64::from(is_chained) << (at.offset + number);
+                    bits |= u64::from(run.shows(number)) << (at.offset + number);
+                    chain |= u64::from(run.is_chained(number)) << (at.offset + number);
                 }
                 (*visible, *chained) = (bits as u32, chain as u32);
             }
             Self::Short { .. } => {
                 let at = self.lengthen(elements, at);
-                self.insert_run(elements, at, count, run);
+                self.insert_run(elements, at, run);
             }
-            Self::Long(tree) => tree.insert_run(elements, at, count, run),
+            Self::Long(tree) => tree.insert_run(elements, at, run),
         }
     }
 
@@ -263,10 +270,11 @@ impl Order {
             chained,
         } = self
         {
-            tree.insert_run(elements, tree.start(), spots.len(), |number| {
-                let (visible, chained) = (*visible >> number, *chained >> number);
-                (spots[number], visible & 1 == 1, chained & 1 == 1)
-            });
+            for (number, spot) in spots.iter().enumerate() {
+                let (visible, chained) = (*visible >> number & 1, *chained >> number & 1);
+                let end = tree.end();
+                tree.insert(elements, end, *spot, visible == 1, chained == 1);
+            }
         }
         let at = At {
             offset: at.offset,
@@ -291,7 +299,7 @@ impl Order {
                 }
                 *visible = close(u64::from(*visible), at.offset) as u32;
                 *chained = close(chain, at.offset) as u32;
-                if spots.spilled() && spots.len() <= spots.capacity() / 4 {
+                if spots.capacity() > PLACED && spots.len() <= spots.capacity() / 4 {
                     spots.shrink_to_fit();
                 }
             }
@@ -312,7 +320,10 @@ impl Order {
             .map(|at| (self.spot(at), self.is_visible(at), self.is_chained(at)))
             .collect();
         *self = Self::default();
-        self.insert_run(elements, self.start(), all.len(), |number| all[number]);
+        for (spot, visible, chained) in all {
+            let end = self.end();
+            self.insert(elements, end, spot, visible, chained);
+        }
     }
 
     /// The places from `at` on, of all positions or of the visible ones.

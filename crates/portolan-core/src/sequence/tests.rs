@@ -223,7 +223,7 @@ impl Replica {
                     let first = birth(*first, *timestamp);
                     let (values, chain) = (values.into_iter(), !append);
                     let spots = elements.add_run(0, first, chain, values, |_| true);
-                    sequence.place_run(elements, &spots, parent, *side, chain, |_| true);
+                    sequence.place_run(elements, &spots, parent, *side, chain, &[]);
                     spots
                 } else {
                     let births = names.clone().map(|name| birth(name, *timestamp));
