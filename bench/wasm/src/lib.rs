@@ -9,6 +9,8 @@
 
 extern crate alloc;
 
+#[cfg(target_family = "wasm")]
+mod memory;
 mod plain;
 #[cfg(target_family = "wasm")]
 mod runtime;

@@ -2,8 +2,10 @@
 
 use core::panic::PanicInfo;
 
+use crate::memory::Memory;
+
 #[global_allocator]
-static ALLOCATOR: dlmalloc::GlobalDlmalloc = dlmalloc::GlobalDlmalloc;
+static MEMORY: Memory = Memory::new();
 
 /// The page sees a `RuntimeError`; texts that nobody reads are not part of the module.
 #[panic_handler]

@@ -9,35 +9,32 @@
 use alloc::vec;
 use alloc::vec::Vec;
 
-use hashbrown::{HashMap, HashTable};
 use crate::few::SmallVec;
 
 use crate::clock::Timestamp;
 use crate::containers::{Form, ROOT};
 use crate::document::Document;
 use crate::error::Error;
-use crate::index::spread;
 use crate::journal::{Journal, Step};
 use crate::key::{Key, KeyRef};
 use crate::nested::Run;
 use crate::replica::Dot;
-use crate::sequence::{
-    self, Birth, Elements, NOWHERE, Position, Rank, Sequence, Side, Spot, SpotHash,
-};
+use crate::sequence::{self, Birth, Elements, NOWHERE, Position, Rank, Sequence, Side, Spot};
 use crate::slab::Slot;
+use crate::spotmap::SpotMap;
 use crate::value::Value;
 
 /// Positions that wait for others: for their parent, or for the element that moved to them.
 #[derive(Debug, Default)]
 pub(crate) struct Orphans {
-    waiting: HashTable<Waiting>,
-    origins: HashMap<Spot, Origin, SpotHash>,
+    /// By the hash of the position that is awaited.
+    waiting: SpotMap<Vec<Waiting>>,
+    origins: SpotMap<Origin>,
 }
 
 /// Those that wait for one position.
 #[derive(Debug)]
 struct Waiting {
-    hash: u32,
     awaited: Dot,
     spots: Vec<Spot>,
 }
@@ -60,29 +57,36 @@ pub(crate) type Adopted = (Rank, u32);
 impl Orphans {
     /// Notes one; `hash` is that of the awaited dot.
     fn add(&mut self, hash: u32, awaited: Dot, spot: Spot, origin: Origin) {
-        let same = |waiting: &Waiting| waiting.awaited == awaited;
-        let hash_of = |waiting: &Waiting| spread(waiting.hash);
-        let entry = self.waiting.entry(spread(hash), same, hash_of);
-        let new = || Waiting {
-            hash,
-            awaited,
-            spots: Vec::new(),
-        };
-        entry.or_insert_with(new).into_mut().spots.push(spot);
         self.origins.insert(spot, origin);
+        let Some(all) = self.waiting.get_mut(hash) else {
+            let spots = vec![spot];
+            self.waiting.insert(hash, vec![Waiting { awaited, spots }]);
+            return;
+        };
+        match all.iter_mut().find(|waiting| waiting.awaited == awaited) {
+            Some(waiting) => waiting.spots.push(spot),
+            None => all.push(Waiting {
+                awaited,
+                spots: vec![spot],
+            }),
+        }
     }
 
     /// Those that wait for a position, which is there now.
     fn take(&mut self, hash: u32, awaited: Dot) -> Vec<Spot> {
-        let same = |waiting: &Waiting| waiting.awaited == awaited;
-        match self.waiting.find_entry(spread(hash), same) {
-            Ok(entry) => entry.remove().0.spots,
-            Err(_) => Vec::new(),
+        let Some(all) = self.waiting.get_mut(hash) else {
+            return Vec::new();
+        };
+        let found = all.iter().position(|waiting| waiting.awaited == awaited);
+        let spots = found.map_or(Vec::new(), |at| all.swap_remove(at).spots);
+        if all.is_empty() {
+            self.waiting.remove(hash);
         }
+        spots
     }
 
     pub(crate) fn origin(&self, spot: Spot) -> Option<&Origin> {
-        self.origins.get(&spot)
+        self.origins.get(spot)
     }
 }
 
@@ -570,7 +574,7 @@ impl Document {
             }
             let hash = self.index.hash(ROOT, KeyRef::Element(dot));
             for waiting in self.orphans.take(hash, dot) {
-                let Some(origin) = self.orphans.origins.remove(&waiting) else {
+                let Some(origin) = self.orphans.origins.remove(waiting) else {
                     continue;
                 };
                 match self.awaited(self.elements[waiting].array(), &origin) {
@@ -609,10 +613,13 @@ impl Document {
         if self.orphans.origin(spot).is_none() {
             self.with_sequence(array, |sequence, elements| sequence.remove(elements, spot));
         } else {
-            self.orphans.origins.remove(&spot);
-            self.orphans.waiting.retain(|waiting| {
-                waiting.spots.retain(|other| *other != spot);
-                !waiting.spots.is_empty()
+            self.orphans.origins.remove(spot);
+            self.orphans.waiting.retain(|all| {
+                all.retain_mut(|waiting| {
+                    waiting.spots.retain(|other| *other != spot);
+                    !waiting.spots.is_empty()
+                });
+                !all.is_empty()
             });
         }
         self.elements.remove(spot);

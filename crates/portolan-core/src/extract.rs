@@ -3,8 +3,6 @@
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 
-use hashbrown::HashMap;
-
 use crate::containers::ROOT;
 use crate::delta::{Delta, DeltaEntry, EntryRef, encode, encode_packed};
 use crate::document::Document;
@@ -12,9 +10,10 @@ use crate::dots::{DotSet, Version};
 use crate::nested::{DeltaContainer, Nested, Run};
 use crate::order;
 use crate::rows::Rows;
-use crate::sequence::{NOWHERE, Side, Spot, SpotHash};
+use crate::sequence::{NOWHERE, Side, Spot};
 use crate::slab::{BIRTH, Entry, Slot};
 use crate::sorting::{sort, sort_by};
+use crate::spotmap::SpotMap;
 
 impl Document {
     /// What a replica at `version` lacks. Costs the difference; where the log of what was removed
@@ -141,7 +140,7 @@ impl Document {
         let inner = entries.iter().map(|entry| entry.container).chain(arrays);
         let (containers, numbers) = self.containers_above(inner);
         for entry in entries.iter_mut() {
-            entry.container = numbers.get(&entry.container).copied().unwrap_or(ROOT);
+            entry.container = numbers.get(entry.container).copied().unwrap_or(ROOT);
         }
         let mut nested = Nested {
             containers,
@@ -153,7 +152,7 @@ impl Document {
         for spot in spots {
             let element = &self.elements[*spot];
             if array.0 != element.array() {
-                let number = numbers.get(&element.array()).copied().unwrap_or(ROOT);
+                let number = numbers.get(element.array()).copied().unwrap_or(ROOT);
                 array = (element.array(), number);
             }
             nested.births.push(element.born().cloned());
@@ -204,15 +203,15 @@ impl Document {
     fn containers_above(
         &self,
         inner: impl Iterator<Item = u32>,
-    ) -> (Vec<DeltaContainer>, HashMap<u32, u32, SpotHash>) {
-        let mut numbers = HashMap::<u32, u32, SpotHash>::default();
+    ) -> (Vec<DeltaContainer>, SpotMap<u32>) {
+        let mut numbers = SpotMap::<u32>::default();
         for container in inner {
             let mut at = container;
             while at != ROOT && numbers.insert(at, 0).is_none() {
                 at = self.containers.get(at).parent;
             }
         }
-        let mut levels: Vec<u32> = numbers.keys().copied().collect();
+        let mut levels: Vec<u32> = numbers.iter().map(|(number, _)| number as u32).collect();
         sort_by(&mut levels, |a, b| {
             self.containers.depth(*a).cmp(&self.containers.depth(*b))
         });
@@ -223,7 +222,7 @@ impl Document {
                 .iter()
                 .map(|number| {
                     let known = self.containers.get(*number);
-                    let parent = numbers.get(&known.parent).copied().unwrap_or(ROOT);
+                    let parent = numbers.get(known.parent).copied().unwrap_or(ROOT);
                     let (key, form) = (known.key.clone(), known.form);
                     (DeltaContainer { parent, key, form }, *number)
                 })

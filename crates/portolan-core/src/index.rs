@@ -85,7 +85,7 @@ impl Index {
         self.heads.entry(
             spread(hash),
             |head| slab[*head].is_at(container, key),
-            |head| rehash(slab, *head),
+            rehasher(slab),
         )
     }
 
@@ -96,7 +96,7 @@ impl Index {
         self.heads = HashTable::with_capacity(room);
         for head in heads {
             self.heads
-                .insert_unique(rehash(slab, head), head, |head| rehash(slab, *head));
+                .insert_unique(rehash(slab, head), head, rehasher(slab));
         }
     }
 
@@ -110,14 +110,14 @@ impl Index {
 
     /// Room for so many more keys.
     pub(crate) fn reserve(&mut self, slab: &Slab, keys: usize) {
-        self.heads.reserve(keys, |head| rehash(slab, *head));
+        self.heads.reserve(keys, rehasher(slab));
     }
 
     /// Gives memory back where few keys are left of many.
     pub(crate) fn shrink(&mut self, slab: &Slab) {
         if self.heads.len() < self.heads.capacity() / 8 {
             let room = self.heads.len() * 2;
-            self.heads.shrink_to(room, |head| rehash(slab, *head));
+            self.heads.shrink_to(room, rehasher(slab));
         }
     }
 
@@ -166,6 +166,12 @@ pub(crate) fn spread(hash: u32) -> u64 {
 #[inline]
 fn rehash(slab: &Slab, head: Slot) -> u64 {
     spread(slab[head].hash)
+}
+
+/// As [`rehash`]: one closure, so that a table grows by the same code for whatever reason.
+#[inline]
+fn rehasher(slab: &Slab) -> impl Fn(&Slot) -> u64 {
+    |head| rehash(slab, *head)
 }
 
 /// Two words as one, each bit of which hangs on all of theirs: both halves of a product, whose

@@ -86,6 +86,7 @@ mod sequence;
 mod sets;
 mod slab;
 mod sorting;
+mod spotmap;
 mod stability;
 mod transaction;
 mod undo;

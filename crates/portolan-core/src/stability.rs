@@ -5,16 +5,15 @@
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 
-use hashbrown::HashMap;
-
 use crate::containers::Form;
 use crate::document::Document;
 use crate::dots::{DotSet, Version};
 use crate::key::KeyRef;
 use crate::replica::{Dot, ReplicaId};
-use crate::sequence::{Position, Spot, SpotHash};
+use crate::sequence::{Position, Spot};
 use crate::slab::{BIRTH, Slot};
 use crate::sorting::sort;
+use crate::spotmap::SpotMap;
 use crate::value::Value;
 
 /// Positions that show nothing, and resets of counters, until they are stable.
@@ -26,11 +25,11 @@ pub(crate) struct Tombstones {
     /// Those there were at versions that are stable, until everybody knows that, oldest first.
     sealed: VecDeque<(Version, Batch)>,
     /// Of elements that have moved: to how many positions.
-    moves: HashMap<Spot, u32, SpotHash>,
+    moves: SpotMap<u32>,
     /// All that was deleted at this version is sealed, or was brought back since.
     sealed_at: Version,
     /// Of each marked position the batch that it is in: in others its name is out of date.
-    batches: HashMap<Spot, u64, SpotHash>,
+    batches: SpotMap<u64>,
     last_batch: u64,
 }
 
@@ -50,7 +49,7 @@ impl Batch {
 
 impl Tombstones {
     fn is_in(&self, position: Spot, batch: u64) -> bool {
-        self.batches.get(&position) == Some(&batch)
+        self.batches.get(position) == Some(&batch)
     }
 
     /// How many are noted that no batch has so far.
@@ -61,15 +60,18 @@ impl Tombstones {
 
     /// An element has got one more position.
     pub(crate) fn note_move(&mut self, element: Spot) {
-        *self.moves.entry(element).or_default() += 1;
+        match self.moves.get_mut(element) {
+            Some(moves) => *moves += 1,
+            None => drop(self.moves.insert(element, 1)),
+        }
     }
 
     /// An element has one position less, of those that it moved to.
     pub(crate) fn forget_move(&mut self, element: Spot) {
-        if let Some(moves) = self.moves.get_mut(&element) {
+        if let Some(moves) = self.moves.get_mut(element) {
             *moves -= 1;
             if *moves == 0 {
-                self.moves.remove(&element);
+                self.moves.remove(element);
             }
         }
     }
@@ -274,7 +276,7 @@ impl Document {
     pub(crate) fn unearth(&mut self, position: Spot) {
         let known = &mut self.elements[position];
         if known.is_marked() {
-            self.tombstones.batches.remove(&position);
+            self.tombstones.batches.remove(position);
         }
         known.unmark();
     }
@@ -292,7 +294,7 @@ impl Document {
             self.kill(moves);
             self.unsettled.moves.clear();
         }
-        if element == position && self.tombstones.moves.contains_key(&element) {
+        if element == position && self.tombstones.moves.contains(element) {
             return self.entomb(position); // it names what stands elsewhere still
         }
         // A move that lost against a concurrent one: whoever moves the element again, or has moved

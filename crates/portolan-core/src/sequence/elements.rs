@@ -6,13 +6,10 @@
 use alloc::vec::Vec;
 use core::ops::{Index, IndexMut};
 
-use hashbrown::HashMap;
-
 use crate::clock::Timestamp;
 use crate::replica::ReplicaId;
+use crate::spotmap::SpotMap;
 use crate::value::Value;
-
-use super::hash::SpotHash;
 
 /// Where a position stands in [`Elements`]; slots do not move, freed slots are reused.
 pub(crate) type Spot = u32;
@@ -246,7 +243,7 @@ pub(crate) struct Elements {
     len: usize,
     /// Of each interned replica its id, as far as it was told with a birth.
     ids: Vec<ReplicaId>,
-    adopted: HashMap<Spot, Key, SpotHash>,
+    adopted: SpotMap<Key>,
 }
 
 impl Elements {
@@ -472,7 +469,7 @@ impl Elements {
     /// Frees the slot of a position that is in no sequence (any more).
     pub(crate) fn remove(&mut self, spot: Spot) {
         if self[spot].adopted() {
-            self.adopted.remove(&spot);
+            self.adopted.remove(spot);
         }
         self.len -= 1;
         let number = spot >> CHUNK_BITS;
@@ -554,7 +551,7 @@ impl Elements {
     pub(super) fn key(&self, spot: Spot) -> Key {
         let position = &self[spot];
         if position.adopted()
-            && let Some(key) = self.adopted.get(&spot)
+            && let Some(key) = self.adopted.get(spot)
         {
             return *key;
         }

@@ -22,7 +22,6 @@ mod bits;
 mod cases;
 mod elements;
 mod family;
-mod hash;
 mod kinship;
 mod order;
 #[cfg(test)]
@@ -39,11 +38,9 @@ pub(crate) use elements::{Birth, Elements, NOWHERE, Position, Rank, Side, Spot};
 
 use crate::value::Value;
 
-pub(crate) use hash::SpotHash;
-
 use elements::{Children, Key};
 use family::Family;
-use kinship::Families;
+use kinship::{Families, side_of};
 use order::{Order, behind};
 use tree::{At, Run};
 
@@ -328,7 +325,7 @@ impl Sequence {
                     let family = self
                         .families
                         .as_mut()
-                        .and_then(|all| all.of.remove(&(spot, of)));
+                        .and_then(|all| all.of.remove(side_of(spot, of)));
                     heirs.extend(family.iter().flat_map(Family::iter));
                 }
             }
