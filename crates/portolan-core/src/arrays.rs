@@ -190,7 +190,7 @@ impl Document {
         }
         self.live += count as usize;
         self.containers.get_mut(array).records += count as u32;
-        if journal.observed {
+        if journal.is_observed() {
             let id = self.replica();
             for (at, seq) in (index.unwrap_or(len)..).zip(seq..seq + count) {
                 journal.steps.push(Step {
@@ -309,25 +309,6 @@ impl Document {
     pub(crate) fn is_orphan(&self, element: Spot) -> bool {
         let place = self.elements.place(element);
         self.orphans.origin(place).is_some()
-    }
-
-    /// Notes that a shown element comes or goes.
-    fn note_step(&self, element: Spot, shown: bool, journal: &mut Journal) {
-        if !journal.observed {
-            return;
-        }
-        let array = self.elements[element].array();
-        let index = self
-            .sequence(array)
-            .and_then(|sequence| sequence.index_of(&self.elements, element));
-        if let Some(index) = index {
-            journal.steps.push(Step {
-                array,
-                element: self.dot_at(element),
-                index,
-                shown,
-            });
-        }
     }
 
     /// The index, among the others, of a position at which an element has stood.
@@ -494,7 +475,7 @@ impl Document {
                 self.entomb(*spot);
             }
         }
-        if journal.observed || self.containers.have_moves() {
+        if journal.is_observed() || self.containers.have_moves() {
             for spot in spots {
                 self.note_step(spot, true, journal);
                 journal.found(spot);

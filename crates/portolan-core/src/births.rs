@@ -5,7 +5,7 @@
 
 use alloc::vec::Vec;
 
-use xxhash_rust::xxh3::xxh3_128;
+use crate::hashing::xxh3_128;
 
 use crate::codec::{ELEMENT, STR, put_key, put_value};
 use crate::containers::Containers;

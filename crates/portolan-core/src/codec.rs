@@ -8,7 +8,7 @@ use alloc::vec::Vec;
 use smol_str::SmolStr;
 
 use crate::dots::{DotRange, DotSet};
-use crate::error::DecodeError;
+use crate::error::{DecodeError, Fault};
 use crate::key::Key;
 use crate::limits::{MAX_KEY_BYTES, MAX_VALUE_BYTES, MAX_VALUE_DEPTH};
 use crate::replica::{Dot, ReplicaId};
@@ -88,12 +88,13 @@ impl<'a> Reader<'a> {
         &self.bytes[self.at..]
     }
 
-    pub(crate) fn malformed(&self, what: &'static str) -> DecodeError {
-        DecodeError::Malformed { at: self.at, what }
+    #[cold]
+    pub(crate) fn malformed(&self, what: &'static str) -> Fault {
+        DecodeError::Malformed { at: self.at, what }.into()
     }
 
     #[inline]
-    pub(crate) fn byte(&mut self) -> Result<u8, DecodeError> {
+    pub(crate) fn byte(&mut self) -> Result<u8, Fault> {
         let byte = *self
             .bytes
             .get(self.at)
@@ -103,7 +104,7 @@ impl<'a> Reader<'a> {
     }
 
     #[inline]
-    pub(crate) fn take(&mut self, len: usize) -> Result<&'a [u8], DecodeError> {
+    pub(crate) fn take(&mut self, len: usize) -> Result<&'a [u8], Fault> {
         let end = self
             .at
             .checked_add(len)
@@ -116,7 +117,7 @@ impl<'a> Reader<'a> {
 
     /// An integer in its shortest form only, so that equal content has equal bytes.
     #[inline]
-    pub(crate) fn varint(&mut self) -> Result<u64, DecodeError> {
+    pub(crate) fn varint(&mut self) -> Result<u64, Fault> {
         let first = self.byte()?;
         if first < 0x80 {
             return Ok(u64::from(first));
@@ -140,54 +141,46 @@ impl<'a> Reader<'a> {
     }
 
     #[inline]
-    pub(crate) fn zigzag(&mut self) -> Result<i64, DecodeError> {
+    pub(crate) fn zigzag(&mut self) -> Result<i64, Fault> {
         let n = self.varint()?;
         Ok((n >> 1) as i64 ^ -((n & 1) as i64))
     }
 
     /// Eight bytes, little-endian.
-    pub(crate) fn u64_le(&mut self) -> Result<u64, DecodeError> {
+    pub(crate) fn u64_le(&mut self) -> Result<u64, Fault> {
         let mut word = [0; 8];
         word.copy_from_slice(self.take(8)?);
         Ok(u64::from_le_bytes(word))
     }
 
     /// A count of things that take at least one byte each of what remains.
-    pub(crate) fn count(&mut self, what: &'static str) -> Result<usize, DecodeError> {
+    pub(crate) fn count(&mut self, what: &'static str) -> Result<usize, Fault> {
         let limit = self.remaining() as u64;
         self.bounded(what, limit)
     }
 
     /// An integer of at most `limit`.
-    pub(crate) fn bounded(&mut self, what: &'static str, limit: u64) -> Result<usize, DecodeError> {
+    pub(crate) fn bounded(&mut self, what: &'static str, limit: u64) -> Result<usize, Fault> {
         let found = self.varint()?;
         if found > limit {
-            return Err(DecodeError::Limit { what, found, limit });
+            return Err(Fault::limit(what, found, limit));
         }
         Ok(found as usize)
     }
 
     /// A length of at most `limit`, and so many bytes.
-    pub(crate) fn bytes(
-        &mut self,
-        what: &'static str,
-        limit: usize,
-    ) -> Result<&'a [u8], DecodeError> {
+    pub(crate) fn bytes(&mut self, what: &'static str, limit: usize) -> Result<&'a [u8], Fault> {
         let len = self.bounded(what, limit as u64)?;
         self.take(len)
     }
 
-    pub(crate) fn text(
-        &mut self,
-        what: &'static str,
-        limit: usize,
-    ) -> Result<&'a str, DecodeError> {
+    pub(crate) fn text(&mut self, what: &'static str, limit: usize) -> Result<&'a str, Fault> {
         let bytes = self.bytes(what, limit)?;
         core::str::from_utf8(bytes).map_err(|_| self.malformed("text that is not UTF-8"))
     }
 
     /// Fails where anything is left.
-    pub(crate) fn finish(&self) -> Result<(), DecodeError> {
+    pub(crate) fn finish(&self) -> Result<(), Fault> {
         if self.remaining() > 0 {
             return Err(self.malformed("bytes after the end"));
         }
@@ -213,7 +206,7 @@ pub(crate) fn put_dots(out: &mut Vec<u8>, dots: &DotSet) {
 }
 
 /// Reads what [`put_dots`] wrote, and nothing else: replicas ascend, ranges ascend and do not touch.
-pub(crate) fn read_dots(reader: &mut Reader<'_>) -> Result<DotSet, DecodeError> {
+pub(crate) fn read_dots(reader: &mut Reader<'_>) -> Result<DotSet, Fault> {
     let mut dots = DotSet::new();
     let mut previous = None;
     for _ in 0..reader.count("the number of replicas")? {
@@ -287,7 +280,7 @@ pub(crate) fn put_key(out: &mut Vec<u8>, key: &Key) {
 }
 
 /// Reads what [`put_key`] wrote.
-pub(crate) fn read_key(reader: &mut Reader<'_>) -> Result<Key, DecodeError> {
+pub(crate) fn read_key(reader: &mut Reader<'_>) -> Result<Key, Fault> {
     const LENGTH: &str = "the length of a key";
     Ok(match reader.byte()? {
         BOOL_FALSE => Key::Bool(false),
@@ -368,7 +361,7 @@ pub(crate) fn put_value(out: &mut Vec<u8>, value: &Value) {
 }
 
 /// Reads what [`put_value`] wrote.
-pub(crate) fn read_value(reader: &mut Reader<'_>) -> Result<Value, DecodeError> {
+pub(crate) fn read_value(reader: &mut Reader<'_>) -> Result<Value, Fault> {
     let tag = reader.byte()?;
     read_value_body(reader, tag, 0)
 }
@@ -378,7 +371,7 @@ pub(crate) fn read_value_body(
     reader: &mut Reader<'_>,
     tag: u8,
     depth: usize,
-) -> Result<Value, DecodeError> {
+) -> Result<Value, Fault> {
     const LENGTH: &str = "the length of a value";
     Ok(match tag {
         0 => Value::Null,
@@ -390,11 +383,7 @@ pub(crate) fn read_value_body(
         BYTES => Value::Bytes(reader.bytes(LENGTH, MAX_VALUE_BYTES)?.into()),
         LIST | MAP if depth >= MAX_VALUE_DEPTH => {
             let (found, limit) = (depth as u64 + 1, MAX_VALUE_DEPTH as u64);
-            return Err(DecodeError::Limit {
-                what: "the depth of a value",
-                found,
-                limit,
-            });
+            return Err(Fault::limit("the depth of a value", found, limit));
         }
         LIST => {
             let len = reader.count(LENGTH)?;
@@ -424,7 +413,7 @@ pub(crate) fn read_value_body(
 
 /// First four bytes of the XXH3 hash: guards what is stored or sent against damage, not malice.
 pub(crate) fn checksum(bytes: &[u8]) -> [u8; 4] {
-    (xxhash_rust::xxh3::xxh3_64(bytes) as u32).to_le_bytes()
+    (crate::hashing::xxh3_64(bytes) as u32).to_le_bytes()
 }
 
 /// Appends the checksum of all that `out` holds.
@@ -434,12 +423,12 @@ pub(crate) fn put_checksum(out: &mut Vec<u8>) {
 }
 
 /// Splits off and verifies the checksum at the end.
-pub(crate) fn check_checksum(bytes: &[u8]) -> Result<&[u8], DecodeError> {
+pub(crate) fn check_checksum(bytes: &[u8]) -> Result<&[u8], Fault> {
     let (body, sum) = bytes
         .split_last_chunk::<4>()
         .ok_or(DecodeError::Truncated(bytes.len()))?;
     if checksum(body) != *sum {
-        return Err(DecodeError::Checksum);
+        return Err(DecodeError::Checksum.into());
     }
     Ok(body)
 }

@@ -8,8 +8,8 @@ use alloc::boxed::Box;
 use alloc::vec;
 use alloc::vec::Vec;
 
+use crate::hashing::xxh3_128_with_seed;
 use hashbrown::HashTable;
-use xxhash_rust::xxh3::xxh3_128_with_seed;
 
 use crate::codec::put_key;
 use crate::counters::is_count;

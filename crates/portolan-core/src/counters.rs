@@ -195,16 +195,4 @@ impl Document {
             self.put(counter, Key::Element(epoch), note, seq, timestamp, journal);
         }
     }
-
-    /// Notes what a counter shows before it is changed, for the event.
-    pub(crate) fn count_before(&self, counter: u32, journal: &mut Journal) {
-        if journal.observed
-            && journal
-                .counts
-                .last()
-                .is_none_or(|(last, _)| *last != counter)
-        {
-            journal.counts.push((counter, self.count(counter)));
-        }
-    }
 }

@@ -17,7 +17,7 @@ use crate::codec::{
     put_zigzag, read_dots, read_value_body, value_tag,
 };
 use crate::dots::DotSet;
-use crate::error::DecodeError;
+use crate::error::{DecodeError, Fault};
 use crate::key::Key;
 use crate::limits::{MAX_KEY_BYTES, MAX_VALUE_BYTES};
 use crate::nested::{DeltaContainer, Nested, put_containers, put_positions};
@@ -146,7 +146,9 @@ impl Delta {
         if positions >= PACKED_POSITIONS {
             return self.encode_packed();
         }
-        if let ([entry], None) = (self.entries.as_slice(), &self.nested) {
+        if !cfg!(target_family = "wasm")
+            && let ([entry], None) = (self.entries.as_slice(), &self.nested)
+        {
             return encode_single(&self.applied, &self.dead, entry);
         }
         let nested = self.nested.as_deref();
@@ -171,15 +173,15 @@ impl Delta {
     /// some hundred bytes of memory for each of them (maps of one key each, as values: two
     /// hundred).
     pub fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
-        Self::read(Reader::new(check_checksum(bytes)?))
+        Ok(Self::read(Reader::new(check_checksum(bytes)?))?)
     }
 
     /// Reads to the end what [`encode`](Self::encode) wrote, but for the checksum.
-    pub(crate) fn read(mut reader: Reader<'_>) -> Result<Self, DecodeError> {
+    pub(crate) fn read(mut reader: Reader<'_>) -> Result<Self, Fault> {
         let total = reader.remaining();
         let version = reader.byte()?;
         if !(FLAT..=PACKED).contains(&version) {
-            return Err(DecodeError::UnknownVersion(version));
+            return Err(DecodeError::UnknownVersion(version).into());
         }
         let applied = read_dots(&mut reader)?;
         let dead = read_dots(&mut reader)?;
@@ -226,7 +228,7 @@ impl Delta {
         total: usize,
         applied: DotSet,
         dead: DotSet,
-    ) -> Result<Self, DecodeError> {
+    ) -> Result<Self, Fault> {
         let mut expansion = Expansion::of_bytes(total);
         let count = Nested::read_count(&mut reader)?;
         let mut nested = match count {
@@ -560,7 +562,7 @@ fn times_in_runs(changes: usize, times: usize) -> bool {
     changes * 2 < times
 }
 
-fn read_times(reader: &mut Reader<'_>, entries: &mut [DeltaEntry]) -> Result<(), DecodeError> {
+fn read_times(reader: &mut Reader<'_>, entries: &mut [DeltaEntry]) -> Result<(), Fault> {
     let (mut before, mut changes, times) = (0u64, 0, entries.len());
     let form = reader.byte()?;
     match form {
@@ -594,8 +596,8 @@ fn read_times(reader: &mut Reader<'_>, entries: &mut [DeltaEntry]) -> Result<(),
 pub(crate) fn read_runs<'a, T: Copy + PartialEq>(
     reader: &mut Reader<'a>,
     count: usize,
-    mut item: impl FnMut(&mut Reader<'a>) -> Result<T, DecodeError>,
-) -> Result<SmallVec<[(usize, T); 2]>, DecodeError> {
+    mut item: impl FnMut(&mut Reader<'a>) -> Result<T, Fault>,
+) -> Result<SmallVec<[(usize, T); 2]>, Fault> {
     let mut runs = SmallVec::<[(usize, T); 2]>::new();
     let mut left = count;
     while left > 0 {
@@ -761,7 +763,7 @@ impl Keys {
     }
 
     #[inline]
-    fn next(&mut self, reader: &mut Reader<'_>, last: Option<&Key>) -> Result<Key, DecodeError> {
+    fn next(&mut self, reader: &mut Reader<'_>, last: Option<&Key>) -> Result<Key, Fault> {
         let [shared, own] = read_lengths(reader)?;
         let own = reader.take(own)?;
         self.follow(reader, shared, own, last)
@@ -775,7 +777,7 @@ impl Keys {
         shared: usize,
         own: &[u8],
         last: Option<&Key>,
-    ) -> Result<Key, DecodeError> {
+    ) -> Result<Key, Fault> {
         if shared > self.current.len() {
             return Err(reader.malformed("a key that shares more than there is"));
         }
@@ -805,7 +807,7 @@ impl Keys {
 
 /// How many sort bytes a key shares with the one before, and how many of its own follow.
 #[inline]
-fn read_lengths(reader: &mut Reader<'_>) -> Result<[usize; 2], DecodeError> {
+fn read_lengths(reader: &mut Reader<'_>) -> Result<[usize; 2], Fault> {
     let lengths = usize::from(reader.byte()?);
     let mut parts = [lengths >> 4, lengths & 15];
     for part in &mut parts {
@@ -818,20 +820,16 @@ fn read_lengths(reader: &mut Reader<'_>) -> Result<[usize; 2], DecodeError> {
 }
 
 /// Whether a key may have so many sort bytes.
-fn check_length(sort_bytes: usize) -> Result<(), DecodeError> {
+fn check_length(sort_bytes: usize) -> Result<(), Fault> {
     if sort_bytes > MAX_KEY_BYTES + 1 {
         let (found, limit) = ((sort_bytes - 1) as u64, MAX_KEY_BYTES as u64);
-        return Err(DecodeError::Limit {
-            what: "the length of a key",
-            found,
-            limit,
-        });
+        return Err(Fault::limit("the length of a key", found, limit));
     }
     Ok(())
 }
 
 #[inline]
-fn key_of_sort_bytes(reader: &Reader<'_>, bytes: &[u8]) -> Result<Key, DecodeError> {
+fn key_of_sort_bytes(reader: &Reader<'_>, bytes: &[u8]) -> Result<Key, Fault> {
     let Some((kind, text)) = bytes.split_first() else {
         return Err(reader.malformed("a key without a kind"));
     };
@@ -863,7 +861,7 @@ fn key_of_sort_bytes(reader: &Reader<'_>, bytes: &[u8]) -> Result<Key, DecodeErr
 pub(crate) fn read_front_coded(
     reader: &mut Reader<'_>,
     before: Option<&Key>,
-) -> Result<Key, DecodeError> {
+) -> Result<Key, Fault> {
     let [shared, own] = read_lengths(reader)?;
     let own = reader.take(own)?;
     let Some(before) = before else {
@@ -919,12 +917,12 @@ fn read_entries(
     reader: &mut Reader<'_>,
     applied: &DotSet,
     containers: &[DeltaContainer],
-) -> Result<Entries, DecodeError> {
+) -> Result<Entries, Fault> {
     // An entry takes two bytes at the least, of its key and of its number, and many times that in
     // memory: the room for all is taken when some have come.
     let most = reader.remaining() / 2;
     let count = reader.bounded("the number of values", most as u64)?;
-    if count == 1 && containers.is_empty() {
+    if count == 1 && containers.is_empty() && !cfg!(target_family = "wasm") {
         return Ok(smallvec![read_single(reader, applied)?]);
     }
     let groups = if containers.is_empty() {
@@ -997,7 +995,7 @@ pub(crate) fn check_entries(
     reader: &Reader<'_>,
     applied: &DotSet,
     entries: &[DeltaEntry],
-) -> Result<(), DecodeError> {
+) -> Result<(), Fault> {
     if !entries.iter().all(|entry| applied.contains(entry.dot)) {
         return Err(reader.malformed("a value whose operation is not among the applied ones"));
     }
@@ -1019,7 +1017,7 @@ pub(crate) fn check_entries(
 }
 
 /// As [`read_entries`] where there is one: each column has one item, each run the length one.
-fn read_single(reader: &mut Reader<'_>, applied: &DotSet) -> Result<DeltaEntry, DecodeError> {
+fn read_single(reader: &mut Reader<'_>, applied: &DotSet) -> Result<DeltaEntry, Fault> {
     let key = Keys::default().next(reader, None)?;
     read_run_of_one(reader)?;
     let tag = reader.byte()?;
@@ -1057,23 +1055,19 @@ fn read_single(reader: &mut Reader<'_>, applied: &DotSet) -> Result<DeltaEntry, 
 
 const ELEMENT_OUTSIDE: &str = "an element outside of arrays";
 
-fn read_run_of_one(reader: &mut Reader<'_>) -> Result<(), DecodeError> {
+fn read_run_of_one(reader: &mut Reader<'_>) -> Result<(), Fault> {
     match reader.bounded("the length of a run", 1)? {
         1 => Ok(()),
         _ => Err(reader.malformed("an empty run")),
     }
 }
 
-pub(crate) fn read_bounded_value(reader: &mut Reader<'_>, tag: u8) -> Result<Value, DecodeError> {
+pub(crate) fn read_bounded_value(reader: &mut Reader<'_>, tag: u8) -> Result<Value, Fault> {
     let before = reader.remaining();
     let value = read_value_body(reader, tag, 0)?;
     let (found, limit) = ((before - reader.remaining()) as u64, MAX_VALUE_BYTES as u64);
     if found > limit {
-        return Err(DecodeError::Limit {
-            what: "the size of a value",
-            found,
-            limit,
-        });
+        return Err(Fault::limit("the size of a value", found, limit));
     }
     Ok(value)
 }

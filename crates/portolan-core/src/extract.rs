@@ -50,6 +50,9 @@ impl Document {
             return self.snapshot().encode();
         }
         let (applied, dead) = (self.version(), self.replicas.early());
+        if cfg!(target_family = "wasm") {
+            return self.snapshot().encode();
+        }
         if let Some(rows) = Rows::of(self) {
             return rows.encode(&applied, &dead);
         }

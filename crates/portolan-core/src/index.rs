@@ -7,9 +7,9 @@
 
 use alloc::vec::Vec;
 
+use crate::hashing::xxh3_64_with_seed;
 use hashbrown::HashTable;
 use hashbrown::hash_table::{Entry as Place, OccupiedEntry};
-use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use crate::key::KeyRef;
 use crate::order::as_they_stand;

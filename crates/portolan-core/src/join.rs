@@ -52,7 +52,7 @@ impl Document {
             latest => latest,
         };
         self.note_past(Origin::Remote, &new, timestamp, &journal);
-        if journal.observed {
+        if journal.is_observed() {
             self.record_batch(Origin::Remote, &new, journal);
         }
         self.containers.sweep();
@@ -150,7 +150,7 @@ impl Document {
                 spots.push(slot & !BIRTH);
             }
         }
-        if journal.observed && !self.containers.is_flat() {
+        if journal.is_observed() && !self.containers.is_flat() {
             for slot in &slots {
                 let container = self.slab[*slot].container;
                 if self.containers.get(container).form == Form::Counter {
@@ -220,7 +220,7 @@ impl Document {
         // proof: the numbers of containers are checked when a delta is decoded.
         let container = containers[entry.container as usize];
         if container != ROOT
-            && journal.observed
+            && journal.is_observed()
             && self.containers.get(container).form == Form::Counter
         {
             self.count_before(container, journal);

@@ -63,6 +63,7 @@ mod entries;
 mod error;
 mod extract;
 mod few;
+mod hashing;
 mod history;
 mod holdings;
 mod index;

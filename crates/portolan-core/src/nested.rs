@@ -9,7 +9,7 @@ use crate::codec::{Reader, put_key, put_varint, put_zigzag, read_key};
 use crate::containers::Form;
 use crate::delta::{DeltaEntry, replicas_of};
 use crate::dots::DotSet;
-use crate::error::DecodeError;
+use crate::error::Fault;
 use crate::key::Key;
 use crate::limits::MAX_DEPTH;
 use crate::packed::{Coding, Expansion, SIGNED, UNSIGNED, Values, put_values, read_numbers};
@@ -149,18 +149,18 @@ impl Names<'_> {
         number as u64
     }
 
-    fn read(&self, reader: &mut Reader<'_>) -> Result<ReplicaId, DecodeError> {
+    fn read(&self, reader: &mut Reader<'_>) -> Result<ReplicaId, Fault> {
         let number = reader.varint()? as i64;
         self.of(reader, number)
     }
 
     /// The replica of a number.
-    fn of(&self, reader: &Reader<'_>, number: i64) -> Result<ReplicaId, DecodeError> {
+    fn of(&self, reader: &Reader<'_>, number: i64) -> Result<ReplicaId, Fault> {
         let (found, limit) = (number as u64, self.known.len() + self.others.len());
         let limit = limit.saturating_sub(1) as u64;
         if found > limit {
             let what = "the number of a replica";
-            return Err(DecodeError::Limit { what, found, limit });
+            return Err(Fault::limit(what, found, limit));
         }
         let number = number as usize;
         let id = match number.checked_sub(self.known.len()) {
@@ -303,17 +303,14 @@ impl Nested {
     }
 
     /// The number of containers beside the root.
-    pub(crate) fn read_count(reader: &mut Reader<'_>) -> Result<usize, DecodeError> {
+    pub(crate) fn read_count(reader: &mut Reader<'_>) -> Result<usize, Fault> {
         // Three bytes at the least for each.
         let most = reader.remaining() / 3;
         reader.bounded("the number of containers", most as u64)
     }
 
     /// Reads so many containers.
-    pub(crate) fn read_containers(
-        reader: &mut Reader<'_>,
-        count: usize,
-    ) -> Result<Self, DecodeError> {
+    pub(crate) fn read_containers(reader: &mut Reader<'_>, count: usize) -> Result<Self, Fault> {
         let mut containers: Vec<DeltaContainer> = Vec::new();
         let mut depths: Vec<usize> = Vec::new();
         for number in 0..count {
@@ -337,7 +334,7 @@ impl Nested {
             if depth > MAX_DEPTH {
                 let (found, limit) = (depth as u64, MAX_DEPTH as u64);
                 let what = "the depth of a container";
-                return Err(DecodeError::Limit { what, found, limit });
+                return Err(Fault::limit(what, found, limit));
             }
             let container = DeltaContainer { parent, key, form };
             if containers.last().is_some_and(|last| *last >= container) {
@@ -359,7 +356,7 @@ impl Nested {
         applied: &DotSet,
         coding: Coding,
         expansion: &mut Expansion,
-    ) -> Result<(), DecodeError> {
+    ) -> Result<(), Fault> {
         let count = match coding {
             Coding::Plain => reader.count("the number of runs")? as u64,
             Coding::Packed => reader.varint()?,
@@ -400,7 +397,7 @@ impl Nested {
         if coding == Coding::Plain && total > most as u64 {
             let (found, limit) = (total, most as u64);
             let what = "the number of positions";
-            return Err(DecodeError::Limit { what, found, limit });
+            return Err(Fault::limit(what, found, limit));
         }
         let covered = self.runs.iter().all(|run| {
             let dots = DotSet::from_range(run.replica, run.first, run.last());
@@ -427,7 +424,7 @@ impl Nested {
         count: usize,
         names: &Names<'_>,
         coding: Coding,
-    ) -> Result<(), DecodeError> {
+    ) -> Result<(), Fault> {
         let containers = coding.read_runs(reader, count, UNSIGNED)?;
         for (_, number) in containers.groups() {
             let container = number
@@ -466,7 +463,7 @@ impl Nested {
             let (found, limit) = (length as u64, u64::from(u32::MAX - 1));
             if found > limit {
                 let what = "the length of a run";
-                return Err(DecodeError::Limit { what, found, limit });
+                return Err(Fault::limit(what, found, limit));
             }
             let length = found as u32 + 1;
             let expected = if next.0 == Some(replica) { next.1 } else { 0 };
@@ -535,7 +532,7 @@ impl Nested {
         total: usize,
         coding: Coding,
         expansion: &mut Expansion,
-    ) -> Result<(), DecodeError> {
+    ) -> Result<(), Fault> {
         let turns = read_turns(reader, total, coding)?;
         let live = turns.iter().step_by(2).sum();
         let steps = coding.read_runs(reader, total, SIGNED)?;
@@ -563,11 +560,7 @@ impl Nested {
     }
 
     /// What can only be told of all parts together.
-    pub(crate) fn check(
-        &self,
-        reader: &Reader<'_>,
-        entries: &[DeltaEntry],
-    ) -> Result<(), DecodeError> {
+    pub(crate) fn check(&self, reader: &Reader<'_>, entries: &[DeltaEntry]) -> Result<(), Fault> {
         let mut used = vec![false; self.containers.len() + 1];
         let parents = self.containers.iter().map(|container| container.parent);
         let holders = entries.iter().map(|entry| entry.container);
@@ -644,18 +637,14 @@ impl Nested {
 }
 
 /// How many positions in a row, by turns, have a live value and have none.
-fn read_turns(
-    reader: &mut Reader<'_>,
-    total: usize,
-    coding: Coding,
-) -> Result<Vec<usize>, DecodeError> {
+fn read_turns(reader: &mut Reader<'_>, total: usize, coding: Coding) -> Result<Vec<usize>, Fault> {
     let mut turns = Vec::new();
     let mut left = total;
     let mut take = |reader: &Reader<'_>, length: i64| {
         let (found, limit) = (length as u64, left as u64);
         if found > limit {
             let what = "the length of a run";
-            return Err(DecodeError::Limit { what, found, limit });
+            return Err(Fault::limit(what, found, limit));
         }
         if length == 0 && !turns.is_empty() {
             return Err(reader.malformed("an empty run"));
@@ -686,7 +675,7 @@ fn read_turns(
     Ok(turns)
 }
 
-fn read_dot(reader: &mut Reader<'_>, replica: ReplicaId, near: u64) -> Result<Dot, DecodeError> {
+fn read_dot(reader: &mut Reader<'_>, replica: ReplicaId, near: u64) -> Result<Dot, Fault> {
     let difference = reader.zigzag()?;
     dot_near(reader, replica, near, difference)
 }
@@ -696,7 +685,7 @@ fn dot_near(
     replica: ReplicaId,
     near: u64,
     difference: i64,
-) -> Result<Dot, DecodeError> {
+) -> Result<Dot, Fault> {
     let seq = near.wrapping_sub(difference as u64);
     if seq == 0 || seq == u64::MAX {
         return Err(reader.malformed("a sequence number that no operation has"));

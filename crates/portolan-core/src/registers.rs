@@ -3,9 +3,9 @@
 //! A chain holds what stands under one key: the values, winner first, then the containers. Its
 //! first is in the index, and in the order once that is built.
 
+use crate::hashing::xxh3_128;
 use alloc::vec::Vec;
 use hashbrown::hash_table::Entry as Place;
-use xxhash_rust::xxh3::xxh3_128;
 
 use crate::clock::Timestamp;
 use crate::codec::{put_key, put_value};

@@ -142,12 +142,14 @@ impl Context {
         let key = match reader.byte()? {
             0 => None,
             1 => Some(read_key(reader)?),
-            _ => return Err(reader.malformed("a flag that is neither 0 nor 1")),
+            _ => return Err(reader.malformed("a flag that is neither 0 nor 1").into()),
         };
         let place = (path.len(), key.is_some());
         let context = Self::new(seq, timestamp, path, key);
         if (context.path.len(), context.key.is_some()) != place {
-            return Err(reader.malformed("a context of more bytes than one takes"));
+            return Err(reader
+                .malformed("a context of more bytes than one takes")
+                .into());
         }
         Ok(context)
     }

@@ -14,7 +14,7 @@ use alloc::collections::{BTreeMap, VecDeque};
 use alloc::vec::Vec;
 
 use crate::few::SmallVec;
-use xxhash_rust::xxh3::xxh3_64_with_seed;
+use crate::hashing::xxh3_64_with_seed;
 
 use self::body::{COMPACT, Header};
 pub(crate) use self::context::Context;

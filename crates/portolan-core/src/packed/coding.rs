@@ -7,7 +7,7 @@ use super::Expansion;
 use super::columns::{Numbers, put_numbers, put_symbols, read_numbers, read_symbols};
 use crate::codec::{Reader, put_varint, put_zigzag};
 use crate::delta::{Runs, read_runs};
-use crate::error::DecodeError;
+use crate::error::Fault;
 
 /// How the columns of a delta are written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,7 +22,7 @@ pub(crate) enum Coding {
 #[derive(Clone, Copy)]
 pub(crate) struct Sign {
     put: fn(&mut Vec<u8>, i64),
-    read: fn(&mut Reader<'_>) -> Result<i64, DecodeError>,
+    read: fn(&mut Reader<'_>) -> Result<i64, Fault>,
 }
 
 /// As `varint`: 64 bits without a sign.
@@ -74,7 +74,7 @@ impl Coding {
         reader: &mut Reader<'_>,
         count: usize,
         sign: Sign,
-    ) -> Result<Numbers, DecodeError> {
+    ) -> Result<Numbers, Fault> {
         match self {
             Self::Plain => {
                 let numbers = (0..count).map(|_| (sign.read)(reader));
@@ -90,7 +90,7 @@ impl Coding {
         reader: &mut Reader<'_>,
         count: usize,
         sign: Sign,
-    ) -> Result<Numbers, DecodeError> {
+    ) -> Result<Numbers, Fault> {
         match self {
             Self::Plain => {
                 let runs = read_runs(reader, count, sign.read)?;
@@ -106,7 +106,7 @@ impl Coding {
         reader: &mut Reader<'a>,
         length: u64,
         expansion: &mut Expansion,
-    ) -> Result<Cow<'a, [u8]>, DecodeError> {
+    ) -> Result<Cow<'a, [u8]>, Fault> {
         match self {
             Self::Plain => {
                 let length = usize::try_from(length).unwrap_or(usize::MAX);

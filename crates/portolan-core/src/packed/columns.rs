@@ -8,7 +8,7 @@ use core::slice;
 use super::bits::{BitReader, BitWriter};
 use super::code::{Code, Coder, Counts, Decoder, SYMBOLS};
 use crate::codec::{Reader, put_varint, put_zigzag};
-use crate::error::DecodeError;
+use crate::error::Fault;
 
 /// As they are.
 const PLAIN: u8 = 0;
@@ -48,7 +48,7 @@ pub(crate) fn put_symbols(out: &mut Vec<u8>, symbols: &[u8]) {
 }
 
 /// Reads what [`put_symbols`] wrote, and nothing else. Who calls it has bounded their number.
-pub(crate) fn read_symbols(reader: &mut Reader<'_>, count: usize) -> Result<Vec<u8>, DecodeError> {
+pub(crate) fn read_symbols(reader: &mut Reader<'_>, count: usize) -> Result<Vec<u8>, Fault> {
     if count == 0 {
         return Ok(Vec::new());
     }
@@ -151,7 +151,7 @@ pub(crate) fn put_numbers(out: &mut Vec<u8>, numbers: &[i64]) {
 }
 
 /// Reads what [`put_numbers`] wrote, and nothing else. Who calls it has bounded their number.
-pub(crate) fn read_numbers(reader: &mut Reader<'_>, count: usize) -> Result<Numbers, DecodeError> {
+pub(crate) fn read_numbers(reader: &mut Reader<'_>, count: usize) -> Result<Numbers, Fault> {
     let column = reader.rest();
     let numbers = read_unchecked(reader, count)?;
     check(reader, column, |out| {
@@ -160,7 +160,7 @@ pub(crate) fn read_numbers(reader: &mut Reader<'_>, count: usize) -> Result<Numb
     Ok(numbers)
 }
 
-fn read_unchecked(reader: &mut Reader<'_>, count: usize) -> Result<Numbers, DecodeError> {
+fn read_unchecked(reader: &mut Reader<'_>, count: usize) -> Result<Numbers, Fault> {
     if count == 0 {
         return Ok(Numbers::Each(Vec::new()));
     }
@@ -189,11 +189,7 @@ fn read_unchecked(reader: &mut Reader<'_>, count: usize) -> Result<Numbers, Deco
 }
 
 /// Refuses a column that was read and would not be written so.
-fn check(
-    reader: &Reader<'_>,
-    column: &[u8],
-    put: impl FnOnce(&mut Vec<u8>),
-) -> Result<(), DecodeError> {
+fn check(reader: &Reader<'_>, column: &[u8], put: impl FnOnce(&mut Vec<u8>)) -> Result<(), Fault> {
     let length = column.len() - reader.remaining();
     let mut again = Vec::with_capacity(length + 8);
     put(&mut again);
@@ -203,7 +199,7 @@ fn check(
     Ok(())
 }
 
-fn skip_bits(reader: &mut Reader<'_>, bits: BitReader<'_>) -> Result<(), DecodeError> {
+fn skip_bits(reader: &mut Reader<'_>, bits: BitReader<'_>) -> Result<(), Fault> {
     let used = bits
         .finish()
         .ok_or_else(|| reader.malformed("bits that end too early, or do not end"))?;
@@ -363,7 +359,7 @@ fn open_bits(class: u8) -> u32 {
 /// The class of the least number.
 const LEAST: u8 = 129;
 
-fn read_flat(reader: &mut Reader<'_>, form: u8, count: usize) -> Result<Vec<i64>, DecodeError> {
+fn read_flat(reader: &mut Reader<'_>, form: u8, count: usize) -> Result<Vec<i64>, Fault> {
     match form {
         PLAIN if count > reader.remaining() => Err(reader.malformed("numbers that end too early")),
         PLAIN => (0..count).map(|_| reader.zigzag()).collect(),
@@ -440,7 +436,7 @@ fn differences(series: &[u64]) -> impl Iterator<Item = i64> + '_ {
 }
 
 /// Reads what [`put_series`] wrote, and nothing else. Who calls it has bounded their number.
-pub(crate) fn read_series(reader: &mut Reader<'_>, count: usize) -> Result<Vec<u64>, DecodeError> {
+pub(crate) fn read_series(reader: &mut Reader<'_>, count: usize) -> Result<Vec<u64>, Fault> {
     if count == 0 {
         return Ok(Vec::new());
     }

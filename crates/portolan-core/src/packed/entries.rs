@@ -14,7 +14,7 @@ use crate::delta::{
     DeltaEntry, Entries, EntryRef, Keys, LONG, check_entries, common_start, replicas_of,
 };
 use crate::dots::DotSet;
-use crate::error::DecodeError;
+use crate::error::Fault;
 use crate::key::Key;
 use crate::limits::MAX_KEY_BYTES;
 use crate::nested::DeltaContainer;
@@ -87,7 +87,7 @@ fn put_times(out: &mut Vec<u8>, times: &mut [(i64, u64, u64)]) {
 }
 
 /// Reads what [`put_times`] wrote, into entries whose dots are known.
-fn read_times(reader: &mut Reader<'_>, entries: &mut [DeltaEntry]) -> Result<(), DecodeError> {
+fn read_times(reader: &mut Reader<'_>, entries: &mut [DeltaEntry]) -> Result<(), Fault> {
     let times = read_series(reader, entries.len())?;
     let alike = times.windows(2).all(|pair| pair[0] == pair[1]);
     let mut dots: Vec<(Dot, usize)> = Vec::new();
@@ -158,7 +158,7 @@ pub(crate) fn read_entries(
     applied: &DotSet,
     containers: &[DeltaContainer],
     expansion: &mut Expansion,
-) -> Result<Entries, DecodeError> {
+) -> Result<Entries, Fault> {
     let count = reader.varint()?;
     expansion.claim(count, Expansion::ENTRY)?;
     let count = count as usize;
@@ -211,7 +211,7 @@ impl ReadKeys {
         reader: &mut Reader<'_>,
         count: usize,
         expansion: &mut Expansion,
-    ) -> Result<Self, DecodeError> {
+    ) -> Result<Self, Fault> {
         let heads = read_symbols(reader, count)?;
         let parts = heads.iter().flat_map(|head| [head >> 4, head & 15]);
         let long = parts.filter(|part| usize::from(*part) == LONG).count();
@@ -222,7 +222,7 @@ impl ReadKeys {
             let (found, limit) = (length as u64, MAX_KEY_BYTES as u64);
             if found > limit {
                 let what = "the length of a key";
-                return Err(DecodeError::Limit { what, found, limit });
+                return Err(Fault::limit(what, found, limit));
             }
         }
         let lengths = lengths(&heads, &long).filter(|(_, own)| *own > 0);
@@ -245,7 +245,7 @@ impl ReadKeys {
         reader: &Reader<'_>,
         containers: &Numbers,
         entries: &mut Entries,
-    ) -> Result<(), DecodeError> {
+    ) -> Result<(), Fault> {
         let mut keys = Keys::default();
         let mut containers = containers.iter().chain(core::iter::repeat(0));
         let (mut steps, mut rest) = (self.steps.iter(), self.rest.as_slice());

@@ -9,7 +9,7 @@ use super::columns::Numbers;
 use super::{Coding, Expansion, UNSIGNED, put_numbers, read_numbers};
 use crate::codec::{INT, Reader, STR, put_value_body, value_tag};
 use crate::delta::read_bounded_value;
-use crate::error::DecodeError;
+use crate::error::Fault;
 use crate::limits::MAX_VALUE_BYTES;
 use crate::value::Value;
 
@@ -62,7 +62,7 @@ impl<'a> Values<'a> {
         coding: Coding,
         count: usize,
         expansion: &mut Expansion,
-    ) -> Result<Self, DecodeError> {
+    ) -> Result<Self, Fault> {
         let packed = coding == Coding::Packed;
         let tags = coding.read_runs(reader, count, UNSIGNED)?;
         let (mut texts, mut integers) = (0, 0);
@@ -80,7 +80,7 @@ impl<'a> Values<'a> {
             let (found, limit) = (length as u64, MAX_VALUE_BYTES as u64);
             if found > limit {
                 let what = "the size of a value";
-                return Err(DecodeError::Limit { what, found, limit });
+                return Err(Fault::limit(what, found, limit));
             }
             total = total.saturating_add(found.saturating_mul(times as u64));
         }

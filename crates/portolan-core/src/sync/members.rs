@@ -15,8 +15,8 @@
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
 
+use crate::hashing::xxh3_64;
 use bytes::Bytes;
-use xxhash_rust::xxh3::xxh3_64;
 
 use super::error::ProtocolError;
 use super::event::{CloseReason, Event};
@@ -158,7 +158,9 @@ pub(super) fn read_table(reader: &mut Reader<'_>) -> Result<(Table, Version), De
     fn read_version(reader: &mut Reader<'_>, base: &Version) -> Result<Version, DecodeError> {
         let (lacks, beyond) = (read_dots(reader)?, read_dots(reader)?);
         if !base.covers(&lacks) || base.intersects(&beyond) {
-            return Err(reader.malformed("a version that contradicts what it is told by"));
+            return Err(reader
+                .malformed("a version that contradicts what it is told by")
+                .into());
         }
         Ok(base.difference(&lacks).union(&beyond))
     }
@@ -174,14 +176,14 @@ pub(super) fn read_table(reader: &mut Reader<'_>) -> Result<(Table, Version), De
             .last_key_value()
             .is_some_and(|(last, _)| *last >= id)
         {
-            return Err(reader.malformed("members out of order"));
+            return Err(reader.malformed("members out of order").into());
         }
         let generation = reader.varint()?;
         let standing = match reader.byte()? {
             0 => Standing::Member,
             1 => Standing::Forgotten,
             2 => Standing::Gone,
-            _ => return Err(reader.malformed("an unknown standing of a member")),
+            _ => return Err(reader.malformed("an unknown standing of a member").into()),
         };
         let beat = reader.varint()?;
         let (mut acknowledged, mut sealed) = (Version::new(), Version::new());
