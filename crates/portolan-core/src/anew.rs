@@ -428,8 +428,7 @@ impl Lost {
         let (seq, timestamp) = transaction.next();
         let (document, journal) = (&mut *transaction.document, &mut transaction.journal);
         let value = first.unwrap_or(Value::Null);
-        let one = core::iter::once(value);
-        document.insert_born(into, Some(index), one, seq, timestamp, journal);
+        document.insert_born(into, Some(index), value, (seq, timestamp), journal);
         let again = Dot::new(document.replica(), seq);
         let key = Key::Element(again);
         for sibling in values {

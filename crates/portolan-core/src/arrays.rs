@@ -9,13 +9,11 @@
 use alloc::vec;
 use alloc::vec::Vec;
 
-use crate::few::SmallVec;
-
 use crate::clock::Timestamp;
 use crate::containers::{Form, ROOT};
 use crate::document::Document;
 use crate::error::Error;
-use crate::journal::{Journal, Step};
+use crate::journal::Journal;
 use crate::key::{Key, KeyRef};
 use crate::nested::Run;
 use crate::replica::Dot;
@@ -158,49 +156,66 @@ impl Document {
         Some(done)
     }
 
-    /// Inserts values before an index, or appends them, with the dots `own:seq` and following.
+    /// Inserts a value before an index, or appends it, with the dot `own:seq`.
     pub(crate) fn insert_born(
         &mut self,
         array: u32,
         index: Option<usize>,
-        values: impl ExactSizeIterator<Item = Value>,
-        seq: u64,
-        timestamp: Timestamp,
+        value: Value,
+        (seq, timestamp): (u64, Timestamp),
+        journal: &mut Journal,
+    ) -> Option<Spot> {
+        let birth = self.own_birth(seq, timestamp);
+        let spot = self.with_sequence(array, |sequence, elements| {
+            sequence.insert(elements, array, index, birth, value)
+        })?;
+        self.note_own(array, spot, seq);
+        self.note_step(spot, true, journal);
+        Some(spot)
+    }
+
+    /// As [`insert_born`](Self::insert_born), of several in a row, with this dot and those that
+    /// follow it.
+    pub(crate) fn insert_all_born(
+        &mut self,
+        array: u32,
+        index: Option<usize>,
+        mut values: impl Iterator<Item = Value>,
+        (seq, timestamp): (u64, Timestamp),
         journal: &mut Journal,
     ) {
-        let count = values.len() as u64;
-        let birth = Birth {
+        let Some(first) = values.next() else {
+            return;
+        };
+        let first = self.insert_born(array, index, first, (seq, timestamp), journal);
+        let Some(first) = first else {
+            return;
+        };
+        let birth = self.own_birth(seq + 1, timestamp);
+        let spots = self.with_sequence(array, |sequence, elements| {
+            sequence.insert_behind(elements, first, index.is_none(), birth, values)
+        });
+        for (spot, seq) in spots.into_iter().flatten().zip(seq + 1..) {
+            self.note_own(array, spot, seq);
+            self.note_step(spot, true, journal);
+        }
+    }
+
+    fn own_birth(&self, seq: u64, timestamp: Timestamp) -> Birth {
+        Birth {
             replica: self.own,
             id: self.replica(),
             seq,
             timestamp,
-        };
-        let len = self.sequence(array).map_or(0, Sequence::len);
-        let mut spots = SmallVec::<[Spot; 4]>::new();
-        self.with_sequence(array, |sequence, elements| {
-            let each = |spot, _| spots.push(spot);
-            match index {
-                Some(index) => sequence.insert(elements, array, index, birth, values, each),
-                None => sequence.append(elements, array, birth, values, each),
-            }
-        });
-        for (spot, seq) in spots.into_iter().zip(seq..) {
-            self.replicas.get_mut(self.own).placed.insert(seq, spot, 0);
-            self.note_birth(spot);
         }
-        self.live += count as usize;
-        self.containers.get_mut(array).records += count as u32;
-        if journal.is_observed() {
-            let id = self.replica();
-            for (at, seq) in (index.unwrap_or(len)..).zip(seq..seq + count) {
-                journal.steps.push(Step {
-                    array,
-                    element: Dot::new(id, seq),
-                    index: at,
-                    shown: true,
-                });
-            }
-        }
+    }
+
+    /// Notes an element that was just born here.
+    fn note_own(&mut self, array: u32, spot: Spot, seq: u64) {
+        self.replicas.get_mut(self.own).placed.insert(seq, spot, 0);
+        self.note_birth(spot);
+        self.live += 1;
+        self.containers.retain(array);
     }
 
     /// The element at an index.

@@ -470,7 +470,7 @@ mod tests {
         let mut bytes = vec![LIST];
         put_varint(&mut bytes, u64::MAX);
         assert!(matches!(
-            read_value(&mut Reader::new(&bytes)),
+            read_value(&mut Reader::new(&bytes)).map_err(DecodeError::from),
             Err(DecodeError::Limit { .. })
         ));
     }

@@ -28,11 +28,9 @@ mod order;
 mod tests;
 mod tree;
 
+use crate::few::SmallVec;
 use alloc::boxed::Box;
 use alloc::vec::Vec;
-use core::iter;
-
-use crate::few::SmallVec;
 
 pub(crate) use elements::{Birth, Elements, NOWHERE, Position, Rank, Side, Spot};
 
@@ -77,55 +75,49 @@ impl Sequence {
         self.order.positions()
     }
 
-    /// Inserts new elements before the visible index `index`, at most `len()`: a run, the first
-    /// of which has this birth, the next the following sequence number, and so on. `each` is told
-    /// the spots and the sequence numbers.
+    /// Inserts a new element before a visible index, at most `len()`; or, without one, at the end,
+    /// where it stands by its rank among all that were appended, here or elsewhere.
     pub(crate) fn insert(
         &mut self,
         elements: &mut Elements,
         array: u32,
-        index: usize,
+        index: Option<usize>,
         birth: Birth,
-        values: impl Iterator<Item = Value>,
-        mut each: impl FnMut(Spot, u64),
-    ) {
-        let mut values = values.fuse();
-        let Some(value) = values.next() else {
-            return;
+        value: Value,
+    ) -> Spot {
+        let Some(index) = index else {
+            let spot = elements.add_shown(array, birth, value, (NOWHERE, Side::Left));
+            self.attach_root(elements, spot, true);
+            return spot;
         };
         let room = self.room(elements, index);
-        let first = elements.add_shown(array, birth, value, (room.parent, room.side));
-        self.settle(elements, first, room, true);
-        each(first, birth.seq);
-        if let Some(second) = values.next() {
-            let values = iter::once(second).chain(values);
-            let rest = births(elements, array, birth, values, each);
-            self.chain(elements, first, &rest);
-        }
+        let spot = elements.add_shown(array, birth, value, (room.parent, room.side));
+        self.settle(elements, spot, room, true);
+        spot
     }
 
-    /// Inserts new elements at the end: each stands by its rank among all that were appended,
-    /// here or elsewhere.
-    pub(crate) fn append(
+    /// Inserts new elements behind the one just inserted (or `appended`), the first of which has
+    /// this birth, the next the following sequence number, and so on.
+    pub(crate) fn insert_behind(
         &mut self,
         elements: &mut Elements,
-        array: u32,
+        before: Spot,
+        appended: bool,
         birth: Birth,
         values: impl Iterator<Item = Value>,
-        mut each: impl FnMut(Spot, u64),
-    ) {
-        let mut values = values.fuse();
-        let Some(value) = values.next() else {
-            return;
-        };
-        let first = elements.add_shown(array, birth, value, (NOWHERE, Side::Left));
-        self.attach_root(elements, first, true);
-        each(first, birth.seq);
-        if let Some(second) = values.next() {
-            let values = iter::once(second).chain(values);
-            let rest = births(elements, array, birth, values, each);
-            self.place_roots(elements, &rest, &[]);
+    ) -> Vec<Spot> {
+        let array = elements[before].array();
+        let births = values.zip(birth.seq..).map(|(value, seq)| {
+            let birth = Birth { seq, ..birth };
+            elements.add(array, birth, Some(value), None)
+        });
+        let spots: Vec<Spot> = births.collect();
+        if appended {
+            self.place_roots(elements, &spots, &[]);
+        } else {
+            self.chain(elements, before, &spots);
         }
+        spots
     }
 
     /// Places a position under its origin, which is placed already. `shown` tells whether its
@@ -462,22 +454,4 @@ struct Room {
     parent: Spot,
     side: Side,
     at: Option<At>,
-}
-
-/// The elements of a run behind the first, which has this birth.
-fn births(
-    elements: &mut Elements,
-    array: u32,
-    first: Birth,
-    values: impl Iterator<Item = Value>,
-    mut each: impl FnMut(Spot, u64),
-) -> Vec<Spot> {
-    values
-        .zip(first.seq + 1..)
-        .map(|(value, seq)| {
-            let spot = elements.add(array, Birth { seq, ..first }, Some(value), None);
-            each(spot, seq);
-            spot
-        })
-        .collect()
 }
