@@ -113,7 +113,7 @@ exports! {
     /// The winner under a key.
     fn map_get(document: usize) -> i32 {
         answer(document, |document, input, out| {
-            plain::put(out, document.get(&Reader::new(input).key()?)?);
+            document.get(&Reader::new(input).key()?)?.encode_to(out);
             Some(())
         })
     }
@@ -124,7 +124,7 @@ exports! {
             for (key, mut siblings) in document {
                 if let Some(winner) = siblings.next() {
                     plain::put_key(out, key);
-                    plain::put(out, winner.value);
+                    winner.value.encode_to(out);
                 }
             }
             Some(())
@@ -159,7 +159,8 @@ exports! {
     /// The element at an index of the array under a key.
     fn array_get(document: usize, index: usize) -> i32 {
         answer(document, |document, input, out| {
-            plain::put(out, document.array(&Reader::new(input).key()?).get(index)?);
+            let key = Reader::new(input).key()?;
+            document.array(&key).get(index)?.encode_to(out);
             Some(())
         })
     }
@@ -169,7 +170,7 @@ exports! {
         answer(document, |document, input, out| {
             for (_, mut siblings) in document.array(&Reader::new(input).key()?).iter() {
                 if let Some(winner) = siblings.next() {
-                    plain::put(out, winner.value);
+                    winner.value.encode_to(out);
                 }
             }
             Some(())

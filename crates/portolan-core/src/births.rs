@@ -148,6 +148,7 @@ pub(crate) fn birth_fingerprint(
     // Most elements are small, and very many: their bytes are put together in place.
     if let Value::Str(text) = value
         && text.len() <= SMALL_TEXT
+        && !cfg!(target_family = "wasm")
     {
         let mut bytes = [0; SMALL_PRINT];
         bytes[..24].copy_from_slice(head.as_flattened());

@@ -639,18 +639,25 @@ const KEY_STR: u8 = 5;
 const KEY_BYTES: u8 = 6;
 const KEY_ELEMENT: u8 = 9;
 
-/// Runs `f` on the bytes that stand for a key: its kind, then its content; they sort as keys do.
+/// Where the content of a key is put that does not lie in it as bytes.
+pub(crate) type Room = [u8; 16];
+
+/// The bytes that stand for a key: its kind, then its content; they sort as keys do.
 #[inline]
-fn with_sort_bytes<R>(key: &Key, f: impl FnOnce(u8, &[u8]) -> R) -> R {
+fn sort_bytes<'a>(key: &'a Key, room: &'a mut Room) -> (u8, &'a [u8]) {
     match key {
-        Key::Bool(false) => f(KEY_FALSE, &[]),
-        Key::Bool(true) => f(KEY_TRUE, &[]),
-        Key::Int(i) => f(KEY_INT, &(*i as u64 ^ (1 << 63)).to_be_bytes()),
-        Key::Str(s) => f(KEY_STR, s.as_bytes()),
-        Key::Bytes(b) => f(KEY_BYTES, b),
+        Key::Bool(false) => (KEY_FALSE, &[]),
+        Key::Bool(true) => (KEY_TRUE, &[]),
+        Key::Int(i) => {
+            room[..8].copy_from_slice(&(*i as u64 ^ (1 << 63)).to_be_bytes());
+            (KEY_INT, &room[..8])
+        }
+        Key::Str(s) => (KEY_STR, s.as_bytes()),
+        Key::Bytes(b) => (KEY_BYTES, b),
         Key::Element(id) => {
-            let words = [id.replica.get(), id.seq].map(u64::to_be_bytes);
-            f(KEY_ELEMENT, words.as_flattened())
+            let id = u128::from(id.replica.get()) << 64 | u128::from(id.seq);
+            *room = id.to_be_bytes();
+            (KEY_ELEMENT, room)
         }
     }
 }
@@ -666,30 +673,47 @@ pub(crate) const MAX_SHARED_BYTES: usize = 128;
 /// lengths, or 15 and the length, then the bytes. The kind of the key counts as its first byte.
 #[inline]
 pub(crate) fn put_front_coded(out: &mut Vec<u8>, before: Option<&Key>, key: &Key) {
-    common_start(before, key, |kind, text, shared, _| {
-        put_sort_bytes(out, shared, kind, text);
-    });
+    let mut room = Room::default();
+    let start = Start::of(before, key, &mut room);
+    put_sort_bytes(out, start.shared, start.kind, start.text);
 }
 
-/// Runs `f` on the kind of a key and its other sort bytes, how many of all these it shares with the
-/// key before, and what that has behind them (0 where it ends).
-#[inline]
-pub(crate) fn common_start(before: Option<&Key>, key: &Key, f: impl FnOnce(u8, &[u8], usize, u8)) {
-    with_sort_bytes(key, |kind, text| {
-        let (shared, replaced) = before.map_or((0, 0), |before| {
-            with_sort_bytes(before, |kind_before, text_before| {
-                if kind != kind_before {
-                    return (0, kind_before);
+/// A key beside the one before it.
+pub(crate) struct Start<'a> {
+    pub(crate) kind: u8,
+    /// Its other sort bytes.
+    pub(crate) text: &'a [u8],
+    /// How many of all these it shares with the key before.
+    pub(crate) shared: usize,
+    /// What that has behind them, 0 where it ends.
+    pub(crate) replaced: u8,
+}
+
+impl<'a> Start<'a> {
+    #[inline]
+    pub(crate) fn of(before: Option<&Key>, key: &'a Key, room: &'a mut Room) -> Self {
+        let (kind, text) = sort_bytes(key, room);
+        let (mut shared, mut replaced) = (0, 0);
+        if let Some(before) = before {
+            let mut room = Room::default();
+            let (kind_before, text_before) = sort_bytes(before, &mut room);
+            replaced = kind_before;
+            if kind == kind_before {
+                shared = 1 + common_prefix(text_before, text);
+                let same = shared == 1 + text.len() && text.len() == text_before.len();
+                if !same {
+                    shared = shared.min(MAX_SHARED_BYTES);
                 }
-                let shared = match 1 + common_prefix(text_before, text) {
-                    all if all == 1 + text.len() && text.len() == text_before.len() => all,
-                    shared => shared.min(MAX_SHARED_BYTES),
-                };
-                (shared, text_before.get(shared - 1).copied().unwrap_or(0))
-            })
-        });
-        f(kind, text, shared, replaced);
-    });
+                replaced = text_before.get(shared - 1).copied().unwrap_or(0);
+            }
+        }
+        Self {
+            kind,
+            text,
+            shared,
+            replaced,
+        }
+    }
 }
 
 /// As [`put_front_coded`], for a text of which the first `shared` bytes are those of the text
@@ -870,26 +894,24 @@ pub(crate) fn read_front_coded(
         }
         return key_of_sort_bytes(reader, own);
     };
-    let check = |kind: u8, text: &[u8]| {
-        let (next, rest) = match shared.checked_sub(1) {
-            None => (Some(&kind), None),
-            Some(at) => {
-                let rest = text.get(at..);
-                let rest =
-                    rest.ok_or_else(|| reader.malformed("a key that shares more than there is"))?;
-                (rest.first(), Some(rest))
-            }
-        };
-        let more = match rest {
-            Some(rest) if rest == own => !own.is_empty(),
-            _ => shared > MAX_SHARED_BYTES || shared < MAX_SHARED_BYTES && own.first() == next,
-        };
-        if more {
-            return Err(reader.malformed("a key that shares more than it may, or less"));
+    let mut room = Room::default();
+    let (kind, content) = sort_bytes(before, &mut room);
+    let (next, rest) = match shared.checked_sub(1) {
+        None => (Some(&kind), None),
+        Some(at) => {
+            let rest = content.get(at..);
+            let rest =
+                rest.ok_or_else(|| reader.malformed("a key that shares more than there is"))?;
+            (rest.first(), Some(rest))
         }
-        Ok(())
     };
-    with_sort_bytes(before, check)?;
+    let more = match rest {
+        Some(rest) if rest == own => !own.is_empty(),
+        _ => shared > MAX_SHARED_BYTES || shared < MAX_SHARED_BYTES && own.first() == next,
+    };
+    if more {
+        return Err(reader.malformed("a key that shares more than it may, or less"));
+    }
     // Most keys are texts, and what they share ends between two characters.
     if let (Key::Str(before), Some(at)) = (before, shared.checked_sub(1))
         && let (Some(start), Ok(end)) = (before.get(..at), core::str::from_utf8(own))
@@ -903,12 +925,10 @@ pub(crate) fn read_front_coded(
         return Ok(Key::Str(text.finish()));
     }
     let mut bytes = SmallVec::<[u8; 64]>::new();
-    with_sort_bytes(before, |kind, text| {
-        if let Some(at) = shared.checked_sub(1) {
-            bytes.push(kind);
-            bytes.extend_from_slice(&text[..at]);
-        }
-    });
+    if let Some(at) = shared.checked_sub(1) {
+        bytes.push(kind);
+        bytes.extend_from_slice(&content[..at]);
+    }
     bytes.extend_from_slice(own);
     key_of_sort_bytes(reader, &bytes)
 }
@@ -1079,7 +1099,8 @@ fn repeats_a_dot(applied: &DotSet, entries: &[DeltaEntry]) -> bool {
     if dots().is_sorted_by(|a, b| a < b) {
         return false;
     }
-    if applied.len() > entries.len() as u64 * 64 {
+    // One way is enough for a page.
+    if cfg!(target_family = "wasm") || applied.len() > entries.len() as u64 * 64 {
         let mut sorted: Vec<Dot> = dots().collect();
         sort(&mut sorted);
         return sorted.windows(2).any(|pair| pair[0] == pair[1]);

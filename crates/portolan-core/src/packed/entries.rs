@@ -11,7 +11,7 @@ use super::{Coding, Expansion, Values, put_values};
 use crate::clock::Timestamp;
 use crate::codec::Reader;
 use crate::delta::{
-    DeltaEntry, Entries, EntryRef, Keys, LONG, check_entries, common_start, replicas_of,
+    DeltaEntry, Entries, EntryRef, Keys, LONG, Room, Start, check_entries, replicas_of,
 };
 use crate::dots::DotSet;
 use crate::error::Fault;
@@ -126,22 +126,27 @@ impl PackedKeys {
 
     #[inline]
     fn push(&mut self, before: Option<&Key>, key: &Key, expansion: &mut Expansion) {
-        common_start(before, key, |kind, text, shared, replaced| {
-            let own = 1 + text.len() - shared;
-            expansion.add(Expansion::ENTRY + if own > 0 { 1 + text.len() as u64 } else { 0 });
-            self.heads
-                .push((shared.min(LONG) << 4 | own.min(LONG)) as u8);
-            for length in [shared, own] {
-                if length >= LONG {
-                    self.long.push((length - LONG) as i64);
-                }
+        let mut room = Room::default();
+        let Start {
+            kind,
+            text,
+            shared,
+            replaced,
+        } = Start::of(before, key, &mut room);
+        let own = 1 + text.len() - shared;
+        expansion.add(Expansion::ENTRY + if own > 0 { 1 + text.len() as u64 } else { 0 });
+        self.heads
+            .push((shared.min(LONG) << 4 | own.min(LONG)) as u8);
+        for length in [shared, own] {
+            if length >= LONG {
+                self.long.push((length - LONG) as i64);
             }
-            if own > 0 {
-                let first = if shared == 0 { kind } else { text[shared - 1] };
-                self.steps.push(i64::from(first) - i64::from(replaced));
-                self.rest.extend_from_slice(&text[shared..]);
-            }
-        });
+        }
+        if own > 0 {
+            let first = if shared == 0 { kind } else { text[shared - 1] };
+            self.steps.push(i64::from(first) - i64::from(replaced));
+            self.rest.extend_from_slice(&text[shared..]);
+        }
     }
 
     fn put(&self, out: &mut Vec<u8>) {

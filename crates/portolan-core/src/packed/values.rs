@@ -131,7 +131,7 @@ impl<'a> Values<'a> {
         for (length, tag) in self.tags.groups() {
             match tag as u8 {
                 STR => lengths.by_ref().take(length).for_each(|length| {
-                    let (text, rest) = texts.split_at(length as usize);
+                    let (text, rest) = texts.split_at_checked(length as usize).unwrap_or_default();
                     texts = rest;
                     each(Value::Str(SmolStr::new(text)));
                 }),

@@ -1,4 +1,5 @@
-//! The order of the positions of one array: a short list, or a tree where it is long.
+//! The order of the positions of one array: a short list, or a tree where it is long. In wasm always
+//! a tree: a few bytes more for a short array, and no second way for all that is done to one.
 
 use alloc::boxed::Box;
 use alloc::vec::Vec;
@@ -20,16 +21,26 @@ const SHRUNK: usize = SHORT / 4;
 
 #[derive(Debug)]
 pub(super) enum Order {
+    #[cfg_attr(target_family = "wasm", allow(dead_code))]
     Short {
         spots: SmallVec<[Spot; PLACED]>,
         visible: u32,
         /// As in [`Tree`].
         chained: u32,
+        /// There are none.
+        #[cfg(target_family = "wasm")]
+        never: core::convert::Infallible,
     },
     Long(Box<Tree>),
 }
 
 impl Default for Order {
+    #[cfg(target_family = "wasm")]
+    fn default() -> Self {
+        Self::Long(Box::new(Tree::new()))
+    }
+
+    #[cfg(not(target_family = "wasm"))]
     fn default() -> Self {
         Self::Short {
             spots: SmallVec::<[Spot; PLACED]>::new(),
@@ -238,6 +249,7 @@ impl Order {
                 spots,
                 visible,
                 chained,
+                ..
             } if spots.len() + count <= SHORT => {
                 let mut bits = spread(u64::from(*visible), at.offset, count);
                 let mut chain = spread(u64::from(*chained), at.offset, count);
@@ -268,6 +280,7 @@ impl Order {
             spots,
             visible,
             chained,
+            ..
         } = self
         {
             for (number, spot) in spots.iter().enumerate() {
@@ -291,6 +304,7 @@ impl Order {
                 spots,
                 visible,
                 chained,
+                ..
             } => {
                 spots.remove(at.offset);
                 let mut chain = u64::from(*chained);
