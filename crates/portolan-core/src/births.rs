@@ -54,7 +54,7 @@ impl Document {
 
     /// Takes the fingerprints that were to come later. Linear in their number.
     pub(crate) fn hash_births(&mut self) {
-        if cfg!(target_family = "wasm") {
+        if crate::SMALL {
             return; // runs are placed one by one there, each with its fingerprint
         }
         let unhashed = core::mem::take(&mut self.unhashed);
@@ -148,7 +148,7 @@ pub(crate) fn birth_fingerprint(
     // Most elements are small, and very many: their bytes are put together in place.
     if let Value::Str(text) = value
         && text.len() <= SMALL_TEXT
-        && !cfg!(target_family = "wasm")
+        && !crate::SMALL
     {
         let mut bytes = [0; SMALL_PRINT];
         bytes[..24].copy_from_slice(head.as_flattened());

@@ -19,7 +19,7 @@ use crate::value::Value;
 pub(crate) fn put_varint(out: &mut Vec<u8>, n: u64) {
     if n < 0x80 {
         out.push(n as u8);
-    } else if n < 1 << 56 && !cfg!(target_family = "wasm") {
+    } else if n < 1 << 56 && !crate::SMALL {
         put_middling_varint(out, n);
     } else {
         put_long_varint(out, n);

@@ -146,7 +146,7 @@ impl Delta {
         if positions >= PACKED_POSITIONS {
             return self.encode_packed();
         }
-        if !cfg!(target_family = "wasm")
+        if !crate::SMALL
             && let ([entry], None) = (self.entries.as_slice(), &self.nested)
         {
             return encode_single(&self.applied, &self.dead, entry);
@@ -942,7 +942,7 @@ fn read_entries(
     // memory: the room for all is taken when some have come.
     let most = reader.remaining() / 2;
     let count = reader.bounded("the number of values", most as u64)?;
-    if count == 1 && containers.is_empty() && !cfg!(target_family = "wasm") {
+    if count == 1 && containers.is_empty() && !crate::SMALL {
         return Ok(smallvec![read_single(reader, applied)?]);
     }
     let groups = if containers.is_empty() {
@@ -1100,7 +1100,7 @@ fn repeats_a_dot(applied: &DotSet, entries: &[DeltaEntry]) -> bool {
         return false;
     }
     // One way is enough for a page.
-    if cfg!(target_family = "wasm") || applied.len() > entries.len() as u64 * 64 {
+    if crate::SMALL || applied.len() > entries.len() as u64 * 64 {
         let mut sorted: Vec<Dot> = dots().collect();
         sort(&mut sorted);
         return sorted.windows(2).any(|pair| pair[0] == pair[1]);

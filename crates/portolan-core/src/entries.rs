@@ -6,6 +6,7 @@ use core::ops::Bound;
 use crate::clock::Timestamp;
 use crate::document::Document;
 use crate::key::Key;
+use crate::order::LEAST;
 use crate::replica::Dot;
 use crate::sequence::Spot;
 use crate::slab::{NONE, Slot};
@@ -151,20 +152,14 @@ impl<'a> Entries<'a> {
         let order = self.document.built_order();
         let slab = &self.document.slab;
         let container = self.container;
-        match &self.after {
+        let (start, behind) = match &self.after {
             After::End => return,
-            After::Start => {
-                order.fetch(slab, |place| place.0 < container, BATCH, &mut self.ready);
-            }
-            After::Until(key) => {
-                let start = (container, key.borrowed());
-                order.fetch(slab, |place| place < start, BATCH, &mut self.ready);
-            }
-            After::Past(key) => {
-                let start = (container, key.borrowed());
-                order.fetch(slab, |place| place <= start, BATCH, &mut self.ready);
-            }
-        }
+            After::Start => (LEAST, false),
+            After::Until(key) => (key.borrowed(), false),
+            After::Past(key) => (key.borrowed(), true),
+        };
+        let start = (container, start);
+        order.fetch(slab, start, behind, BATCH, &mut self.ready);
         let inside = |slot: &Slot| slab[*slot].container == container;
         if !self.ready.last().is_none_or(inside) {
             self.ready.retain(inside);

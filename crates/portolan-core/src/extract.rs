@@ -50,7 +50,7 @@ impl Document {
             return self.snapshot().encode();
         }
         let (applied, dead) = (self.version(), self.replicas.early());
-        if cfg!(target_family = "wasm") {
+        if crate::SMALL {
             return self.snapshot().encode();
         }
         if let Some(rows) = Rows::of(self) {
@@ -255,7 +255,8 @@ impl Document {
         let order = self.settled_order();
         let mut heads = Vec::with_capacity(self.index.len());
         if order.is_built() {
-            order.fetch(&self.slab, |_| false, usize::MAX, &mut heads);
+            let start = (ROOT, order::LEAST);
+            order.fetch(&self.slab, start, false, usize::MAX, &mut heads);
         } else {
             heads.extend(self.index.heads());
             heads = order::sort(&self.slab, heads);

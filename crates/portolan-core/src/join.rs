@@ -260,7 +260,7 @@ impl Document {
             (births, times) = (behind, after);
             let known = self.replicas.get(replica);
             let dots = DotSet::from_range(run.replica, run.first, run.last());
-            let several = run.length > 1 && !cfg!(target_family = "wasm");
+            let several = run.length > 1 && !crate::SMALL;
             if several && !known.applied.intersects(&dots) && !known.early.intersects(&dots) {
                 placed += self.place_run(array, run, replica, (values, stamps), later, journal);
                 continue;

@@ -96,6 +96,10 @@ mod view;
 mod visibility;
 mod words;
 
+/// Whether fewer bytes of code are worth more than speed: in wasm, which pages load. Where there are
+/// a short way and a fast one, the fast one is left out then.
+pub(crate) const SMALL: bool = cfg!(target_family = "wasm");
+
 pub use change::{Batch, Change, Origin, Place};
 pub use clock::{Clock, Timestamp};
 pub use compact::{Contexts, UpdateError};

@@ -425,8 +425,16 @@ impl Nested {
         names: &Names<'_>,
         coding: Coding,
     ) -> Result<(), Fault> {
-        let containers = coding.read_runs(reader, count, UNSIGNED)?;
-        for (_, number) in containers.groups() {
+        // Containers, writers, lengths, first numbers, kinds; then parents, and how near they are.
+        let (alike, each) = ((true, UNSIGNED), (false, UNSIGNED));
+        let mut columns = Vec::with_capacity(7);
+        coding.read_columns(
+            reader,
+            count,
+            &[alike, alike, each, each, alike],
+            &mut columns,
+        )?;
+        for (_, number) in columns[0].groups() {
             let container = number
                 .checked_sub(1)
                 .map(|at| self.containers.get(at as usize));
@@ -437,20 +445,21 @@ impl Nested {
                 return Err(reader.malformed("positions in what is no array"));
             }
         }
-        let writers = coding.read_runs(reader, count, UNSIGNED)?;
-        let lengths = coding.read_each(reader, count, UNSIGNED)?;
-        let firsts = coding.read_each(reader, count, UNSIGNED)?;
-        let flags = coding.read_runs(reader, count, UNSIGNED)?;
-        for (_, bits) in flags.groups() {
+        let mut with_parent = 0;
+        for (length, bits) in columns[4].groups() {
             let orphan = bits & HAS_PARENT == 0 && bits & LEFT != 0;
             if !(0..=LEFT | CHAIN | HAS_PARENT | MOVED | ADOPTED).contains(&bits) || orphan {
                 return Err(reader.malformed("an unknown kind of run"));
             }
+            if bits & HAS_PARENT != 0 {
+                with_parent += length;
+            }
         }
-        let with_parent = flags.groups().filter(|(_, bits)| bits & HAS_PARENT != 0);
-        let with_parent = with_parent.map(|(length, _)| length).sum();
-        let parents = coding.read_runs(reader, with_parent, UNSIGNED)?;
-        let near = coding.read_each(reader, with_parent, SIGNED)?;
+        coding.read_columns(reader, with_parent, &[alike, (false, SIGNED)], &mut columns)?;
+        let [containers, writers, lengths, firsts, flags, parents, near] = columns.as_slice()
+        else {
+            return Ok(()); // proof: seven were read
+        };
 
         let mut next = (None, 0u64);
         let own = containers.iter().zip(writers.iter());

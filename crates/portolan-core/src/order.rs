@@ -5,6 +5,7 @@
 
 use alloc::vec;
 use alloc::vec::Vec;
+use core::cmp::Ordering;
 
 use crate::key::KeyRef;
 use crate::slab::{Slab, Slot};
@@ -16,6 +17,9 @@ const BLOCK: usize = 512;
 
 /// Where a key sorts: its container, then the key.
 pub(crate) type Position<'a> = (u32, KeyRef<'a>);
+
+/// The key that sorts before all others.
+pub(crate) const LEAST: KeyRef<'static> = KeyRef::Bool(false);
 
 #[derive(Debug, Default)]
 pub(crate) struct Order {
@@ -34,10 +38,10 @@ fn position(slab: &Slab, slot: Slot) -> Position<'_> {
 /// nearly every comparison without reading keys.
 pub(crate) fn sort(slab: &Slab, mut slots: Vec<Slot>) -> Vec<Slot> {
     // A page has few keys, and loads every byte.
-    if !cfg!(target_family = "wasm") {
+    if !crate::SMALL {
         as_they_stand(&mut slots);
     }
-    let words = (!cfg!(target_family = "wasm")).then(|| words(slab, &slots));
+    let words = (!crate::SMALL).then(|| words(slab, &slots));
     let Some(words) = words.flatten() else {
         sort_by(&mut slots, |a, b| {
             position(slab, *a).cmp(&position(slab, *b))
@@ -172,14 +176,20 @@ impl Order {
         )
     }
 
-    /// Up to `most` slots from the first position at which `before` is false, into `out`.
+    /// Up to `most` slots from a position on, or from what is `behind` it, into `out`.
     pub(crate) fn fetch(
         &self,
         slab: &Slab,
-        before: impl Fn(Position<'_>) -> bool,
+        start: Position<'_>,
+        behind: bool,
         most: usize,
         out: &mut Vec<Slot>,
     ) {
+        let before = |place: Position<'_>| match place.cmp(&start) {
+            Ordering::Less => true,
+            Ordering::Equal => behind,
+            Ordering::Greater => false,
+        };
         let blocks = self.blocks.as_deref().unwrap_or_default();
         let first = blocks.partition_point(|block| before(position(slab, block[0])));
         let first = first.saturating_sub(1);

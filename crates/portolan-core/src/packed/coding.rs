@@ -68,8 +68,27 @@ impl Coding {
         }
     }
 
+    /// Reads columns of so many numbers each, of which is told whether they are often alike, and
+    /// how they are written; `count` is bounded.
+    pub(crate) fn read_columns(
+        self,
+        reader: &mut Reader<'_>,
+        count: usize,
+        columns: &[(bool, Sign)],
+        read: &mut Vec<Numbers>,
+    ) -> Result<(), Fault> {
+        for (alike, sign) in columns {
+            read.push(if *alike {
+                self.read_runs(reader, count, *sign)?
+            } else {
+                self.read_each(reader, count, *sign)?
+            });
+        }
+        Ok(())
+    }
+
     /// Reads what [`put_each`](Self::put_each) wrote; `count` is bounded.
-    pub(crate) fn read_each(
+    fn read_each(
         self,
         reader: &mut Reader<'_>,
         count: usize,
