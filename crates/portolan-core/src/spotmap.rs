@@ -104,10 +104,10 @@ impl<V> SpotMap<V> {
 }
 
 #[derive(Clone, Copy, Debug, Default)]
-struct SpotHash;
+pub(crate) struct SpotHash;
 
 #[derive(Debug)]
-struct SpotHasher(u64);
+pub(crate) struct SpotHasher(u64);
 
 impl BuildHasher for SpotHash {
     type Hasher = SpotHasher;

@@ -92,14 +92,13 @@ impl Numbers {
     }
 
     /// The numbers with how often each stands there in a row, not always as often as it does.
-    pub(crate) fn groups(&self) -> Groups<'_> {
-        let (each, runs) = match self {
-            Self::Each(each) => (each.as_slice(), [].as_slice()),
-            Self::Runs(runs) => ([].as_slice(), runs.as_slice()),
-        };
-        Groups {
-            each: each.iter(),
-            runs: runs.iter(),
+    pub(crate) fn groups(&self) -> Grouped<'_> {
+        match self {
+            Self::Each(each) => one_by_one(each),
+            Self::Runs(runs) => Grouped {
+                each: [].iter(),
+                runs: runs.iter(),
+            },
         }
     }
 }
@@ -107,12 +106,12 @@ impl Numbers {
 /// Numbers, each with how often it stands there in a row: of one type whatever they come from, so
 /// that what goes through them is compiled once.
 #[derive(Clone)]
-pub(crate) struct Groups<'a> {
+pub(crate) struct Grouped<'a> {
     each: slice::Iter<'a, i64>,
     runs: slice::Iter<'a, (usize, i64)>,
 }
 
-impl Iterator for Groups<'_> {
+impl Iterator for Grouped<'_> {
     type Item = (usize, i64);
 
     #[inline]
@@ -127,7 +126,7 @@ impl Iterator for Groups<'_> {
 /// Numbers one after the other.
 #[derive(Clone)]
 pub(crate) struct Singly<'a> {
-    groups: Groups<'a>,
+    groups: Grouped<'a>,
     left: usize,
     item: i64,
 }
@@ -142,6 +141,43 @@ impl Iterator for Singly<'_> {
         }
         self.left -= 1;
         Some(self.item)
+    }
+}
+
+/// Numbers that are often alike, gathered in runs of equals.
+#[derive(Default)]
+pub(crate) struct Groups {
+    /// How long each run is, and what it consists of.
+    runs: Vec<(usize, i64)>,
+}
+
+impl Groups {
+    #[inline]
+    pub(crate) fn push(&mut self, number: i64) {
+        match self.runs.last_mut() {
+            Some((length, last)) if *last == number => *length += 1,
+            _ => self.runs.push((1, number)),
+        }
+    }
+
+    pub(crate) fn iter(&self) -> Grouped<'_> {
+        Grouped {
+            each: [].iter(),
+            runs: self.runs.iter(),
+        }
+    }
+
+    /// As [`put_numbers`].
+    pub(crate) fn put(&self, out: &mut Vec<u8>) {
+        Plan::of(self.iter()).put(out, self.iter());
+    }
+}
+
+impl FromIterator<i64> for Groups {
+    fn from_iter<I: IntoIterator<Item = i64>>(numbers: I) -> Self {
+        let mut groups = Self::default();
+        numbers.into_iter().for_each(|number| groups.push(number));
+        groups
     }
 }
 
@@ -225,14 +261,16 @@ struct InRuns {
 }
 
 impl Plan {
-    fn of(groups: Groups<'_>) -> Self {
-        let (size, flat) = Flat::of(groups.clone());
+    fn of(groups: impl Iterator<Item = (usize, i64)> + Clone) -> Self {
+        let mut counts: Counts = [0; SYMBOLS];
         let (mut total, mut runs, mut before) = (0, 0, None);
         for (length, item) in groups.clone() {
+            counts[usize::from(class(item))] += length as u64;
             total += length;
             runs += usize::from(before != Some(item));
             before = Some(item);
         }
+        let (size, flat) = Flat::of(&counts);
         if total == 0 || runs * 2 > total {
             let form = Form::Flat(flat);
             return Self { size, form };
@@ -248,8 +286,13 @@ impl Plan {
                 }
             }
         }
-        let [(a, flat_lengths), (b, flat_items)] =
-            [&lengths, &items].map(|numbers| Flat::of(one_by_one(numbers)));
+        let [(a, flat_lengths), (b, flat_items)] = [&lengths, &items].map(|numbers| {
+            let mut counts: Counts = [0; SYMBOLS];
+            for number in numbers {
+                counts[usize::from(class(*number))] += 1;
+            }
+            Flat::of(&counts)
+        });
         let in_runs = 1 + size_of_varint(runs as u64) + a + b;
         if in_runs > size + RUNS_MAY_COST {
             let form = Form::Flat(flat);
@@ -267,7 +310,7 @@ impl Plan {
         }
     }
 
-    fn put(&self, out: &mut Vec<u8>, groups: Groups<'_>) {
+    fn put(&self, out: &mut Vec<u8>, groups: impl Iterator<Item = (usize, i64)>) {
         match &self.form {
             Form::Flat(flat) => flat.put(out, groups),
             Form::Runs(runs) => {
@@ -289,13 +332,10 @@ enum Flat {
 }
 
 impl Flat {
-    /// The shorter one, and how many bytes it takes, as far as classes tell: zigzag-coded, a
-    /// number mostly has one bit more than its magnitude, and at times as many.
-    fn of(groups: Groups<'_>) -> (u64, Self) {
-        let mut counts: Counts = [0; SYMBOLS];
-        for (length, item) in groups {
-            counts[usize::from(class(item))] += length as u64;
-        }
+    /// The shorter one for so many numbers of each class, and how many bytes it takes, as far as
+    /// these tell: zigzag-coded, a number mostly has one bit more than its magnitude, and at times
+    /// as many.
+    fn of(counts: &Counts) -> (u64, Self) {
         if counts.iter().all(|count| *count == 0) {
             return (0, Self::Empty);
         }
@@ -303,9 +343,9 @@ impl Flat {
             let all = counts.iter().zip(0..=u8::MAX);
             all.map(|(count, class)| count * size(class)).sum()
         };
-        let code = Code::of(&counts);
+        let code = Code::of(counts);
         let open = of_classes(|class| u64::from(open_bits(class)));
-        let coded = 1 + code.size() + (code.bits(&counts) + open).div_ceil(8);
+        let coded = 1 + code.size() + (code.bits(counts) + open).div_ceil(8);
         let plain = 1 + of_classes(|class| u64::from(class / 2 + 1).div_ceil(7));
         if coded < plain {
             (coded, Self::Coded(Box::new(code)))
@@ -314,12 +354,8 @@ impl Flat {
         }
     }
 
-    fn put(&self, out: &mut Vec<u8>, groups: Groups<'_>) {
-        let numbers = Singly {
-            groups,
-            left: 0,
-            item: 0,
-        };
+    fn put(&self, out: &mut Vec<u8>, groups: impl Iterator<Item = (usize, i64)>) {
+        let numbers = groups.flat_map(|(length, item)| core::iter::repeat_n(item, length));
         match self {
             Self::Empty => {}
             Self::Plain => {
@@ -333,9 +369,9 @@ impl Flat {
                 let mut bits = BitWriter::new(out);
                 for number in numbers {
                     let class = class(number);
-                    coder.put(&mut bits, class);
                     let open = open_bits(class);
-                    bits.put_long(number.unsigned_abs() & ((1 << open) - 1), open);
+                    let left = number.unsigned_abs() & ((1 << open) - 1);
+                    coder.put_with(&mut bits, class, left, open);
                 }
                 bits.finish();
             }
@@ -407,32 +443,43 @@ pub(crate) fn put_series(out: &mut Vec<u8>, series: &[u64]) {
     let Some(least) = series.iter().min().copied() else {
         return;
     };
-    let differences: Vec<i64> = differences(series).collect();
-    let excesses: Vec<i64> = series.iter().map(|n| (n - least) as i64).collect();
-    let [a, b] = [&differences, &excesses].map(|numbers| Plan::of(one_by_one(numbers)));
+    let differences = series.iter().scan(0u64, |before, number| {
+        let difference = number.wrapping_sub(*before);
+        *before = *number;
+        Some((1, difference as i64))
+    });
+    let excesses = series.iter().map(|number| (1, (number - least) as i64));
+    if crate::SMALL {
+        let differences: Vec<i64> = differences.map(|(_, number)| number).collect();
+        let excesses: Vec<i64> = excesses.map(|(_, number)| number).collect();
+        return put_either(out, least, one_by_one(&differences), one_by_one(&excesses));
+    }
+    put_either(out, least, differences, excesses);
+}
+
+/// Appends numbers either way, by which is the shorter.
+fn put_either(
+    out: &mut Vec<u8>,
+    least: u64,
+    differences: impl Iterator<Item = (usize, i64)> + Clone,
+    excesses: impl Iterator<Item = (usize, i64)> + Clone,
+) {
+    let (a, b) = (Plan::of(differences.clone()), Plan::of(excesses.clone()));
     if a.size <= b.size + size_of_varint(least) {
         out.push(DIFFERENCES);
-        a.put(out, one_by_one(&differences));
+        a.put(out, differences);
     } else {
         out.push(EXCESSES);
         put_varint(out, least);
-        b.put(out, one_by_one(&excesses));
+        b.put(out, excesses);
     }
 }
 
-fn one_by_one(numbers: &[i64]) -> Groups<'_> {
-    Groups {
+fn one_by_one(numbers: &[i64]) -> Grouped<'_> {
+    Grouped {
         each: numbers.iter(),
         runs: [].iter(),
     }
-}
-
-fn differences(series: &[u64]) -> impl Iterator<Item = i64> + '_ {
-    let before = core::iter::once(0).chain(series.iter().copied());
-    series
-        .iter()
-        .zip(before)
-        .map(|(n, before)| n.wrapping_sub(before) as i64)
 }
 
 /// Reads what [`put_series`] wrote, and nothing else. Who calls it has bounded their number.
