@@ -13,6 +13,8 @@ use core::ptr::null_mut;
 const WASM_PAGE: usize = 64 * 1024;
 /// All blocks begin at multiples of it, and none is smaller.
 const LEAST: usize = 16;
+/// Blocks whose size is a multiple of it begin at one: a line of the processor's cache.
+const LINE: usize = 64;
 /// Four sizes between a power of two and the next.
 const SIZES: usize = 4 * usize::BITS as usize;
 
@@ -40,8 +42,11 @@ impl Memory {
     /// A block of bytes nobody has used, or 0.
     fn cut(&self, size: usize) -> usize {
         let (mut start, mut end) = self.rest.get();
-        if size > end - start {
-            let pages = size.div_ceil(WASM_PAGE);
+        if size.is_multiple_of(LINE) {
+            start = start.next_multiple_of(LINE);
+        }
+        if start + size > end {
+            let pages = (size + LINE).div_ceil(WASM_PAGE);
             let grown = memory_grow(0, pages);
             if grown == usize::MAX {
                 return 0;
@@ -56,9 +61,12 @@ impl Memory {
     }
 }
 
-/// The number of the size that holds so many bytes, and how many that is.
-fn size_of(bytes: usize) -> (usize, usize) {
-    let bytes = bytes.max(LEAST);
+/// The number of the size that is right for a layout, and how many bytes that is.
+fn size_of(layout: Layout) -> (usize, usize) {
+    let bytes = match layout.align() {
+        ..=LEAST => layout.size().max(LEAST),
+        _ => layout.size().next_multiple_of(LINE),
+    };
     let power = bytes.ilog2();
     let step = (1 << power >> 2usize).max(LEAST);
     let size = bytes.next_multiple_of(step);
@@ -68,12 +76,12 @@ fn size_of(bytes: usize) -> (usize, usize) {
 
 // proof: a block is given once until it is freed: it is cut from what was never given, or taken off
 // the list of free ones, which all have the size that was asked for. Nobody writes to a free block,
-// so its first bytes are where the next one is. Blocks stand at multiples of 16, and nothing here
-// wants more. Sizes of layouts are below 2^31, so sums do not overflow.
+// so its first bytes are where the next one is. Blocks stand at multiples of 16, and those for what
+// wants multiples of 64 have such a size, and stand at one. Sizes of layouts are below 2^31, so sums do not overflow.
 unsafe impl GlobalAlloc for Memory {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        let (number, size) = size_of(layout.size());
-        if layout.align() > LEAST {
+        let (number, size) = size_of(layout);
+        if layout.align() > LINE {
             return null_mut();
         }
         let head = &self.free[number];
@@ -86,17 +94,18 @@ unsafe impl GlobalAlloc for Memory {
     }
 
     unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
-        let head = &self.free[size_of(layout.size()).0];
+        let head = &self.free[size_of(layout).0];
         unsafe { (*(block as Free)).set(head.get()) };
         head.set(block as usize);
     }
 
     unsafe fn realloc(&self, block: *mut u8, layout: Layout, bytes: usize) -> *mut u8 {
-        if size_of(layout.size()) == size_of(bytes) {
+        // proof: the caller has seen to it that this is a layout.
+        let wanted = unsafe { Layout::from_size_align_unchecked(bytes, layout.align()) };
+        if size_of(layout) == size_of(wanted) {
             return block;
         }
-        // proof: the caller has seen to it that this is a layout.
-        let new = unsafe { self.alloc(Layout::from_size_align_unchecked(bytes, layout.align())) };
+        let new = unsafe { self.alloc(wanted) };
         if !new.is_null() {
             unsafe {
                 new.copy_from_nonoverlapping(block, bytes.min(layout.size()));

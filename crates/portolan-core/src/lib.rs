@@ -18,6 +18,10 @@
 //! - No tombstones: what is overwritten or removed leaves its dot in the version and nothing else.
 //! - No arbitration: a value is dropped only by an operation that saw it.
 //!
+//! # Features
+//! - `std`, on by default: documents that several threads may read at once, and the machine's clock
+//!   for [`types`]. Without it the crate needs an allocator and nothing else.
+//!
 //! ```
 //! use portolan_core::{Delta, Document, ReplicaId, Version};
 //!
