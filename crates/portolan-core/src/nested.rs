@@ -13,7 +13,8 @@ use crate::error::Fault;
 use crate::key::Key;
 use crate::limits::MAX_DEPTH;
 use crate::packed::{
-    Coding, Expansion, Groups, SIGNED, UNSIGNED, ValueColumns, Values, read_numbers,
+    Coding, Expansion, Groups, Numbers, SIGNED, Singly, UNSIGNED, ValueColumns, Values,
+    read_numbers,
 };
 use crate::replica::{Dot, ReplicaId};
 use crate::sequence::Side;
@@ -460,18 +461,14 @@ impl Nested {
             }
         }
         coding.read_columns(reader, with_parent, &[alike, (false, SIGNED)], &mut columns)?;
-        let [containers, writers, lengths, firsts, flags, parents, near] = columns.as_slice()
-        else {
-            return Ok(()); // proof: seven were read
-        };
-
         let mut next = (None, 0u64);
-        let own = containers.iter().zip(writers.iter());
-        let own = own.zip(lengths.iter().zip(firsts.iter()));
-        let mut parents = parents.iter().zip(near.iter());
+        let mut rest: Vec<_> = columns.iter().map(Numbers::iter).collect();
+        // proof: the columns have as many numbers as are taken.
+        let mut take = |column: usize| rest.get_mut(column).and_then(Singly::next).unwrap_or(0);
         self.runs.reserve_exact(count);
-        for (((container, writer), (length, step)), bits) in own.zip(flags.iter()) {
+        for _ in 0..count {
             const OVERFLOW: &str = "a sequence number of more than 64 bits";
+            let [container, writer, length, step, bits] = [0, 1, 2, 3, 4].map(&mut take);
             let replica = names.of(reader, writer)?;
             let (found, limit) = (length as u64, u64::from(u32::MAX - 1));
             if found > limit {
@@ -487,9 +484,8 @@ impl Nested {
             };
             next = (Some(replica), after);
             let mut parent = None;
-            if bits & HAS_PARENT != 0
-                && let Some((writer, near)) = parents.next()
-            {
+            if bits & HAS_PARENT != 0 {
+                let [writer, near] = [5, 6].map(&mut take);
                 let dot = dot_near(reader, names.of(reader, writer)?, first, near)?;
                 if dot.replica == replica && dot.seq >= first {
                     return Err(reader.malformed("a position beside a later one"));
@@ -513,7 +509,7 @@ impl Nested {
                 adopted: None,
             });
         }
-        for (run, bits) in self.runs.iter_mut().zip(flags.iter()) {
+        for (run, bits) in self.runs.iter_mut().zip(columns[4].iter()) {
             if bits & MOVED != 0 {
                 let replica = names.read(reader)?;
                 run.of = Some(read_dot(reader, replica, run.first)?);
@@ -527,7 +523,7 @@ impl Nested {
                 return Err(reader.malformed("an unknown kind of run"));
             }
         }
-        for (run, bits) in self.runs.iter_mut().zip(flags.iter()) {
+        for (run, bits) in self.runs.iter_mut().zip(columns[4].iter()) {
             if bits & ADOPTED != 0 {
                 let timestamp = Timestamp::from_bits(reader.varint()?);
                 let replica = names.read(reader)?;

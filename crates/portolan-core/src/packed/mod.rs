@@ -14,7 +14,7 @@ mod values;
 use alloc::vec::Vec;
 
 pub(crate) use coding::{Coding, SIGNED, UNSIGNED};
-pub(crate) use columns::{Groups, put_numbers, read_numbers};
+pub(crate) use columns::{Groups, Numbers, Singly, put_numbers, read_numbers};
 pub(crate) use entries::{EntryColumns, put_entries, read_entries};
 pub(crate) use values::{ValueColumns, Values};
 
