@@ -195,9 +195,17 @@ impl Document {
         let spots = self.with_sequence(array, |sequence, elements| {
             sequence.insert_behind(elements, first, index.is_none(), birth, values)
         });
-        for (spot, seq) in spots.into_iter().flatten().zip(seq + 1..) {
-            self.note_own(array, spot, seq);
-            self.note_step(spot, true, journal);
+        let spots = spots.unwrap_or_default();
+        for (spot, seq) in spots.iter().zip(seq + 1..) {
+            self.replicas.get_mut(self.own).placed.insert(seq, *spot, 0);
+            self.note_birth(*spot);
+        }
+        self.live += spots.len();
+        self.containers.get_mut(array).records += spots.len() as u32;
+        if journal.is_observed() {
+            for spot in spots {
+                self.note_step(spot, true, journal);
+            }
         }
     }
 

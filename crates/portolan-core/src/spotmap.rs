@@ -56,15 +56,12 @@ impl<V> SpotMap<V> {
             let old = core::mem::replace(&mut self.entries[*at as usize], entry);
             return old.map(|(_, value)| value);
         }
-        let at = match self.vacant.pop() {
-            Some(at) => {
-                self.entries[at as usize] = entry;
-                at
-            }
-            None => {
-                self.entries.push(entry);
-                (self.entries.len() - 1) as u32
-            }
+        let at = if let Some(at) = self.vacant.pop() {
+            self.entries[at as usize] = entry;
+            at
+        } else {
+            self.entries.push(entry);
+            (self.entries.len() - 1) as u32
         };
         self.places.insert(key, at);
         None

@@ -66,7 +66,9 @@ fn values_stand_one_behind_the_other_in_bytes() {
         Value::from(0.5),
     ];
     let mut bytes = Vec::new();
-    values.iter().for_each(|value| value.encode_to(&mut bytes));
+    for value in &values {
+        value.encode_to(&mut bytes);
+    }
     let mut rest = bytes.as_slice();
     for value in &values {
         assert_eq!(Value::decode_from(&mut rest).as_ref(), Ok(value));
