@@ -28,7 +28,7 @@ use super::error::ProtocolError;
 use super::members::{Table, read_table};
 use super::replica::{Replica, is_left_behind};
 use crate::anew::Misfit;
-use crate::codec::{Reader, check_checksum, put_varint};
+use crate::codec::{Reader, check_checksum, put_checksum, put_dots, put_varint, read_dots};
 use crate::delta::Delta;
 use crate::document::Document;
 use crate::dots::{DotSet, Version};
@@ -43,6 +43,8 @@ const LIVE: u8 = 1;
 const CATCH_UP: u8 = 2;
 /// A table of members.
 const MEMBERS: u8 = 3;
+/// Operations in a snapshot that no entry brings so far: who follows the entries lacks them.
+const AHEAD: u8 = 4;
 
 /// Bytes of deltas after which an entry takes no more: a few hundred writes.
 const ENTRY_BYTES: usize = 64 * 1024;
@@ -136,6 +138,7 @@ pub enum BusFault {
 struct Content {
     deltas: Vec<(Delta, Bytes, bool)>,
     tables: Vec<Table>,
+    ahead: DotSet,
 }
 
 impl Content {
@@ -159,6 +162,11 @@ impl Content {
                     let mut table = Reader::new(check_checksum(section)?);
                     content.tables.push(read_table(&mut table)?.0);
                     table.finish()?;
+                }
+                AHEAD => {
+                    let mut dots = Reader::new(check_checksum(section)?);
+                    content.ahead = read_dots(&mut dots)?;
+                    dots.finish()?;
                 }
                 _ => return Err(reader.malformed("an unknown section of an entry of the bus")),
             }
@@ -362,7 +370,6 @@ impl Replica {
         entries: &[Bytes],
     ) -> Result<Joined, BusFault> {
         let mut joined = Joined::default();
-        let mut held = DotSet::new();
         let mut log = Content::default();
         let contents = snapshot.map(Content::read).transpose()?;
         let contents = contents
@@ -372,7 +379,14 @@ impl Replica {
                 joined.unreadable += usize::from(content.is_err());
                 content.ok()
             }));
+        // What everybody has who has read the entries.
+        let mut held = DotSet::new();
         for content in contents {
+            let mut brought = DotSet::new();
+            for (delta, ..) in &content.deltas {
+                brought.union_with(&delta.applied);
+            }
+            held.union_with(&brought.difference(&content.ahead));
             log.deltas.extend(content.deltas);
             log.tables.extend(content.tables);
         }
@@ -382,7 +396,6 @@ impl Replica {
         }
         for (delta, ..) in &log.deltas {
             self.check_bus(delta)?;
-            held.union_with(&delta.applied);
         }
         let here = !self.has_let_go_of(&required) && is_left_behind(&self.version, &required);
         let own = &self.members.table.required;
@@ -424,15 +437,37 @@ impl Replica {
         }
     }
 
-    /// All that is here, as the first entry of a new log or as a snapshot of the log up to where it
-    /// was read; and the own operation that must be [told](Self::is_told) before it may leave.
+    /// All that is here, as the first entry of a new log, which names this replica too; and the
+    /// own operation that must be [told](Self::is_told) before it may leave.
     pub fn whole_entry(&mut self, now: u64) -> (Bytes, u64) {
-        self.refresh_own(now);
+        let named = self.join_entry(now);
         let mut entry = Vec::new();
         put_section(&mut entry, CATCH_UP, &self.document.encode());
-        put_section(&mut entry, MEMBERS, &self.members_record());
+        entry.extend_from_slice(&named[1..]);
         self.told = self.told.max(self.document.own_seq());
         (Bytes::from(entry), self.gate())
+    }
+
+    /// What stands for the snapshot and all entries up to the one that was read last; and the own
+    /// operation that must be [told](Self::is_told) before it may leave.
+    pub fn bus_snapshot(&mut self, now: u64) -> (Bytes, u64) {
+        let (entry, gate) = self.whole_entry(now);
+        let mut ahead = DotSet::new();
+        if let Some(bus) = &self.bus {
+            ahead.union_with(&bus.unpublished);
+        }
+        if gate > 0 {
+            ahead.insert_range(self.document.replica(), self.own_stored + 1, gate);
+        }
+        if ahead.is_empty() {
+            return (entry, gate);
+        }
+        let mut section = Vec::new();
+        put_dots(&mut section, &ahead);
+        put_checksum(&mut section);
+        let mut entry = Vec::from(entry);
+        put_section(&mut entry, AHEAD, &section);
+        (Bytes::from(entry), gate)
     }
 
     /// Whether the own operations up to this one are stored, or need not be.

@@ -370,7 +370,7 @@ impl World {
         if !replica.is_on_bus() {
             return;
         }
-        let (content, gate) = replica.whole_entry(now);
+        let (content, gate) = replica.bus_snapshot(now);
         if !replica.is_told(gate) {
             return;
         }

@@ -523,7 +523,7 @@ impl Keeper {
             }
             return Ok(());
         }
-        let (content, gate) = map.with(|state, now| state.replica.whole_entry(now));
+        let (content, gate) = map.with(|state, now| state.replica.bus_snapshot(now));
         told(map, gate).await;
         let bytes = content.len();
         let snapshot = Snapshot {
