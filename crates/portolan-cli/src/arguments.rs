@@ -50,6 +50,10 @@ pub(crate) enum Command {
     Export(Export),
     /// Show what the server holds and whom it is connected to
     Status(Status),
+    /// List the replicas that a map waits for before it lets go of what was deleted
+    Members(Members),
+    /// Wait no longer for a replica that will not come back
+    Forget(Forget),
     /// Use a coordinated map on Redis, which Go services may share
     Redis(Redis),
     /// Check a store that no server has open
@@ -609,6 +613,27 @@ pub(crate) struct RedisPlace {
     pub(crate) name: String,
     /// The key
     pub(crate) key: String,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Members {
+    /// Name of the map
+    pub(crate) map: String,
+    /// As JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) server: Server,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Forget {
+    /// Name of the map
+    pub(crate) map: String,
+    /// The replica's id, as `members` tells it
+    pub(crate) replica: String,
+    #[command(flatten)]
+    pub(crate) server: Server,
 }
 
 #[derive(Debug, Args)]

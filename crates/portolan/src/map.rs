@@ -447,6 +447,7 @@ impl Map {
     }
 
     /// Waits for a member no longer; false where it is none. For a replica that will not come back.
+    /// It is in the store once [`flush`](Self::flush) has returned.
     pub fn forget(&self, replica: ReplicaId) -> Result<bool> {
         self.shared().core()?;
         Ok(self

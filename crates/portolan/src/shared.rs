@@ -8,7 +8,7 @@ use std::task::Waker;
 use bytes::Bytes;
 use parking_lot::RwLock;
 use portolan_core::sync::{
-    CloseReason, ErrorCode, Event, ProtocolError, Replica, SessionId, Write,
+    CloseReason, ErrorCode, Event, ProtocolError, Replica, SessionId, Standing, Write,
 };
 use tokio::sync::Notify;
 
@@ -57,12 +57,12 @@ pub(crate) struct State {
     /// Counts changes of others' presence.
     pub(crate) presence: u64,
     /// How the map stands with the bus, where there is one.
-    pub(crate) bus: Standing,
+    pub(crate) bus: BusStanding,
 }
 
 /// How a map stands with the bus.
 #[derive(Default)]
-pub(crate) struct Standing {
+pub(crate) struct BusStanding {
     /// Whether what the bus had is here, or was once.
     pub(crate) joined: bool,
     /// Why it does not follow its log.
@@ -95,7 +95,7 @@ impl Shared {
                 synced: false,
                 refused: HashMap::new(),
                 presence: 0,
-                bus: Standing::default(),
+                bus: BusStanding::default(),
             }),
             progress: Notify::new(),
             bus_wake: Arc::default(),
@@ -311,6 +311,8 @@ impl Shared {
                 version: state.replica.version().clone(),
                 replicas: state.replica.version().replicas(),
                 spare_ids: state.replica.spare_ids(),
+                members: state.replica.count_members(Standing::Member),
+                forgotten: state.replica.count_members(Standing::Forgotten),
                 digest: document.digest(),
                 own_seq: document.own_seq(),
                 unstored: state.replica.unstored(),
@@ -339,7 +341,7 @@ impl Shared {
 
     /// The map follows its log on the bus, or there is none.
     pub(crate) fn on_bus(&self) {
-        let settled = |bus: &Standing| bus.joined && bus.failure.is_none();
+        let settled = |bus: &BusStanding| bus.joined && bus.failure.is_none();
         if self.read(|state| settled(&state.bus)) {
             return;
         }
@@ -370,7 +372,7 @@ impl Shared {
     /// Waits until the map has been on the bus, or cannot be.
     pub(crate) async fn tried_bus(&self) {
         self.wait(|| {
-            let tried = |bus: &Standing| bus.joined || bus.failure.is_some();
+            let tried = |bus: &BusStanding| bus.joined || bus.failure.is_some();
             self.read(|state| !state.replica.has_bus() || tried(&state.bus))
                 .then_some(())
         })

@@ -119,6 +119,12 @@ pub struct MapStatus {
     pub replicas: usize,
     /// How many of them nobody holds, so that this node can lend them.
     pub spare_ids: usize,
+    /// Other replicas that are waited for before what was deleted goes, see
+    /// [`Map::members`](crate::Map::members).
+    pub members: usize,
+    /// Replicas that are not waited for any more, because they were silent for too long or by
+    /// [`Map::forget`](crate::Map::forget).
+    pub forgotten: usize,
     /// Fingerprint of the live state: equal versions have equal digests.
     pub digest: u128,
     /// Number of this node's latest own operation.

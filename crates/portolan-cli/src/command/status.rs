@@ -28,6 +28,8 @@ struct MapLine {
     operations: u64,
     #[serde(default)]
     replicas: u64,
+    #[serde(default)]
+    members: u64,
     peers: u64,
     digest: String,
     #[serde(default)]
@@ -138,8 +140,8 @@ fn print(out: &mut impl Write, base: &str, status: &ServerStatus) -> std::io::Re
         .max(3);
     writeln!(
         out,
-        "{:width$}  {:>10}  {:>10}  {:>8}  {:>5}  digest",
-        "map", "keys", "operations", "replicas", "peers"
+        "{:width$}  {:>10}  {:>10}  {:>8}  {:>7}  {:>5}  digest",
+        "map", "keys", "operations", "replicas", "members", "peers"
     )?;
     for map in &status.maps {
         let MapLine {
@@ -147,13 +149,14 @@ fn print(out: &mut impl Write, base: &str, status: &ServerStatus) -> std::io::Re
             keys,
             operations,
             replicas,
+            members,
             peers,
             digest,
             refused,
         } = map;
         writeln!(
             out,
-            "{name:width$}  {keys:>10}  {operations:>10}  {replicas:>8}  {peers:>5}  {digest}"
+            "{name:width$}  {keys:>10}  {operations:>10}  {replicas:>8}  {members:>7}  {peers:>5}  {digest}"
         )?;
         for reason in refused {
             writeln!(out, "{:width$}  refused by a server: {reason}", "")?;

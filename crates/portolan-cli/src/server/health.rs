@@ -104,6 +104,8 @@ fn map_json(map: &MapStatus) -> Json_ {
         "operations": map.version.len(),
         "replicas": map.replicas,
         "spare_ids": map.spare_ids,
+        "members": map.members,
+        "forgotten": map.forgotten,
         "digest": format!("{:032x}", map.digest),
         "peers": map.sessions.len(),
         "refused": map.refused,

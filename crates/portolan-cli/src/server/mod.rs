@@ -8,6 +8,7 @@ mod events;
 mod health;
 mod history;
 mod listener;
+mod members;
 mod meter;
 mod origin;
 mod place;

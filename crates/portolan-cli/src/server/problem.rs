@@ -94,6 +94,16 @@ impl Problem {
         )
     }
 
+    pub(crate) fn no_member(map: &str, replica: portolan::ReplicaId) -> Self {
+        let detail = format!("no replica {replica} has been heard of in the map {map:?}");
+        Self::new(
+            StatusCode::NOT_FOUND,
+            "no-member",
+            "There is no such replica",
+            detail,
+        )
+    }
+
     pub(crate) fn past_unknown(known_since: Option<portolan::Timestamp>) -> Self {
         let since = known_since.map_or_else(String::new, |since| {
             format!(": it is known from {} on", moment::text(since))

@@ -12,6 +12,7 @@ mod http;
 mod import;
 mod joined;
 mod languages;
+mod members;
 mod redis;
 mod serve;
 mod support;

@@ -323,6 +323,15 @@ impl Replica {
         })
     }
 
+    /// How many others stand so.
+    pub fn count_members(&self, standing: Standing) -> usize {
+        let own = self.document.replica();
+        let members = self.members.table.members.iter();
+        members
+            .filter(|(id, member)| **id != own && member.standing == standing)
+            .count()
+    }
+
     /// Waits for a replica no longer; false where it is no member. Should it return, it will, where
     /// something was let go of meanwhile, begin anew from the state of the others, and do again
     /// what they do not have.
@@ -338,6 +347,8 @@ impl Replica {
         self.members.pending = None;
         self.members.heard.insert(replica, now);
         self.members.changed();
+        // Whoever commands it may wait until it is stored.
+        self.store_members();
         self.tend(now);
         true
     }
