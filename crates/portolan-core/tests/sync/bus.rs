@@ -651,3 +651,28 @@ fn an_entry_that_makes_no_sense_changes_nothing() {
     other.receive_entry(1, &entry).unwrap();
     assert_eq!(other.version().len(), 1);
 }
+
+#[test]
+fn what_only_a_snapshot_holds_reaches_those_who_follow_the_entries() {
+    // A second server loads a snapshot and saves another, which the first joins from.
+    let steps = [
+        (7, 2, 0),
+        (230, 0, 0),
+        (150, 2, 0),
+        (150, 108, 0),
+        (214, 0, 0),
+        (150, 84, 0),
+        (150, 133, 0),
+        (0, 116, 0),
+        (150, 90, 205),
+        (230, 0, 0),
+        (205, 20, 0),
+        (0, 0, 0),
+        (150, 27, 0),
+        (214, 0, 0),
+        (150, 131, 0),
+        (205, 226, 8239),
+        (150, 180, 0),
+    ];
+    run(3, &[false; 3], &steps);
+}

@@ -1,6 +1,7 @@
 //! Nodes that share maps through a bus on a real Redis.
 
 mod faults;
+mod sequences;
 mod sharing;
 #[path = "../server/support.rs"]
 #[expect(dead_code, reason = "the tests of coordinated maps use the rest")]
