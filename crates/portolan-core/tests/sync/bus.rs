@@ -307,7 +307,25 @@ impl World {
                         "everybody was waited for: {taken:?}"
                     );
                 }
+                self.miss(at, log.last());
             }
+        }
+    }
+
+    /// What the log had taken and does not have at its end is appended again.
+    fn miss(&mut self, at: usize, last: u64) {
+        let server = &mut self.servers[at];
+        let Some((sent, _)) = &server.sent else {
+            return;
+        };
+        let under_way = self
+            .late
+            .iter()
+            .any(|(_, who, number, _)| (*who, number) == (at, sent));
+        let at_end = matches!(server.stage, Stage::On { place, .. } if place == last);
+        if at_end && !under_way {
+            server.sent = None;
+            self.net.nodes[server.node].replica.entry_lost();
         }
     }
 

@@ -177,6 +177,10 @@ impl Keeper {
                 }
                 self.works();
                 look_at = Instant::now() + period;
+                if append.is_none() && self.sent.take().is_some() {
+                    // It was there when the bus answered, and is not any more.
+                    map.with(|state, _| state.replica.entry_lost());
+                }
             }
             if !map.read(|state| state.replica.is_on_bus()) {
                 return Ok(Next::Join { suspect: false });
