@@ -150,7 +150,7 @@ impl Content {
         let mut content = Self::default();
         while reader.remaining() > 0 {
             let kind = reader.byte()?;
-            let len = reader.bounded("the length of a section", bytes.len() as u64)? as usize;
+            let len = reader.bounded("the length of a section", bytes.len() as u64)?;
             let section = reader.take(len)?;
             match kind {
                 LIVE | CATCH_UP => {

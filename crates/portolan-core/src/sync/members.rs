@@ -214,6 +214,10 @@ const MAX_TABLE_RANGES: usize = 2_500_000;
 
 /// The members that a replica knows, and how far it is in letting go.
 #[derive(Debug, Default)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "they are independent of each other"
+)]
 pub(super) struct Members {
     pub(super) table: Table,
     /// When the last sign of life came, by the clock here.

@@ -62,7 +62,7 @@ async fn run(steps: Vec<Step>) {
             Step::Append(at, value) => drop(nodes[at].1.array("list").append(value).unwrap()),
             Step::Shorten(at) => {
                 let list = nodes[at].1.array("list");
-                if list.len() > 0 {
+                if !list.is_empty() {
                     list.delete(0).unwrap();
                 }
             }

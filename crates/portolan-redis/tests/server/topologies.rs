@@ -3,11 +3,10 @@
 use std::time::Duration;
 
 use portolan_redis::{CoordinatedMap, Error, Layout, Options, Server};
-use redis::aio::MultiplexedConnection;
 
 use crate::support::{
-    PATIENCE, Redis, agrees, ask, cluster, entries, hash, options, plain, reads, replicates,
-    sentinel, until,
+    PATIENCE, Redis, agrees, ask, cluster, entries, free_port, hash, options, plain, reads,
+    replicates, sentinel, until,
 };
 
 #[tokio::test]

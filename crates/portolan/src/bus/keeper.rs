@@ -432,8 +432,8 @@ impl Keeper {
         log: Log,
         snapshot: Option<&Snapshot>,
         (upto, named): (u64, Option<Tag>),
-    ) -> Result<Option<Whole>, BusError> {
-        let mut read = Whole {
+    ) -> Result<Option<Held>, BusError> {
+        let mut read = Held {
             contents: Vec::new(),
             place: snapshot.map_or(0, |snapshot| snapshot.place),
             tag: [0; TAG_BYTES],
@@ -577,7 +577,7 @@ impl Keeper {
 }
 
 /// A log as it was read.
-struct Whole {
+struct Held {
     contents: Vec<Bytes>,
     place: u64,
     tag: Tag,
