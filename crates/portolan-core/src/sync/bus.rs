@@ -64,9 +64,15 @@ impl Mark {
 
 /// A replica's part in the log.
 #[derive(Debug, Default)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "they are independent of each other"
+)]
 pub(super) struct Bus {
     /// Whether it is known what the log holds, so that something may be appended.
     joined: bool,
+    /// Whether reading on is not enough to go on.
+    outdated: bool,
     /// Counts what is to be published.
     last: u64,
     /// All of it up to here is published.
@@ -192,6 +198,7 @@ impl Replica {
         self.bus = Some(Bus {
             last: u64::from(!self.version.is_empty()),
             lacks: true,
+            outdated: true,
             // It is not known what the log holds.
             unpublished: self.version.clone(),
             ..Bus::default()
@@ -316,7 +323,7 @@ impl Replica {
             if !self.has_let_go_of(&table.required)
                 && is_left_behind(&self.version, &table.required)
             {
-                self.leave_bus();
+                self.forsake_bus();
                 return Err(BusFault::LeftBehind);
             }
         }
@@ -415,15 +422,17 @@ impl Replica {
             bus.lack();
             bus.members_due = true;
             bus.joined = bus.named == generation;
+            bus.outdated = !bus.joined;
         }
         self.tend(now);
         Ok(joined)
     }
 
-    /// The log was read on from where this replica had read it, in order: it goes on.
+    /// The log was read on from where this replica had read it, in order: it goes on, unless it has
+    /// to join anew.
     pub fn resume_bus(&mut self) {
         if let Some(bus) = &mut self.bus {
-            bus.joined = true;
+            bus.joined = !bus.outdated;
         }
     }
 
@@ -434,6 +443,14 @@ impl Replica {
         if let Some(bus) = &mut self.bus {
             bus.joined = false;
             bus.lack();
+        }
+    }
+
+    /// What this replica has is not what it had when it joined: it joins anew.
+    pub(super) fn forsake_bus(&mut self) {
+        self.leave_bus();
+        if let Some(bus) = &mut self.bus {
+            bus.outdated = true;
         }
     }
 
@@ -610,7 +627,7 @@ impl Replica {
             None => {}
             Some(Misfit::Theirs) => return None,
             Some(Misfit::Ours) => {
-                self.leave_bus();
+                self.forsake_bus();
                 return Some(Err(BusFault::LeftBehind));
             }
         }

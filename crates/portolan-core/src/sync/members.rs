@@ -511,7 +511,7 @@ impl Replica {
     fn return_to_peers(&mut self) {
         let reason = CloseReason::Forgotten;
         self.members.pending = None;
-        self.leave_bus();
+        self.forsake_bus();
         self.end_all(&reason);
     }
 
@@ -559,7 +559,7 @@ impl Replica {
         } else if self.is_settled() {
             self.own_stored = own_seq;
         }
-        self.leave_bus();
+        self.forsake_bus();
         self.changed();
         self.events.push_back(Event::Resynced {
             again: own_seq.saturating_sub(seq),

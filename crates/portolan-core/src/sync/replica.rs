@@ -406,7 +406,7 @@ impl Replica {
         self.told = 0;
         self.forsake_writes();
         self.version = self.document.version();
-        self.leave_bus();
+        self.forsake_bus();
         self.changed();
         let own_seq = self.document.own_seq();
         if !self.durable {
