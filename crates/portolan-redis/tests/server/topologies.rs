@@ -289,6 +289,26 @@ async fn without_permission_nothing_is_written_in_part() {
         assert_eq!(hash(&mut plain, "fleet").await, before, "without {missing}");
         assert_eq!(entries(&map), before.0);
     }
+    // Without a time to live another script sets; what it may is taken from it while it is joined.
+    let _: String = ask(
+        &mut plain,
+        &[
+            "ACL", "SETUSER", "less", "on", ">secret", "~*", "&*", "+@all",
+        ],
+    )
+    .await;
+    let server = Server::single(&url("less")).unwrap();
+    let rarely = options().digest_period(Duration::from_hours(1));
+    let map = CoordinatedMap::join(&server, "fleet", rarely)
+        .await
+        .unwrap();
+    for missing in ["-hset", "-publish"] {
+        let _: String = ask(&mut plain, &["ACL", "SETUSER", "less", "+@all", missing]).await;
+        let refused = map.set("a", "2").await;
+        assert!(matches!(refused, Err(Error::Refused { .. })), "{refused:?}");
+        assert_eq!(hash(&mut plain, "fleet").await, before, "{missing}");
+        assert_eq!(entries(&map), before.0);
+    }
     // What the guide says is enough.
     let enough = "hello subscribe publish eval evalsha hget hset hdel hexists hlen hgetall hincrby \
                   unlink pttl pexpire get set del time";
