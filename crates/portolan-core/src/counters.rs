@@ -85,12 +85,12 @@ impl Document {
             return found;
         };
         for slot in self.chain(head) {
-            let entry = &self.slab[slot];
-            if let Value::Int(sum) = entry.value {
+            let entry = self.slab.operation(slot);
+            if let Value::Int(sum) = *entry.value {
                 if found.sum.is_none_or(|(_, seq, _)| seq < entry.seq) {
                     found.sum = Some((sum, entry.seq, slot));
                 }
-            } else if let Some(seen) = note(&entry.value) {
+            } else if let Some(seen) = note(entry.value) {
                 found.seen = found.seen.max(Some(seen));
             }
         }

@@ -118,6 +118,10 @@ impl Server {
         matches!(self.kind, Kind::Sentinel { .. })
     }
 
+    pub(crate) fn is_cluster(&self) -> bool {
+        matches!(self.kind, Kind::Cluster)
+    }
+
     /// Connects. A server that a Sentinel calls master, and that knows better, is refused.
     pub(crate) async fn open(
         &self,
@@ -265,6 +269,17 @@ fn settings(home: &ConnectionInfo) -> RedisConnectionInfo {
     let redis = home.redis_settings().clone();
     let redis = redis.set_protocol(ProtocolVersion::RESP3);
     redis.set_lib_name("portolan", env!("CARGO_PKG_VERSION"))
+}
+
+/// Addresses only: the rest has passwords.
+impl std::fmt::Display for Server {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        for (n, entrance) in self.entrances.iter().enumerate() {
+            let comma = if n > 0 { ", " } else { "" };
+            write!(f, "{comma}redis://{}", entrance.addr())?;
+        }
+        Ok(())
+    }
 }
 
 /// A connection that waits so long, for the server and for each answer.

@@ -16,6 +16,7 @@ struct ServerStatus {
     replica: String,
     maps: Vec<MapLine>,
     store: Option<Store>,
+    bus: Option<Bus>,
     #[serde(default)]
     links: Vec<Link>,
 }
@@ -40,6 +41,15 @@ struct Store {
     path: String,
     commits: u64,
     written_bytes: u64,
+    failure: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct Bus {
+    address: String,
+    appended: u64,
+    read: u64,
+    joins: u64,
     failure: Option<String>,
 }
 
@@ -80,6 +90,22 @@ fn print(out: &mut impl Write, base: &str, status: &ServerStatus) -> std::io::Re
         writeln!(
             out,
             "store   {path}, {commits} commits, {written_bytes} bytes since its start"
+        )?;
+        if let Some(failure) = failure {
+            writeln!(out, "        FAILING: {failure}")?;
+        }
+    }
+    if let Some(bus) = &status.bus {
+        let Bus {
+            address,
+            appended,
+            read,
+            joins,
+            failure,
+        } = bus;
+        writeln!(
+            out,
+            "bus     {address}, {appended} entries appended, {read} read, {joins} joins since its start"
         )?;
         if let Some(failure) = failure {
             writeln!(out, "        FAILING: {failure}")?;
