@@ -373,7 +373,7 @@ async fn a_server_is_reached_over_tls_if_its_certificate_is_trusted() {
     std::fs::write(&key, signed.signing_key.serialize_pem()).unwrap();
     let port = free_port();
     let certificate = certificate.display().to_string();
-    let redis = Redis::with(&[
+    let redis = Redis::of_the_system(&[
         "--tls-port",
         &port.to_string(),
         "--tls-cert-file",
