@@ -17,7 +17,7 @@ use crate::error::DecodeError;
 use crate::key::Key;
 use crate::limits::{MAX_KEY_BYTES, MAX_VALUE_BYTES};
 use crate::nested::{DeltaContainer, Nested, put_containers, put_positions};
-use crate::packed::{self, Coding, Expansion};
+use crate::packed::{self, Coding, EntryColumns, Expansion};
 use crate::renaming::Renaming;
 use crate::replica::{Dot, ReplicaId};
 use crate::sorting::{sort, sort_by};
@@ -405,6 +405,29 @@ pub(crate) fn encode_packed<'a>(
     if let Some(nested) = nested {
         put_positions(&mut out, nested, &replicas, Coding::Packed, &mut expansion);
     }
+    expansion.put_ballast(&mut out);
+    put_checksum(&mut out);
+    out
+}
+
+/// As [`encode_packed`], of the root alone: `put` tells the columns all.
+pub(crate) fn encode_packed_flat(
+    applied: &DotSet,
+    dead: &DotSet,
+    count: usize,
+    put: impl FnOnce(&mut EntryColumns<'_>),
+) -> Vec<u8> {
+    let mut out = Vec::with_capacity(64 + count * 6);
+    let mut expansion = Expansion::new();
+    let replicas = replicas_of(applied);
+    out.push(PACKED);
+    put_dots(&mut out, applied);
+    put_dots(&mut out, dead);
+    put_containers(&mut out, &[]);
+    put_varint(&mut out, count as u64);
+    let mut columns = EntryColumns::new(&replicas, count, &mut expansion);
+    put(&mut columns);
+    columns.put(&mut out);
     expansion.put_ballast(&mut out);
     put_checksum(&mut out);
     out
@@ -1016,7 +1039,7 @@ pub(crate) fn check_entries(
 
 /// As [`read_entries`] where there is one: each column has one item, each run the length one.
 fn read_single(reader: &mut Reader<'_>, applied: &DotSet) -> Result<DeltaEntry, DecodeError> {
-    let key = Keys::default().next(reader, None)?;
+    let key = read_front_coded(reader, None)?;
     read_run_of_one(reader)?;
     let tag = reader.byte()?;
     let value = read_bounded_value(reader, tag)?;

@@ -65,13 +65,17 @@ impl Document {
         if !self.containers.is_flat() {
             return self.snapshot().encode_packed();
         }
-        let slots = Rows::of(self).map_or_else(|| self.sorted(), |rows| rows.slots());
+        let (applied, dead) = (self.version(), self.replicas.early());
+        if let Some(rows) = Rows::of(self) {
+            return rows.encode_packed(&applied, &dead);
+        }
+        let slots = self.sorted();
         let entries = slots.iter().map(|slot| {
             let of = self.slab.operation(*slot);
             let dot = self.replicas.dot(of.replica, of.seq);
             EntryRef::new(ROOT, of.key, of.value, dot, of.timestamp)
         });
-        encode_packed(&self.version(), &self.replicas.early(), None, entries)
+        encode_packed(&applied, &dead, None, entries)
     }
 
     fn delta_for(&self, applied: DotSet) -> Delta {

@@ -58,7 +58,7 @@ impl Document {
     }
 
     fn join(&mut self, delta: &Delta, journal: &mut Journal) -> DotSet {
-        let new = self.replicas.split(&delta.applied, false);
+        let new = self.replicas.intern_new(&delta.applied);
         if new.is_empty() {
             return new; // what these operations removed is dead here already
         }

@@ -9,7 +9,9 @@ use crate::dots::DotSet;
 use crate::error::DecodeError;
 use crate::key::Key;
 use crate::limits::MAX_DEPTH;
-use crate::packed::{Coding, Expansion, SIGNED, UNSIGNED, Values, put_values, read_numbers};
+use crate::packed::{
+    Coding, Expansion, Groups, SIGNED, UNSIGNED, ValueColumns, Values, read_numbers,
+};
 use crate::replica::{Dot, ReplicaId};
 use crate::sequence::Side;
 use crate::sorting::sort;
@@ -194,12 +196,11 @@ pub(crate) fn put_positions(
     }
     let names = Names { known, others };
 
-    let mut containers = Vec::with_capacity(runs.len());
-    let mut writers = Vec::with_capacity(runs.len());
+    let (mut containers, mut writers) = (Groups::default(), Groups::default());
     let mut firsts = Vec::with_capacity(runs.len());
     let mut lengths = Vec::with_capacity(runs.len());
-    let mut flags = Vec::with_capacity(runs.len());
-    let mut parents = (Vec::new(), Vec::new());
+    let mut flags = Groups::default();
+    let mut parents = (Groups::default(), Vec::new());
     let (mut moved, mut adopted) = (Vec::new(), Vec::new());
     let mut next = (None, 0);
     for run in runs {
@@ -273,11 +274,14 @@ fn put_births(out: &mut Vec<u8>, nested: &Nested, coding: Coding, expansion: &mu
     coding.put_each(out, &turns, UNSIGNED);
     let before = std::iter::once(0).chain(nested.times.iter().map(|time| time.bits()));
     let steps = nested.times.iter().zip(before);
-    let steps: Vec<i64> = steps
+    let steps: Groups = steps
         .map(|(time, before)| time.bits().wrapping_sub(before) as i64)
         .collect();
     coding.put_runs(out, &steps, SIGNED);
-    put_values(out, coding, nested.births.iter().flatten(), expansion);
+    let mut values = ValueColumns::new(coding);
+    let births = nested.births.iter().flatten();
+    births.for_each(|value| values.push(value));
+    values.put(out, expansion);
 }
 
 impl Nested {

@@ -128,16 +128,20 @@ impl Replicas {
         groups(version).all(|(id, dots)| self.by_id(id).is_some_and(|k| k.applied.covers(&dots)))
     }
 
+    /// The dots of `set` that are not applied; their replicas are known from now on.
+    pub(crate) fn intern_new(&mut self, set: &DotSet) -> DotSet {
+        // The common case without building sets: the operations that follow those applied.
+        if let [range] = set.ranges() {
+            let number = self.intern(range.replica);
+            if self.get(number).applied.last_seq(range.replica) < range.first {
+                return set.clone();
+            }
+        }
+        self.split(set, false)
+    }
+
     /// The dots of `set` that are (`applied`) or are not applied.
     pub(crate) fn split(&self, set: &DotSet, applied: bool) -> DotSet {
-        // The common case without building sets: the operations that follow those applied.
-        if let ([range], false) = (set.ranges(), applied)
-            && self
-                .by_id(range.replica)
-                .is_none_or(|known| known.applied.last_seq(range.replica) < range.first)
-        {
-            return set.clone();
-        }
         let mut out = DotSet::new();
         for (id, dots) in groups(set) {
             let part = match self.by_id(id) {

@@ -7,12 +7,16 @@ use smallvec::SmallVec;
 
 use crate::clock::Timestamp;
 use crate::codec::{put_value_body, put_word_body, value_tag, word_of};
-use crate::delta::{Columns, MAX_SHARED_BYTES, encode_flat, put_front_coded, put_text_end};
+use crate::delta::{
+    Columns, MAX_SHARED_BYTES, encode_flat, encode_packed_flat, put_front_coded, put_text_end,
+};
 use crate::document::Document;
 use crate::dots::DotSet;
 use crate::key::Key;
 use crate::order::as_they_stand;
+use crate::packed::EntryColumns;
 use crate::registers::rank_of;
+use crate::replica::Dot;
 use crate::slab::{NONE, Slot};
 use crate::value::Value;
 use crate::words::Words;
@@ -104,19 +108,18 @@ impl<'a> Rows<'a> {
     /// The bytes of the delta of these values, of the operations `applied` and the `dead`.
     pub(crate) fn encode(&self, applied: &DotSet, dead: &DotSet) -> Vec<u8> {
         encode_flat(applied, dead, self.unsorted.len(), |out, columns| {
-            self.put(out, columns);
+            self.put(&mut Plain { out, columns });
         })
     }
 
-    /// Where the entries stand, in the order of keys and siblings.
-    pub(crate) fn slots(&self) -> Vec<Slot> {
-        let places = self.places.iter();
-        places
-            .map(|(_, place)| self.unsorted[place.row as usize].slot)
-            .collect()
+    /// As [`encode`](Self::encode), packed.
+    pub(crate) fn encode_packed(&self, applied: &DotSet, dead: &DotSet) -> Vec<u8> {
+        encode_packed_flat(applied, dead, self.unsorted.len(), |columns| {
+            self.put(columns);
+        })
     }
 
-    fn put(&self, out: &mut Vec<u8>, columns: &mut Columns) {
+    fn put(&self, target: &mut impl Target) {
         let mut before: Option<(u64, Place)> = None;
         let mut block = SmallVec::<[(Row, u8, Option<&Value>); BLOCK]>::new();
         for places in self.places.chunks(BLOCK) {
@@ -132,21 +135,21 @@ impl<'a> Rows<'a> {
                 }
             }));
             for ((word, place), (row, tag, large)) in places.iter().zip(&block) {
-                self.put_key(out, before, (*word, *place));
+                self.put_key(target, before, (*word, *place));
                 before = Some((*word, *place));
                 match large {
-                    Some(value) => put_value_body(&mut columns.values, value),
-                    None => put_word_body(&mut columns.values, *tag, row.value),
+                    Some(value) => target.value(value),
+                    None => target.word(*tag, row.value),
                 }
                 let dot = self.document.replicas.dot(row.replica, row.seq);
-                columns.push(*tag, dot, row.timestamp);
+                target.operation(*tag, dot, row.timestamp);
             }
         }
     }
 
     /// Appends a key, by its word where that tells what the key has beyond the one before.
     #[inline]
-    fn put_key(&self, out: &mut Vec<u8>, before: Option<(u64, Place)>, key: (u64, Place)) {
+    fn put_key(&self, target: &mut impl Target, before: Option<(u64, Place)>, key: (u64, Place)) {
         let told = |len: u16| usize::from(len) <= self.shared + 8;
         let (word, Place { len, .. }) = key;
         if let Some((
@@ -162,18 +165,99 @@ impl<'a> Rows<'a> {
             // Behind their ends texts are not alike, though words are.
             let shared = (self.shared + alike).min(len.min(len_before).into());
             if shared < MAX_SHARED_BYTES {
-                let end = word.checked_shl((shared - self.shared) as u32 * 8);
-                let own = usize::from(len) - shared;
-                put_text_end(out, shared, end.unwrap_or(0), own);
+                let behind = (shared - self.shared) as u32 * 8;
+                let [end, replaced] =
+                    [word, word_before].map(|word| word.checked_shl(behind).unwrap_or(0));
+                target.text_end(shared, end, usize::from(len) - shared, replaced);
                 return;
             }
         }
         let key_before = before.map(|(_, place)| self.key(place));
-        put_front_coded(out, key_before, self.key(key.1));
+        target.key(key_before, self.key(key.1));
     }
 
     fn key(&self, place: Place) -> &'a Key {
         &self.document.slab[self.unsorted[place.row as usize].slot].key
+    }
+}
+
+/// What takes in rows, in order.
+trait Target {
+    /// A key, and the one before.
+    fn key(&mut self, before: Option<&Key>, key: &Key);
+
+    /// A key that is a text as the one before, of which it shares the first `shared` bytes, and has
+    /// `own` others, eight at the most, the first of `end`, a big-endian number; where these stand,
+    /// the text before has those of `replaced`, and zeros behind its end.
+    fn text_end(&mut self, shared: usize, end: u64, own: usize, replaced: u64);
+
+    fn value(&mut self, value: &Value);
+
+    /// A value of this tag that one word holds.
+    fn word(&mut self, tag: u8, word: u64);
+
+    /// The operation that wrote the value of this tag.
+    fn operation(&mut self, tag: u8, dot: Dot, timestamp: Timestamp);
+}
+
+/// The plain form.
+struct Plain<'a> {
+    /// For the keys.
+    out: &'a mut Vec<u8>,
+    columns: &'a mut Columns,
+}
+
+impl Target for Plain<'_> {
+    #[inline]
+    fn key(&mut self, before: Option<&Key>, key: &Key) {
+        put_front_coded(self.out, before, key);
+    }
+
+    #[inline]
+    fn text_end(&mut self, shared: usize, end: u64, own: usize, _replaced: u64) {
+        put_text_end(self.out, shared, end, own);
+    }
+
+    #[inline]
+    fn value(&mut self, value: &Value) {
+        put_value_body(&mut self.columns.values, value);
+    }
+
+    #[inline]
+    fn word(&mut self, tag: u8, word: u64) {
+        put_word_body(&mut self.columns.values, tag, word);
+    }
+
+    #[inline]
+    fn operation(&mut self, tag: u8, dot: Dot, timestamp: Timestamp) {
+        self.columns.push(tag, dot, timestamp);
+    }
+}
+
+impl Target for EntryColumns<'_> {
+    #[inline]
+    fn key(&mut self, before: Option<&Key>, key: &Key) {
+        self.push_key(before, key);
+    }
+
+    #[inline]
+    fn text_end(&mut self, shared: usize, end: u64, own: usize, replaced: u64) {
+        self.push_text_end(shared, end, own, replaced);
+    }
+
+    #[inline]
+    fn value(&mut self, value: &Value) {
+        self.values.push(value);
+    }
+
+    #[inline]
+    fn word(&mut self, tag: u8, word: u64) {
+        self.values.push_word(tag, word);
+    }
+
+    #[inline]
+    fn operation(&mut self, _tag: u8, dot: Dot, timestamp: Timestamp) {
+        self.push_operation(dot, timestamp);
     }
 }
 
@@ -218,11 +302,13 @@ mod tests {
             }
             let mut all = Document::new(ReplicaId::new(4));
             for document in &documents {
-                let bytes = document.encode();
-                prop_assert_eq!(&bytes, &document.snapshot().encode());
                 all.apply(&document.snapshot());
             }
-            prop_assert_eq!(all.encode(), all.snapshot().encode());
+            for document in documents.iter().chain([&all]) {
+                prop_assert_eq!(document.encode(), document.snapshot().encode());
+                let packed = document.snapshot().encode_packed();
+                prop_assert_eq!(document.encode_packed(), packed);
+            }
         }
     }
 }

@@ -8,15 +8,17 @@
 
 mod body;
 mod context;
+mod writers;
 
 use std::borrow::Cow;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 
 use smallvec::SmallVec;
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use self::body::{COMPACT, Header};
 pub(crate) use self::context::Context;
+use self::writers::Writers;
 use crate::clock::Timestamp;
 use crate::codec::Reader;
 use crate::delta::{Delta, DeltaEntry};
@@ -27,6 +29,7 @@ use crate::key::Key;
 use crate::limits::MAX_CONTEXTS;
 use crate::replica::{Dot, ReplicaId};
 use crate::replicas::Known;
+use crate::sorting::sort_by;
 
 /// Checksum of a compact update.
 const CHECKSUM_BYTES: usize = 4;
@@ -78,21 +81,12 @@ const MAX_ENDS: usize = 4;
 pub struct Contexts {
     /// Goes into every checksum.
     scope: u64,
-    /// Of writers heard lately. Others' contexts come from the document while they are live there.
-    writers: BTreeMap<ReplicaId, Heard>,
-    /// How many updates were heard.
-    heard: u64,
+    /// Those heard lately. Others' contexts come from the document while they are live there.
+    writers: Writers,
     /// Hashes of the latest updates, and what they told of.
     recent: VecDeque<(u64, DotRange)>,
     /// What an update presupposes, while it is read.
     scratch: Vec<u8>,
-}
-
-#[derive(Clone, Debug)]
-struct Heard {
-    context: Context,
-    /// When, in updates.
-    at: u64,
 }
 
 /// Why an update gives no delta. Nothing was changed.
@@ -104,11 +98,7 @@ pub enum UpdateError {
         "the update continues an operation that is not here, or was damaged: ask for a delta since the version that is here"
     )]
     ContextMissing,
-    /// There is nothing new in it: these operations are applied.
-    ///
-    /// Of an update that came long ago only its number is known, and 16 bits of its writer: one of
-    /// a writer of which nothing is here can be taken for such a one, by a chance of 1 in 65,536
-    /// for each replica that is known here. So compare versions now and then.
+    /// There is nothing new in it: the same bytes came before, and these operations are applied.
     #[error("the operations of the update are applied already: nothing is to be done")]
     Known(DotSet),
     /// No correct replica wrote it.
@@ -122,7 +112,8 @@ pub(crate) enum Expansion {
     New(Delta),
     /// The same bytes came before, and told of these operations.
     Repeated(DotSet),
-    /// By its number it would tell of these operations, which are applied.
+    /// By its number, and 16 bits of its writer, it would tell of these operations, which are
+    /// applied; or else it is of another writer, of whom nothing is here.
     Behind(DotSet),
     /// There is no telling what it is.
     Unclear,
@@ -133,8 +124,7 @@ impl Contexts {
     pub fn new(name: &str) -> Self {
         Self {
             scope: xxh3_64_with_seed(name.as_bytes(), 0),
-            writers: BTreeMap::new(),
-            heard: 0,
+            writers: Writers::default(),
             recent: VecDeque::new(),
             scratch: Vec::new(),
         }
@@ -153,7 +143,9 @@ impl Contexts {
     ///
     /// An update comes after the one before it, of the same writer; where one is missing, the next
     /// is [refused](UpdateError::ContextMissing), and again those after it, until the document has
-    /// caught up by a delta. One that comes a second time is [known](UpdateError::Known).
+    /// caught up by a delta. One that comes a second time soon is [known](UpdateError::Known); one
+    /// that comes a second time late is refused too, for by its number and 16 bits of its writer
+    /// alone it could be of another writer, of whom nothing is here.
     pub fn decode(&mut self, document: &Document, update: &[u8]) -> Result<Delta, UpdateError> {
         if !Self::is_compact(update) {
             let delta = Delta::decode(update)?;
@@ -162,8 +154,8 @@ impl Contexts {
         }
         match self.expand(document, update)? {
             Expansion::New(delta) => Ok(delta),
-            Expansion::Repeated(dots) | Expansion::Behind(dots) => Err(UpdateError::Known(dots)),
-            Expansion::Unclear => Err(UpdateError::ContextMissing),
+            Expansion::Repeated(dots) => Err(UpdateError::Known(dots)),
+            Expansion::Behind(_) | Expansion::Unclear => Err(UpdateError::ContextMissing),
         }
     }
 
@@ -205,8 +197,8 @@ impl Contexts {
             own.first.checked_sub(1).filter(|seq| *seq > 0)?,
         );
         let live;
-        let context = match self.writers.get(&before.replica) {
-            Some(heard) if heard.context.seq == before.seq => &heard.context,
+        let context = match self.writers.context(before.replica) {
+            Some(context) if context.seq == before.seq => context,
             _ => {
                 live = Context::live(document, before)?;
                 &live
@@ -303,8 +295,8 @@ impl Contexts {
     }
 
     fn context(&self, document: &Document, dot: Dot) -> Cow<'_, Context> {
-        match self.writers.get(&dot.replica) {
-            Some(heard) if heard.context.seq == dot.seq => Cow::Borrowed(&heard.context),
+        match self.writers.context(dot.replica) {
+            Some(context) if context.seq == dot.seq => Cow::Borrowed(context),
             _ => {
                 let live = Context::live(document, dot);
                 Cow::Owned(live.unwrap_or_else(|| Context::bare(dot.seq)))
@@ -320,15 +312,12 @@ impl Contexts {
             &delta.nested,
             delta.applied.ranges(),
         ) && entry.dot == Dot::new(range.replica, range.last)
-            && let Some(heard) = self.writers.get_mut(&range.replica)
+            && self.writers.follow(entry)
         {
-            self.heard += 1;
-            heard.at = self.heard;
-            heard.context.follow(entry);
             return;
         }
         if let Some((writer, context)) = Context::after(delta) {
-            self.hear(writer, context);
+            self.writers.hear(writer, context);
         }
     }
 
@@ -349,29 +338,13 @@ impl Contexts {
             last.drain(..last.len() - MAX_CONTEXTS);
         }
         for (_, dot) in last {
-            let heard = self.writers.get(&dot.replica);
-            if heard.is_none_or(|heard| heard.context.seq < dot.seq)
+            let heard = self.writers.context(dot.replica);
+            if heard.is_none_or(|context| context.seq < dot.seq)
                 && let Some(context) = Context::live(document, dot)
             {
-                self.hear(dot.replica, context);
+                self.writers.hear(dot.replica, context);
             }
         }
-    }
-
-    fn hear(&mut self, writer: ReplicaId, context: Context) {
-        self.heard += 1;
-        let at = self.heard;
-        if let Some(heard) = self.writers.get_mut(&writer) {
-            *heard = Heard { context, at };
-            return;
-        }
-        if self.writers.len() >= MAX_CONTEXTS {
-            let oldest = self.writers.iter().min_by_key(|(_, heard)| heard.at);
-            if let Some(oldest) = oldest.map(|(writer, _)| *writer) {
-                self.writers.remove(&oldest);
-            }
-        }
-        self.writers.insert(writer, Heard { context, at });
     }
 
     /// The contexts that who is given these operations cannot read off the document, since their
@@ -381,16 +354,18 @@ impl Contexts {
         document: &Document,
         given: &DotSet,
     ) -> Vec<(ReplicaId, Context)> {
-        let gone = |(writer, heard): &(&ReplicaId, &Heard)| {
-            let context = &heard.context;
-            let dot = Dot::new(**writer, context.seq);
-            let live = document.replicas.by_id(**writer);
+        let gone = |(writer, context): &(ReplicaId, &Context)| {
+            let dot = Dot::new(*writer, context.seq);
+            let live = document.replicas.by_id(*writer);
             let live = live.is_some_and(|known| known.live.get(dot.seq).is_some());
-            !live && given.contains(dot) && *context != Context::bare(dot.seq)
+            !live && given.contains(dot) && **context != Context::bare(dot.seq)
         };
         let gone = self.writers.iter().filter(gone);
-        gone.map(|(writer, heard)| (*writer, heard.context.clone()))
-            .collect()
+        let mut gone: Vec<_> = gone
+            .map(|(writer, context)| (writer, context.clone()))
+            .collect();
+        sort_by(&mut gone, |a, b| a.0.cmp(&b.0));
+        gone
     }
 
     /// Takes over contexts that somebody else has, of operations that are here. Where one is known
@@ -399,9 +374,9 @@ impl Contexts {
         for (writer, context) in contexts {
             let known = document.replicas.by_id(writer);
             let here = known.is_some_and(|known| known.applied.last_seq(writer) == context.seq);
-            let heard = self.writers.get(&writer);
-            if here && heard.is_none_or(|heard| heard.context.seq != context.seq) {
-                self.hear(writer, context);
+            let heard = self.writers.context(writer);
+            if here && heard.is_none_or(|heard| heard.seq != context.seq) {
+                self.writers.hear(writer, context);
             }
         }
     }

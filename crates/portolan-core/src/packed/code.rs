@@ -185,6 +185,20 @@ impl Coder {
         let (word, length) = self.words[usize::from(symbol)];
         bits.put(word.into(), length.into());
     }
+
+    /// As [`put`](Self::put), and then the lowest `count` bits of `more`, the others of which are
+    /// zero.
+    #[inline]
+    pub(super) fn put_with(&self, bits: &mut BitWriter<'_>, symbol: u8, more: u64, count: u32) {
+        let (word, length) = self.words[usize::from(symbol)];
+        let (word, length) = (u64::from(word), u32::from(length));
+        if count + length <= 32 {
+            bits.put(word | more << length, count + length);
+        } else {
+            bits.put(word, length);
+            bits.put_long(more, count);
+        }
+    }
 }
 
 /// Reads symbols in a code.

@@ -3,9 +3,9 @@
 use std::borrow::Cow;
 
 use super::Expansion;
-use super::columns::{Numbers, put_numbers, put_symbols, read_numbers, read_symbols};
+use super::columns::{Groups, Numbers, put_numbers, put_symbols, read_numbers, read_symbols};
 use crate::codec::{Reader, put_varint, put_zigzag};
-use crate::delta::{Runs, read_runs};
+use crate::delta::read_runs;
 use crate::error::DecodeError;
 
 /// How the columns of a delta are written.
@@ -46,16 +46,15 @@ impl Coding {
     }
 
     /// Appends numbers that are often alike.
-    pub(crate) fn put_runs(self, out: &mut Vec<u8>, numbers: &[i64], sign: Sign) {
+    pub(crate) fn put_runs(self, out: &mut Vec<u8>, numbers: &Groups, sign: Sign) {
         match self {
             Self::Plain => {
-                let mut runs = Runs::new(sign.put);
-                for number in numbers {
-                    runs.push(*number);
+                for (length, number) in numbers.iter() {
+                    put_varint(out, length as u64);
+                    (sign.put)(out, number);
                 }
-                out.append(&mut runs.finish());
             }
-            Self::Packed => put_numbers(out, numbers),
+            Self::Packed => numbers.put(out),
         }
     }
 

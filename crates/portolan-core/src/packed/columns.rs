@@ -95,6 +95,40 @@ impl Numbers {
     }
 }
 
+/// Numbers that are often alike, gathered in runs of equals.
+#[derive(Default)]
+pub(crate) struct Groups {
+    /// How long each run is, and what it consists of.
+    runs: Vec<(usize, i64)>,
+}
+
+impl Groups {
+    #[inline]
+    pub(crate) fn push(&mut self, number: i64) {
+        match self.runs.last_mut() {
+            Some((length, last)) if *last == number => *length += 1,
+            _ => self.runs.push((1, number)),
+        }
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (usize, i64)> + Clone + '_ {
+        self.runs.iter().copied()
+    }
+
+    /// As [`put_numbers`].
+    pub(crate) fn put(&self, out: &mut Vec<u8>) {
+        Plan::of(self.iter()).put(out, self.iter());
+    }
+}
+
+impl FromIterator<i64> for Groups {
+    fn from_iter<I: IntoIterator<Item = i64>>(numbers: I) -> Self {
+        let mut groups = Self::default();
+        numbers.into_iter().for_each(|number| groups.push(number));
+        groups
+    }
+}
+
 /// Appends numbers; how many is known otherwise.
 pub(crate) fn put_numbers(out: &mut Vec<u8>, numbers: &[i64]) {
     Plan::of(one_by_one(numbers)).put(out, one_by_one(numbers));
@@ -180,13 +214,15 @@ struct InRuns {
 
 impl Plan {
     fn of(groups: impl Iterator<Item = (usize, i64)> + Clone) -> Self {
-        let (size, flat) = Flat::of(groups.clone());
+        let mut counts: Counts = [0; SYMBOLS];
         let (mut total, mut runs, mut before) = (0, 0, None);
         for (length, item) in groups.clone() {
+            counts[usize::from(class(item))] += length as u64;
             total += length;
             runs += usize::from(before != Some(item));
             before = Some(item);
         }
+        let (size, flat) = Flat::of(&counts);
         if total == 0 || runs * 2 > total {
             let form = Form::Flat(flat);
             return Self { size, form };
@@ -202,8 +238,13 @@ impl Plan {
                 }
             }
         }
-        let [(a, flat_lengths), (b, flat_items)] =
-            [&lengths, &items].map(|numbers| Flat::of(one_by_one(numbers)));
+        let [(a, flat_lengths), (b, flat_items)] = [&lengths, &items].map(|numbers| {
+            let mut counts: Counts = [0; SYMBOLS];
+            for number in numbers {
+                counts[usize::from(class(*number))] += 1;
+            }
+            Flat::of(&counts)
+        });
         let in_runs = 1 + size_of_varint(runs as u64) + a + b;
         if in_runs > size + RUNS_MAY_COST {
             let form = Form::Flat(flat);
@@ -246,13 +287,10 @@ enum Flat {
 }
 
 impl Flat {
-    /// The shorter one, and how many bytes it takes, as far as classes tell: zigzag-coded, a
-    /// number mostly has one bit more than its magnitude, and at times as many.
-    fn of(groups: impl Iterator<Item = (usize, i64)>) -> (u64, Self) {
-        let mut counts: Counts = [0; SYMBOLS];
-        for (length, item) in groups {
-            counts[usize::from(class(item))] += length as u64;
-        }
+    /// The shorter one for so many numbers of each class, and how many bytes it takes, as far as
+    /// these tell: zigzag-coded, a number mostly has one bit more than its magnitude, and at times
+    /// as many.
+    fn of(counts: &Counts) -> (u64, Self) {
         if counts.iter().all(|count| *count == 0) {
             return (0, Self::Empty);
         }
@@ -260,9 +298,9 @@ impl Flat {
             let all = counts.iter().zip(0..=u8::MAX);
             all.map(|(count, class)| count * size(class)).sum()
         };
-        let code = Code::of(&counts);
+        let code = Code::of(counts);
         let open = of_classes(|class| u64::from(open_bits(class)));
-        let coded = 1 + code.size() + (code.bits(&counts) + open).div_ceil(8);
+        let coded = 1 + code.size() + (code.bits(counts) + open).div_ceil(8);
         let plain = 1 + of_classes(|class| u64::from(class / 2 + 1).div_ceil(7));
         if coded < plain {
             (coded, Self::Coded(Box::new(code)))
@@ -285,9 +323,9 @@ impl Flat {
                 let mut bits = BitWriter::new(out);
                 for number in numbers {
                     let class = class(number);
-                    coder.put(&mut bits, class);
                     let open = open_bits(class);
-                    bits.put_long(number.unsigned_abs() & ((1 << open) - 1), open);
+                    let left = number.unsigned_abs() & ((1 << open) - 1);
+                    coder.put_with(&mut bits, class, left, open);
                 }
                 bits.finish();
             }
@@ -359,29 +397,25 @@ pub(crate) fn put_series(out: &mut Vec<u8>, series: &[u64]) {
     let Some(least) = series.iter().min().copied() else {
         return;
     };
-    let differences: Vec<i64> = differences(series).collect();
-    let excesses: Vec<i64> = series.iter().map(|n| (n - least) as i64).collect();
-    let [a, b] = [&differences, &excesses].map(|numbers| Plan::of(one_by_one(numbers)));
+    let differences = series.iter().scan(0u64, |before, number| {
+        let difference = number.wrapping_sub(*before);
+        *before = *number;
+        Some((1, difference as i64))
+    });
+    let excesses = series.iter().map(|number| (1, (number - least) as i64));
+    let (a, b) = (Plan::of(differences.clone()), Plan::of(excesses.clone()));
     if a.size <= b.size + size_of_varint(least) {
         out.push(DIFFERENCES);
-        a.put(out, one_by_one(&differences));
+        a.put(out, differences);
     } else {
         out.push(EXCESSES);
         put_varint(out, least);
-        b.put(out, one_by_one(&excesses));
+        b.put(out, excesses);
     }
 }
 
 fn one_by_one(numbers: &[i64]) -> impl Iterator<Item = (usize, i64)> + Clone + '_ {
     numbers.iter().map(|number| (1, *number))
-}
-
-fn differences(series: &[u64]) -> impl Iterator<Item = i64> + '_ {
-    let before = std::iter::once(0).chain(series.iter().copied());
-    series
-        .iter()
-        .zip(before)
-        .map(|(n, before)| n.wrapping_sub(before) as i64)
 }
 
 /// Reads what [`put_series`] wrote, and nothing else. Who calls it has bounded their number.

@@ -3,11 +3,11 @@
 use smallvec::SmallVec;
 
 use super::columns::{
-    Numbers, put_numbers, put_series, put_symbols, read_numbers, read_series, read_symbols,
+    Groups, Numbers, put_numbers, put_series, put_symbols, read_numbers, read_series, read_symbols,
 };
-use super::{Coding, Expansion, Values, put_values};
+use super::{Coding, Expansion, ValueColumns, Values};
 use crate::clock::Timestamp;
-use crate::codec::Reader;
+use crate::codec::{Reader, put_word};
 use crate::delta::{
     DeltaEntry, Entries, EntryRef, Keys, LONG, check_entries, common_start, replicas_of,
 };
@@ -26,61 +26,138 @@ const BLOCK: usize = 32;
 /// Appends values, which come sorted, with the containers they are in, where there are any.
 pub(crate) fn put_entries<'a>(
     out: &mut Vec<u8>,
-    entries: impl Iterator<Item = EntryRef<'a>>,
+    entries: impl ExactSizeIterator<Item = EntryRef<'a>>,
     replicas: &[(ReplicaId, u64)],
     nested: bool,
     expansion: &mut Expansion,
 ) {
-    let room = entries.size_hint().0;
-    let mut keys = PackedKeys::with_capacity(room);
-    let mut values: Vec<&Value> = Vec::with_capacity(room);
-    let mut containers = Vec::new();
-    let mut writers = Vec::with_capacity(room);
-    let mut seqs = Vec::with_capacity(room);
-    let mut times: Vec<(i64, u64, u64)> = Vec::with_capacity(room);
+    let mut columns = EntryColumns::new(replicas, entries.len(), expansion);
+    let mut containers = Groups::default();
     let mut before: Option<(u32, &Key)> = None;
-    let mut writer: Option<(ReplicaId, usize)> = None;
     // Entries lie scattered in memory: a loop that does nothing but refer to some waits for all of
     // them at once.
     let mut block = SmallVec::<[EntryRef<'_>; BLOCK]>::new();
     let mut entries = entries.fuse();
-    let blocks = std::iter::from_fn(|| {
+    loop {
+        block.clear();
         block.extend(entries.by_ref().take(BLOCK));
-        (!block.is_empty()).then(|| std::mem::take(&mut block))
-    });
-    for entry in blocks.flatten() {
-        let key = before.filter(|(container, _)| *container == entry.container);
-        keys.push(key.map(|(_, key)| key), entry.key, expansion);
-        before = Some((entry.container, entry.key));
-        if nested {
-            containers.push(i64::from(entry.container));
+        if block.is_empty() {
+            break;
         }
-        values.push(entry.value);
-        let number = match writer {
-            Some((replica, number)) if replica == entry.dot.replica => number,
-            // proof: the dot of an entry is always among the applied ones.
-            _ => replicas.partition_point(|(replica, _)| *replica < entry.dot.replica),
-        };
-        writer = Some((entry.dot.replica, number));
-        writers.push(number as i64);
-        seqs.push(entry.dot.seq);
-        times.push((number as i64, entry.dot.seq, entry.timestamp.bits()));
+        for entry in &block {
+            let key = before.filter(|(container, _)| *container == entry.container);
+            columns.push_key(key.map(|(_, key)| key), entry.key);
+            before = Some((entry.container, entry.key));
+            if nested {
+                containers.push(entry.container.into());
+            }
+            columns.values.push(entry.value);
+            columns.push_operation(entry.dot, entry.timestamp);
+        }
     }
-    put_numbers(out, &containers);
-    keys.put(out);
-    put_values(out, Coding::Packed, values.iter().copied(), expansion);
-    put_numbers(out, &writers);
-    put_series(out, &seqs);
-    put_times(out, &mut times);
+    containers.put(out);
+    columns.put(out);
 }
 
-/// Appends timestamps, each with the number of its replica and the sequence number, in the order
-/// of these: as replicas write on, time goes on.
-fn put_times(out: &mut Vec<u8>, times: &mut [(i64, u64, u64)]) {
-    if times.windows(2).any(|pair| pair[0].2 != pair[1].2) {
-        sort(times);
+/// Values of maps, sets and counters on their way into bytes, but for their containers.
+pub(crate) struct EntryColumns<'a> {
+    replicas: &'a [(ReplicaId, u64)],
+    expansion: &'a mut Expansion,
+    keys: PackedKeys,
+    pub(crate) values: ValueColumns,
+    writers: Groups,
+    seqs: Vec<u64>,
+    times: Vec<u64>,
+    /// The last one, and its place among the replicas.
+    writer: Option<(ReplicaId, usize)>,
+}
+
+impl<'a> EntryColumns<'a> {
+    /// For so many values of operations of these replicas.
+    pub(crate) fn new(
+        replicas: &'a [(ReplicaId, u64)],
+        count: usize,
+        expansion: &'a mut Expansion,
+    ) -> Self {
+        Self {
+            replicas,
+            expansion,
+            keys: PackedKeys::with_capacity(count),
+            values: ValueColumns::new(Coding::Packed),
+            writers: Groups::default(),
+            seqs: Vec::with_capacity(count),
+            times: Vec::with_capacity(count),
+            writer: None,
+        }
     }
-    let times: Vec<u64> = times.iter().map(|(.., time)| *time).collect();
+
+    /// A key, and the one before in its container.
+    #[inline]
+    pub(crate) fn push_key(&mut self, before: Option<&Key>, key: &Key) {
+        common_start(before, key, |kind, text, shared, replaced| {
+            let own = 1 + text.len() - shared;
+            self.keys.push_lengths(shared, own, self.expansion);
+            if own > 0 {
+                let first = if shared == 0 { kind } else { text[shared - 1] };
+                self.keys.steps.push(i64::from(first) - i64::from(replaced));
+                self.keys.rest.extend_from_slice(&text[shared..]);
+            }
+        });
+    }
+
+    /// A key that is a text as the one before, of which it shares the first `shared` bytes, and has
+    /// `own` others, eight at the most, the first of `end`, a big-endian number; where these stand,
+    /// the text before has those of `replaced`, and zeros behind its end.
+    #[inline]
+    pub(crate) fn push_text_end(&mut self, shared: usize, end: u64, own: usize, replaced: u64) {
+        self.keys.push_lengths(1 + shared, own, self.expansion);
+        if own > 0 {
+            let [first, replaced] = [end, replaced].map(|word| i64::from((word >> 56) as u8));
+            self.keys.steps.push(first - replaced);
+            put_word(&mut self.keys.rest, end.swap_bytes() >> 8, own - 1);
+        }
+    }
+
+    /// The operation that wrote the value.
+    #[inline]
+    pub(crate) fn push_operation(&mut self, dot: Dot, timestamp: Timestamp) {
+        let number = match self.writer {
+            Some((replica, number)) if replica == dot.replica => number,
+            // proof: the dot of an entry is always among the applied ones.
+            _ => self
+                .replicas
+                .partition_point(|(replica, _)| *replica < dot.replica),
+        };
+        self.writer = Some((dot.replica, number));
+        self.writers.push(number as i64);
+        self.seqs.push(dot.seq);
+        self.times.push(timestamp.bits());
+    }
+
+    /// Appends all.
+    pub(crate) fn put(self, out: &mut Vec<u8>) {
+        self.keys.put(out);
+        self.values.put(out, self.expansion);
+        self.writers.put(out);
+        put_series(out, &self.seqs);
+        put_times(out, &self.writers, &self.seqs, self.times);
+    }
+}
+
+/// Appends timestamps in the order of the numbers of their replicas and of the sequence numbers: as
+/// replicas write on, time goes on.
+fn put_times(out: &mut Vec<u8>, writers: &Groups, seqs: &[u64], mut times: Vec<u64>) {
+    if times.windows(2).any(|pair| pair[0] != pair[1]) {
+        let writers = writers.iter();
+        let writers = writers.flat_map(|(length, writer)| std::iter::repeat_n(writer, length));
+        let operations = writers.zip(seqs).zip(&times);
+        let mut operations: Vec<(i64, u64, u64)> = operations
+            .map(|((writer, seq), time)| (writer, *seq, *time))
+            .collect();
+        sort(&mut operations);
+        times.clear();
+        times.extend(operations.iter().map(|(.., time)| time));
+    }
     put_series(out, &times);
 }
 
@@ -122,24 +199,18 @@ impl PackedKeys {
         }
     }
 
+    /// How many sort bytes a key shares with the one before, and how many it has of its own.
     #[inline]
-    fn push(&mut self, before: Option<&Key>, key: &Key, expansion: &mut Expansion) {
-        common_start(before, key, |kind, text, shared, replaced| {
-            let own = 1 + text.len() - shared;
-            expansion.add(Expansion::ENTRY + if own > 0 { 1 + text.len() as u64 } else { 0 });
-            self.heads
-                .push((shared.min(LONG) << 4 | own.min(LONG)) as u8);
-            for length in [shared, own] {
-                if length >= LONG {
-                    self.long.push((length - LONG) as i64);
-                }
+    fn push_lengths(&mut self, shared: usize, own: usize, expansion: &mut Expansion) {
+        let bytes = if own > 0 { shared + own } else { 0 };
+        expansion.add(Expansion::ENTRY + bytes as u64);
+        self.heads
+            .push((shared.min(LONG) << 4 | own.min(LONG)) as u8);
+        for length in [shared, own] {
+            if length >= LONG {
+                self.long.push((length - LONG) as i64);
             }
-            if own > 0 {
-                let first = if shared == 0 { kind } else { text[shared - 1] };
-                self.steps.push(i64::from(first) - i64::from(replaced));
-                self.rest.extend_from_slice(&text[shared..]);
-            }
-        });
+        }
     }
 
     fn put(&self, out: &mut Vec<u8>) {

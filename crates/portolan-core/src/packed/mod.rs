@@ -9,13 +9,12 @@ mod code;
 mod coding;
 mod columns;
 mod entries;
-
 mod values;
 
 pub(crate) use coding::{Coding, SIGNED, UNSIGNED};
-pub(crate) use columns::{put_numbers, read_numbers};
-pub(crate) use entries::{put_entries, read_entries};
-pub(crate) use values::{Values, put_values};
+pub(crate) use columns::{Groups, put_numbers, read_numbers};
+pub(crate) use entries::{EntryColumns, put_entries, read_entries};
+pub(crate) use values::{ValueColumns, Values};
 
 use crate::codec::Reader;
 use crate::error::DecodeError;

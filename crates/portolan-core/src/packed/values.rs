@@ -4,46 +4,78 @@ use std::borrow::Cow;
 
 use smol_str::SmolStr;
 
-use super::columns::Numbers;
+use super::columns::{Groups, Numbers};
 use super::{Coding, Expansion, UNSIGNED, put_numbers, read_numbers};
-use crate::codec::{INT, Reader, STR, put_value_body, value_tag};
+use crate::codec::{INT, Reader, STR, put_value_body, put_word_body, value_tag, word_of};
 use crate::delta::read_bounded_value;
 use crate::error::DecodeError;
 use crate::limits::MAX_VALUE_BYTES;
 use crate::value::Value;
 
-/// Appends values; how many is known otherwise.
-pub(crate) fn put_values<'a>(
-    out: &mut Vec<u8>,
+/// Values on their way into bytes.
+pub(crate) struct ValueColumns {
     coding: Coding,
-    values: impl Iterator<Item = &'a Value> + Clone,
-    expansion: &mut Expansion,
-) {
-    let tags: Vec<i64> = values
-        .clone()
-        .map(|value| value_tag(value).into())
-        .collect();
-    coding.put_runs(out, &tags, UNSIGNED);
-    let (mut lengths, mut texts) = (Vec::new(), Vec::new());
-    let (mut integers, mut bodies) = (Vec::new(), Vec::new());
-    for value in values {
-        match value {
-            Value::Str(text) => {
-                lengths.push(text.len() as i64);
-                texts.extend_from_slice(text.as_bytes());
-            }
-            Value::Int(integer) if coding == Coding::Packed => integers.push(*integer),
-            value => put_value_body(&mut bodies, value),
-        }
-    }
-    expansion.add(texts.len() as u64);
-    coding.put_runs(out, &lengths, UNSIGNED);
-    coding.put_text(out, &texts);
-    put_numbers(out, &integers);
-    out.append(&mut bodies);
+    tags: Groups,
+    lengths: Groups,
+    texts: Vec<u8>,
+    /// That have a column of their own.
+    integers: Vec<i64>,
+    bodies: Vec<u8>,
 }
 
-/// What [`put_values`] wrote, read.
+impl ValueColumns {
+    pub(crate) fn new(coding: Coding) -> Self {
+        Self {
+            coding,
+            tags: Groups::default(),
+            lengths: Groups::default(),
+            texts: Vec::new(),
+            integers: Vec::new(),
+            bodies: Vec::new(),
+        }
+    }
+
+    #[inline]
+    pub(crate) fn push(&mut self, value: &Value) {
+        match value {
+            Value::Str(text) => {
+                self.tags.push(STR.into());
+                self.lengths.push(text.len() as i64);
+                self.texts.extend_from_slice(text.as_bytes());
+            }
+            value => match word_of(value) {
+                Some(word) => self.push_word(value_tag(value), word),
+                None => {
+                    self.tags.push(value_tag(value).into());
+                    put_value_body(&mut self.bodies, value);
+                }
+            },
+        }
+    }
+
+    /// A value of this tag that one word holds.
+    #[inline]
+    pub(crate) fn push_word(&mut self, tag: u8, word: u64) {
+        self.tags.push(tag.into());
+        if tag == INT && self.coding == Coding::Packed {
+            self.integers.push(word as i64);
+        } else {
+            put_word_body(&mut self.bodies, tag, word);
+        }
+    }
+
+    /// Appends them all; how many there are is known otherwise.
+    pub(crate) fn put(mut self, out: &mut Vec<u8>, expansion: &mut Expansion) {
+        self.coding.put_runs(out, &self.tags, UNSIGNED);
+        expansion.add(self.texts.len() as u64);
+        self.coding.put_runs(out, &self.lengths, UNSIGNED);
+        self.coding.put_text(out, &self.texts);
+        put_numbers(out, &self.integers);
+        out.append(&mut self.bodies);
+    }
+}
+
+/// What [`ValueColumns`] wrote, read.
 pub(crate) struct Values<'a> {
     tags: Numbers,
     lengths: Numbers,
