@@ -62,10 +62,11 @@ impl Document {
         if new.is_empty() {
             return new; // what these operations removed is dead here already
         }
+        let whole = new == delta.applied;
         self.clock.observe(delta.latest());
         let containers = self.intern_containers(delta);
         let mut dead = DotSet::new();
-        if new != delta.applied {
+        if !whole {
             self.kill_superseded(delta, journal);
         }
         if !delta.dead.is_empty() {
@@ -78,21 +79,15 @@ impl Document {
         if let Some(nested) = &delta.nested {
             placed += self.place_positions(nested, &containers, journal);
         }
-        for (id, dots) in groups(&new) {
-            let number = self.replicas.intern(id);
-            let known = self.replicas.get_mut(number);
-            known.applied.union_with(&dots);
-            if number == self.own {
-                self.loaded = known.applied.last_seq(id);
-            }
-            if !known.early.is_empty() {
-                known.early = known.early.difference(&dots);
-            }
+        if let [_] = new.ranges() {
+            self.note_applied(&new);
+        } else {
+            groups(&new).for_each(|(_, dots)| self.note_applied(&dots));
         }
         if placed < new.len() {
             dead.union_with(&self.dead_among(&new));
         }
-        if new != delta.applied {
+        if !whole {
             // What the new operations removed may have been dead here before, by others; whoever
             // is given the new ones later may lack those.
             dead.union_with(&self.dead_among(&delta.applied.difference(&new)));
@@ -100,6 +95,23 @@ impl Document {
         self.log.note_all(&new, dead, self.live());
         self.settle(journal);
         new
+    }
+
+    /// Notes that operations are applied, all of them of one replica.
+    #[inline]
+    fn note_applied(&mut self, dots: &DotSet) {
+        let Some(range) = dots.ranges().first() else {
+            return;
+        };
+        let number = self.replicas.intern(range.replica);
+        let known = self.replicas.get_mut(number);
+        known.applied.union_with(dots);
+        if number == self.own {
+            self.loaded = known.applied.last_seq(range.replica);
+        }
+        if !known.early.is_empty() {
+            known.early = known.early.difference(dots);
+        }
     }
 
     /// The numbers here of a delta's containers, the root first.
