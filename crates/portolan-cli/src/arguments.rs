@@ -50,6 +50,10 @@ pub(crate) enum Command {
     Export(Export),
     /// Show what the server holds and whom it is connected to
     Status(Status),
+    /// List the replicas that a map waits for before it lets go of what was deleted
+    Members(Members),
+    /// Wait no longer for a replica that will not come back
+    Forget(Forget),
     /// Use a coordinated map on Redis, which Go services may share
     Redis(Redis),
     /// Check a store that no server has open
@@ -111,6 +115,24 @@ pub(crate) struct Serve {
     /// Share only the maps that match with the servers of --connect; may be repeated
     #[arg(long = "map", value_name = "PATTERN", requires = "connect")]
     pub(crate) maps: Vec<String>,
+    /// Share all maps with the servers that use the Redis or Valkey at this URL (redis:// or
+    /// rediss://); may be repeated with --redis-sentinel or --redis-cluster
+    #[arg(long, value_name = "URL")]
+    pub(crate) redis: Vec<String>,
+    /// The URLs of --redis are Sentinels, which know the master under this name
+    #[arg(
+        long,
+        value_name = "NAME",
+        requires = "redis",
+        conflicts_with = "redis_cluster"
+    )]
+    pub(crate) redis_sentinel: Option<String>,
+    /// With which user, password and database to go to that master
+    #[arg(long, value_name = "URL", default_value = "redis://master")]
+    pub(crate) redis_master: String,
+    /// The URLs of --redis are nodes of a cluster
+    #[arg(long, requires = "redis")]
+    pub(crate) redis_cluster: bool,
     /// The token for the servers of --connect
     #[arg(
         long,
@@ -122,7 +144,8 @@ pub(crate) struct Serve {
     /// Read that token from this file, and again whenever it changes; goes before --token
     #[arg(long, value_name = "FILE", requires = "connect")]
     pub(crate) token_file: Option<PathBuf>,
-    /// Trust the certificates in this PEM file, instead of the public ones, for --connect
+    /// Trust the certificates in this PEM file, instead of the public ones, for --connect and
+    /// --redis
     #[arg(long, env = "PORTOLAN_CA", value_name = "FILE")]
     pub(crate) ca: Option<PathBuf>,
     /// Ask everyone for a token; this file (TOML) says whose tokens are good
@@ -590,6 +613,27 @@ pub(crate) struct RedisPlace {
     pub(crate) name: String,
     /// The key
     pub(crate) key: String,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Members {
+    /// Name of the map
+    pub(crate) map: String,
+    /// As JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) server: Server,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Forget {
+    /// Name of the map
+    pub(crate) map: String,
+    /// The replica's id, as `members` tells it
+    pub(crate) replica: String,
+    #[command(flatten)]
+    pub(crate) server: Server,
 }
 
 #[derive(Debug, Args)]

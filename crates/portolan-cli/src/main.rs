@@ -34,6 +34,8 @@ fn main() -> ExitCode {
         Command::Import(import) => command::import(&import),
         Command::Export(export) => command::export(&export),
         Command::Status(status) => command::status(&status),
+        Command::Members(members) => command::members(&members),
+        Command::Forget(forget) => command::forget(&forget),
         Command::Redis(redis) => command::redis(&redis),
         Command::Verify(verify) => command::verify(&verify),
         Command::Completions(completions) => command::completions(&completions),

@@ -247,7 +247,7 @@ impl Document {
         // does not matter in which order they came.
         let place = moves
             .flat_map(|head| self.chain(head))
-            .filter_map(|slot| self.spot(self.dot_of(&self.slab[slot])))
+            .filter_map(|slot| self.spot(self.dot(slot)))
             .find(|spot| self.orphans.origin(*spot).is_none());
         let place = place.unwrap_or(element);
         if self.elements.place(element) == place {

@@ -42,7 +42,19 @@ struct Epoch {
     sum: Option<(i64, u64, Slot)>,
     /// What resets have seen, at the most.
     seen: Option<(i64, i64)>,
-    notes: usize,
+}
+
+impl Epoch {
+    /// The live sum where a reset has seen it or one after it: it counts nothing, and goes when
+    /// what replaced it comes.
+    fn is_spent(&self) -> bool {
+        match (self.sum, self.seen) {
+            (Some((_, seq, _)), Some((seen, _))) => {
+                u64::try_from(seen).is_ok_and(|seen| seen >= seq)
+            }
+            _ => false,
+        }
+    }
 }
 
 /// An addition that can be done.
@@ -73,14 +85,13 @@ impl Document {
             return found;
         };
         for slot in self.chain(head) {
-            let entry = &self.slab[slot];
-            if let Value::Int(sum) = entry.value {
+            let entry = self.slab.operation(slot);
+            if let Value::Int(sum) = *entry.value {
                 if found.sum.is_none_or(|(_, seq, _)| seq < entry.seq) {
                     found.sum = Some((sum, entry.seq, slot));
                 }
-            } else if let Some(seen) = note(&entry.value) {
+            } else if let Some(seen) = note(entry.value) {
                 found.seen = found.seen.max(Some(seen));
-                found.notes += 1;
             }
         }
         found
@@ -89,20 +100,17 @@ impl Document {
     /// What a counter shows: the sum of all additions that no reset has seen. Costs the replicas
     /// that have added. Held to the range of 64 bits.
     ///
-    /// Operations may come in any order. A sum that is older than what a reset has seen counts
-    /// nothing; nor does one where a later epoch of its replica has a sum, for that began when
-    /// nothing was left of those before it.
+    /// Operations may come in any order. A sum that is no later than what a reset has seen counts
+    /// nothing; nor do the earlier ones of an epoch, where the last has not removed them here.
     pub(crate) fn count(&self, counter: u32) -> i64 {
         let epochs = self.containers.get(counter).epochs.iter();
         let counts = epochs.map(|epoch| {
             let known = self.epoch(counter, *epoch);
-            let Some((sum, seq, _)) = known.sum else {
-                return 0;
-            };
-            match known.seen {
-                Some((seen, _)) if u64::try_from(seen).is_ok_and(|seen| seen >= seq) => 0,
-                Some((_, seen)) => i128::from(sum) - i128::from(seen),
-                None => i128::from(sum),
+            match (known.sum, known.seen) {
+                (None, _) => 0,
+                _ if known.is_spent() => 0,
+                (Some((sum, ..)), Some((_, seen))) => i128::from(sum) - i128::from(seen),
+                (Some((sum, ..)), None) => i128::from(sum),
             }
         });
         let all: i128 = counts.sum();
@@ -162,8 +170,15 @@ impl Document {
         }
     }
 
+    /// Whether a reset would take anything back.
+    pub(crate) fn is_reset(&self, counter: u32) -> bool {
+        let epochs = self.containers.get(counter).epochs.iter();
+        let mut known = epochs.map(|epoch| self.epoch(counter, *epoch));
+        known.all(|epoch| epoch.sum.is_none() || epoch.is_spent())
+    }
+
     /// Removes all additions that are seen here. `next` gives the dot of each note that this
-    /// takes.
+    /// takes; none is needed for a sum that the note of another reset covers.
     pub(crate) fn reset(
         &mut self,
         counter: u32,
@@ -178,6 +193,16 @@ impl Document {
             let Some((sum, seen_seq, _)) = known.sum else {
                 continue;
             };
+            if known.is_spent() {
+                let slots = self.find(counter, KeyRef::Element(epoch)).into_iter();
+                let slots = slots.flat_map(|head| self.chain(head));
+                let is_sum = |slot: &Slot| matches!(self.slab[*slot].value, Value::Int(_));
+                let sums: Vec<Slot> = slots.filter(is_sum).collect();
+                for entry in self.kill(sums) {
+                    journal.removed(killer, entry);
+                }
+                continue;
+            }
             if epoch.replica == own && epoch.seq > self.loaded {
                 // Nobody adds to it concurrently: this replica is here.
                 if let Some(head) = self.find(counter, KeyRef::Element(epoch)) {
@@ -186,9 +211,7 @@ impl Document {
                 continue;
             }
             let (seq, timestamp) = next(self);
-            let seen = known.seen.max(Some((seen_seq as i64, sum)));
-            let (seen_seq, sum) = seen.unwrap_or((seen_seq as i64, sum));
-            let note = Value::from(vec![Value::Int(seen_seq), Value::Int(sum)]);
+            let note = Value::from(vec![Value::Int(seen_seq as i64), Value::Int(sum)]);
             self.put(counter, Key::Element(epoch), note, seq, timestamp, journal);
         }
     }

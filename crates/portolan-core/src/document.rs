@@ -21,7 +21,7 @@ use crate::renaming::Renaming;
 use crate::replica::{Dot, ReplicaId};
 use crate::replicas::Replicas;
 use crate::sequence::{Elements, Spot};
-use crate::slab::{Entry, NONE, Slab, Slot};
+use crate::slab::{Entry, NONE, Operation, Slab, Slot};
 use crate::stability::Tombstones;
 use crate::transaction::Transaction;
 use crate::value::Value;
@@ -272,6 +272,12 @@ impl Document {
         self.replicas.dot(entry.replica, entry.seq)
     }
 
+    /// The dot of the live operation at a slot.
+    pub(crate) fn dot(&self, slot: Slot) -> Dot {
+        let replica = self.slab[slot].replica;
+        self.replicas.dot(replica, self.slab.stamp(slot).seq)
+    }
+
     /// The order, settled.
     pub(crate) fn settled_order(&self) -> MutexGuard<'_, Order> {
         let mut order = self.order.lock().unwrap_or_else(PoisonError::into_inner);
@@ -299,9 +305,10 @@ impl Document {
     }
 
     /// The values under a key, winner first.
-    pub(crate) fn values(&self, head: Slot) -> impl Iterator<Item = &Entry> + '_ {
-        let entries = self.chain(head).map(|slot| &self.slab[slot]);
-        entries.take_while(|entry| !entry.is_container())
+    pub(crate) fn values(&self, head: Slot) -> impl Iterator<Item = Operation<'_>> {
+        let slots = self.chain(head);
+        let values = slots.take_while(|slot| !self.slab[*slot].is_container());
+        values.map(|slot| self.slab.operation(slot))
     }
 
     /// The first of what stands under each key of a container, in order.

@@ -193,8 +193,12 @@ impl CounterMut<'_, '_> {
     }
 
     /// Takes back everything that is seen here to have been added; what is added concurrently
-    /// still counts.
+    /// still counts. False, and no operation, where there is nothing to take back.
     pub fn reset(&mut self) -> Result<bool, Error> {
+        let counter = self.0.number()?;
+        if self.0.transaction.document.is_reset(counter) {
+            return Ok(false);
+        }
         self.0.clear()
     }
 }

@@ -85,8 +85,8 @@ impl<'a> Iterator for Siblings<'a> {
         }
         let sibling = Sibling {
             value: &entry.value,
-            dot: self.document.dot_of(entry),
-            timestamp: entry.timestamp,
+            dot: self.document.dot(self.next),
+            timestamp: self.document.slab.stamp(self.next).timestamp,
         };
         if let Some(born) = self.born.take_if(|born| born.rank() > sibling.rank()) {
             return Some(born);

@@ -10,7 +10,7 @@ use crate::nested::{DeltaContainer, Nested, Run};
 use crate::order;
 use crate::rows::Rows;
 use crate::sequence::{NOWHERE, Side, Spot, SpotHash};
-use crate::slab::{BIRTH, Entry, Slot};
+use crate::slab::{BIRTH, Slot};
 use crate::sorting::{sort, sort_by};
 
 impl Document {
@@ -53,9 +53,9 @@ impl Document {
         }
         let slots = self.sorted();
         let entries = slots.iter().map(|slot| {
-            let entry = &self.slab[*slot];
-            let dot = self.dot_of(entry);
-            EntryRef::new(ROOT, &entry.key, &entry.value, dot, entry.timestamp)
+            let of = self.slab.operation(*slot);
+            let dot = self.replicas.dot(of.replica, of.seq);
+            EntryRef::new(ROOT, of.key, of.value, dot, of.timestamp)
         });
         encode(&applied, &dead, None, entries)
     }
@@ -71,9 +71,9 @@ impl Document {
         }
         let slots = self.sorted();
         let entries = slots.iter().map(|slot| {
-            let entry = &self.slab[*slot];
-            let dot = self.dot_of(entry);
-            EntryRef::new(ROOT, &entry.key, &entry.value, dot, entry.timestamp)
+            let of = self.slab.operation(*slot);
+            let dot = self.replicas.dot(of.replica, of.seq);
+            EntryRef::new(ROOT, of.key, of.value, dot, of.timestamp)
         });
         encode_packed(&applied, &dead, None, entries)
     }
@@ -239,13 +239,13 @@ impl Document {
     }
 
     fn delta_entry(&self, slot: Slot) -> DeltaEntry {
-        let entry: &Entry = &self.slab[slot];
+        let of = self.slab.operation(slot);
         DeltaEntry {
-            container: entry.container,
-            key: entry.key.clone(),
-            value: entry.value.clone(),
-            dot: self.dot_of(entry),
-            timestamp: entry.timestamp,
+            container: of.container,
+            key: of.key.clone(),
+            value: of.value.clone(),
+            dot: self.replicas.dot(of.replica, of.seq),
+            timestamp: of.timestamp,
         }
     }
 

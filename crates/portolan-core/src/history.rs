@@ -191,7 +191,7 @@ impl Document {
                 continue;
             };
             let time = |slot: Slot| match slot & BIRTH {
-                0 => self.slab[slot].timestamp,
+                0 => self.slab.stamp(slot).timestamp,
                 _ => self.elements[slot & !BIRTH].timestamp(),
             };
             let live = known.live.range(range.first, range.last);

@@ -20,7 +20,12 @@ impl Holdings for Document {
         let mut scratch = Vec::new();
         let mut print = |slot| {
             if slot & BIRTH == 0 {
-                return fingerprint(&mut scratch, known.id, &self.containers, &self.slab[slot]);
+                return fingerprint(
+                    &mut scratch,
+                    known.id,
+                    &self.containers,
+                    self.slab.operation(slot),
+                );
             }
             let element = &self.elements[slot & !BIRTH];
             birth_fingerprint(&mut scratch, known.id, &self.containers, element)
@@ -162,7 +167,7 @@ impl Document {
             let id = known.id;
             let sum = known.live.recount(|slot| {
                 if slot & BIRTH == 0 {
-                    return fingerprint(&mut scratch, id, containers, &slab[slot]);
+                    return fingerprint(&mut scratch, id, containers, slab.operation(slot));
                 }
                 birth_fingerprint(&mut scratch, id, containers, &elements[slot & !BIRTH])
             });

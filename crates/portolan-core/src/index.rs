@@ -11,7 +11,7 @@ use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use crate::key::KeyRef;
 use crate::order::as_they_stand;
-use crate::slab::{Entry, Slab, Slot};
+use crate::slab::{Record, Slab, Slot};
 
 #[derive(Debug)]
 pub(crate) struct Index {
@@ -37,14 +37,14 @@ impl Index {
         self.heads.iter().copied()
     }
 
-    /// The first of what stands under a key, and its entry.
+    /// The first of what stands under a key, and its record.
     #[inline]
     pub(crate) fn find<'a>(
         &self,
         slab: &'a Slab,
         container: u32,
         key: KeyRef<'_>,
-    ) -> Option<(Slot, &'a Entry)> {
+    ) -> Option<(Slot, &'a Record)> {
         let hash = spread(self.hash(container, key));
         let mut found = None;
         self.heads.find(hash, |head| {
@@ -146,7 +146,7 @@ pub(crate) fn hash(seed: u64, container: u32, key: KeyRef<'_>) -> u32 {
     (hash ^ (hash >> 32)) as u32
 }
 
-impl Entry {
+impl Record {
     #[inline]
     fn is_at(&self, container: u32, key: KeyRef<'_>) -> bool {
         self.container == container && self.key.is(key)

@@ -327,14 +327,14 @@ impl Document {
                 .get(theirs.dot.seq)
                 .filter(|slot| slot & BIRTH == 0)
             {
-                let ours = &self.slab[slot];
+                let ours = self.slab.operation(slot);
                 let content = |key, value, time: Timestamp| {
                     let mut bytes = time.bits().to_be_bytes().to_vec();
                     put_key(&mut bytes, key);
                     put_value(&mut bytes, value);
                     bytes
                 };
-                let held = content(&ours.key, &ours.value, ours.timestamp);
+                let held = content(ours.key, ours.value, ours.timestamp);
                 if held >= content(&theirs.key, &theirs.value, theirs.timestamp) {
                     continue;
                 }

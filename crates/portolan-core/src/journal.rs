@@ -240,7 +240,7 @@ impl Document {
         let mut present: Vec<Ranked> = Vec::new();
         if let Some(head) = self.find(container, key.borrowed()) {
             present.extend(self.values(head).map(|entry| {
-                let dot = self.dot_of(entry);
+                let dot = self.replicas.dot(entry.replica, entry.seq);
                 (entry.timestamp, dot.replica, dot.seq, entry.value.clone())
             }));
         }

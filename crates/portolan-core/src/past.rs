@@ -279,7 +279,7 @@ impl Document {
         let known = self.replicas.by_id(dot.replica)?;
         if let Some(slot) = known.live.get(dot.seq) {
             return Some(match slot & BIRTH {
-                0 => self.slab[slot].timestamp,
+                0 => self.slab.stamp(slot).timestamp,
                 _ => self.elements[slot & !BIRTH].timestamp(),
             });
         }
@@ -437,7 +437,7 @@ impl Document {
             };
             for (seq, slot) in known.live.range(range.first, range.last) {
                 let timestamp = match slot & BIRTH {
-                    0 => self.slab[slot].timestamp,
+                    0 => self.slab.stamp(slot).timestamp,
                     _ => self.elements[slot & !BIRTH].timestamp(),
                 };
                 if timestamp > moment {

@@ -16,15 +16,15 @@ use crate::journal::Journal;
 use crate::key::Key;
 use crate::replica::{Dot, ReplicaId};
 use crate::replicas::Replicas;
-use crate::slab::{Entry, NONE, Slot};
+use crate::slab::{Entry, NONE, Operation, Slab, Slot};
 use crate::sorting::sort;
 use crate::value::Value;
 
 /// What orders siblings, the highest first.
 pub(crate) type Rank = (Timestamp, ReplicaId, u64);
 
-pub(crate) fn rank_of(replicas: &Replicas, entry: &Entry) -> Rank {
-    (entry.timestamp, replicas.get(entry.replica).id, entry.seq)
+pub(crate) fn rank_of(replicas: &Replicas, of: Operation<'_>) -> Rank {
+    (of.timestamp, replicas.get(of.replica).id, of.seq)
 }
 
 impl Document {
@@ -75,7 +75,7 @@ impl Document {
                     self.live += 1;
                     slot
                 } else {
-                    let old = std::mem::replace(&mut self.slab[head], fresh);
+                    let old = self.slab.replace(head, fresh);
                     let mut next = old.next;
                     self.bury(&old);
                     journal.removed(seq, old);
@@ -122,7 +122,7 @@ impl Document {
     #[inline]
     fn print_in(&mut self, entry: &Entry) -> u128 {
         let id = self.replicas.get(entry.replica).id;
-        let print = fingerprint(&mut self.scratch, id, &self.containers, entry);
+        let print = fingerprint(&mut self.scratch, id, &self.containers, entry.operation());
         self.digest = self.digest.wrapping_add(print);
         print
     }
@@ -130,7 +130,12 @@ impl Document {
     /// Takes a live operation out of everything but the slab and the chain of siblings.
     pub(crate) fn bury(&mut self, entry: &Entry) {
         let known = self.replicas.get_mut(entry.replica);
-        let print = fingerprint(&mut self.scratch, known.id, &self.containers, entry);
+        let print = fingerprint(
+            &mut self.scratch,
+            known.id,
+            &self.containers,
+            entry.operation(),
+        );
         self.digest = self.digest.wrapping_sub(print);
         known.live.remove(entry.seq, print);
         self.entry_lost(entry);
@@ -252,7 +257,7 @@ impl Document {
         let (hash, container) = (entry.hash, entry.container);
         let (replica, seq) = (entry.replica, entry.seq);
         let print = self.print_in(&entry);
-        let rank = rank_of(&self.replicas, &entry);
+        let rank = rank_of(&self.replicas, entry.operation());
         self.live += 1;
         let slot = if behind == NONE {
             let key = entry.key.borrowed();
@@ -267,7 +272,7 @@ impl Document {
                 Place::Occupied(mut place) => {
                     let head = *place.get();
                     let slot = self.slab.insert(entry);
-                    if rank > rank_of_link(&self.replicas, &self.slab[head]) {
+                    if rank > rank_of_link(&self.replicas, &self.slab, head) {
                         self.slab[slot].next = head;
                         let order = self.order.get_mut().unwrap_or_else(PoisonError::into_inner);
                         order.replace(&self.slab, head, slot);
@@ -292,7 +297,7 @@ impl Document {
     fn link(&mut self, slot: Slot, rank: Rank, mut before: Slot) {
         loop {
             let next = self.slab[before].next;
-            if next == NONE || rank > rank_of_link(&self.replicas, &self.slab[next]) {
+            if next == NONE || rank > rank_of_link(&self.replicas, &self.slab, next) {
                 self.slab[slot].next = next;
                 self.slab[before].next = slot;
                 return;
@@ -371,7 +376,8 @@ impl Document {
                 if matches!(entry.value, Value::Int(_)) {
                     self.item_gained(container);
                 } else {
-                    let dot = Dot::new(self.replicas.get(entry.replica).id, entry.seq);
+                    let seq = self.slab.stamp(slot).seq;
+                    let dot = Dot::new(self.replicas.get(entry.replica).id, seq);
                     self.tombstones.note_reset(dot, *epoch);
                 }
             }
@@ -418,19 +424,19 @@ impl Document {
         let known = self.containers.get(number);
         let (container, key, form) = (known.parent, known.key.clone(), known.form);
         let hash = self.index.hash(container, key.borrowed());
-        let entry = Entry::container(container, key, hash, number);
-        let key = entry.key.borrowed();
-        let place = self.index.place(&self.slab, hash, container, key);
+        let place = self
+            .index
+            .place(&self.slab, hash, container, key.borrowed());
         let slot = match place {
             Place::Vacant(place) => {
-                let slot = self.slab.insert(entry);
+                let slot = self.slab.insert_container(container, key, hash, number);
                 place.insert(slot);
                 self.head_gained(container, slot);
                 slot
             }
             Place::Occupied(mut place) => {
                 let head = *place.get();
-                let slot = self.slab.insert(entry);
+                let slot = self.slab.insert_container(container, key, hash, number);
                 let (mut before, mut next) = (NONE, head);
                 while next != NONE
                     && self.slab[next]
@@ -474,16 +480,16 @@ pub(crate) fn fingerprint(
     scratch: &mut Vec<u8>,
     replica: ReplicaId,
     containers: &Containers,
-    entry: &Entry,
+    of: Operation<'_>,
 ) -> u128 {
     scratch.clear();
-    let head = [replica.get(), entry.seq, entry.timestamp.bits()].map(u64::to_le_bytes);
+    let head = [replica.get(), of.seq, of.timestamp.bits()].map(u64::to_le_bytes);
     scratch.extend_from_slice(head.as_flattened());
-    put_key(scratch, &entry.key);
-    put_value(scratch, &entry.value);
-    if entry.container != ROOT {
-        let container = containers.get(entry.container);
-        if !container.form.keeps(&entry.value) {
+    put_key(scratch, of.key);
+    put_value(scratch, of.value);
+    if of.container != ROOT {
+        let container = containers.get(of.container);
+        if !container.form.keeps(of.value) {
             return 0;
         }
         scratch.extend_from_slice(&container.print.to_le_bytes());
@@ -492,9 +498,9 @@ pub(crate) fn fingerprint(
 }
 
 /// As [`rank_of`]; containers stand behind all values.
-fn rank_of_link(replicas: &Replicas, entry: &Entry) -> Rank {
-    if entry.is_container() {
+fn rank_of_link(replicas: &Replicas, slab: &Slab, slot: Slot) -> Rank {
+    if slab[slot].is_container() {
         return (Timestamp::default(), ReplicaId::new(0), 0);
     }
-    rank_of(replicas, entry)
+    rank_of(replicas, slab.operation(slot))
 }

@@ -77,10 +77,11 @@ impl<'a> Rows<'a> {
                     tag: value.map_or(LARGE, |_| value_tag(&entry.value)),
                 };
                 words.push(text.as_bytes(), place);
+                let stamp = slab.stamp(slot);
                 rows.push(Row {
                     value: value.unwrap_or_default(),
-                    seq: entry.seq,
-                    timestamp: entry.timestamp,
+                    seq: stamp.seq,
+                    timestamp: stamp.timestamp,
                     replica: entry.replica,
                     slot,
                 });
@@ -89,12 +90,12 @@ impl<'a> Rows<'a> {
         }
         let shared = words.shared();
         let places = words.sorted(|a, b| {
-            let [a, b] = [a, b].map(|place| &slab[rows[place.row as usize].slot]);
+            let [a, b] = [a, b].map(|place| slab.operation(rows[place.row as usize].slot));
             let siblings = || {
-                let [a, b] = [a, b].map(|entry| rank_of(&document.replicas, entry));
+                let [a, b] = [a, b].map(|of| rank_of(&document.replicas, of));
                 b.cmp(&a)
             };
-            a.key.cmp(&b.key).then_with(siblings)
+            a.key.cmp(b.key).then_with(siblings)
         });
         Some(Self {
             document,

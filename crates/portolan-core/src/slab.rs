@@ -1,6 +1,7 @@
 //! Live operations in memory: one entry each, at a slot that does not move.
 //!
-//! Entries stand in chunks, so that growth neither copies what is there nor takes memory for
+//! An entry is split: what a look-up reads stands apart from what it does not. Entries stand in
+//! chunks, so that growth neither copies what is there nor takes memory for
 //! what is not, and a chunk that has emptied gives its memory back.
 
 use std::ops::{Index, IndexMut};
@@ -21,14 +22,12 @@ pub(crate) const BIRTH: u32 = 1 << 31;
 const CHUNK_BITS: u32 = 8;
 const CHUNK: usize = 1 << CHUNK_BITS;
 
-/// One live operation: a value under a key. 80 bytes, in the order that a lookup reads them, so
-/// that it touches as few cache lines as it can.
+/// One live operation: a value under a key.
 #[derive(Clone, Debug)]
-#[repr(C)]
 pub(crate) struct Entry {
     /// The container that the key is in, as interned in the document.
     pub(crate) container: u32,
-    /// The next sibling; in a vacant slot, the next vacant one of the chunk.
+    /// The next sibling.
     pub(crate) next: Slot,
     pub(crate) key: Key,
     pub(crate) value: Value,
@@ -40,21 +39,74 @@ pub(crate) struct Entry {
     pub(crate) seq: u64,
 }
 
-/// In place of the replica, where an entry stands for a container and not for an operation.
-const CONTAINER: u32 = u32::MAX;
+/// As an [`Entry`], wherever its parts stand.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Operation<'a> {
+    pub(crate) container: u32,
+    pub(crate) key: &'a Key,
+    pub(crate) value: &'a Value,
+    pub(crate) replica: u32,
+    pub(crate) timestamp: Timestamp,
+    pub(crate) seq: u64,
+}
 
 impl Entry {
+    #[inline]
+    pub(crate) fn operation(&self) -> Operation<'_> {
+        Operation {
+            container: self.container,
+            key: &self.key,
+            value: &self.value,
+            replica: self.replica,
+            timestamp: self.timestamp,
+            seq: self.seq,
+        }
+    }
+}
+
+/// In place of the replica, where a record stands for a container and not for an operation.
+const CONTAINER: u32 = u32::MAX;
+
+/// What a look-up reads of an entry. A cache line: for a key that nobody asked for lately, that is
+/// what a look-up waits for, and with lines that hold half of two entries it waits for two.
+#[derive(Debug)]
+#[repr(align(64))]
+pub(crate) struct Record {
+    /// As in the entry.
+    pub(crate) container: u32,
+    /// As in the entry; in a vacant slot, the next vacant one of the chunk.
+    pub(crate) next: Slot,
+    /// As in the entry.
+    pub(crate) key: Key,
+    /// As in the entry; where the record stands for a container, its number.
+    pub(crate) value: Value,
+    /// As in the entry.
+    pub(crate) hash: u32,
+    /// As in the entry.
+    pub(crate) replica: u32,
+}
+
+impl Record {
     /// What stands for the container of that number among the siblings of its key.
-    pub(crate) fn container(container: u32, key: Key, hash: u32, number: u32) -> Self {
+    fn container(container: u32, key: Key, hash: u32, number: u32) -> Self {
         Self {
-            key,
-            value: Value::Null,
-            timestamp: Timestamp::default(),
-            seq: u64::from(number),
-            replica: CONTAINER,
             container,
-            hash,
             next: NONE,
+            key,
+            value: Value::Int(number.into()),
+            hash,
+            replica: CONTAINER,
+        }
+    }
+
+    fn vacant(next: Slot) -> Self {
+        Self {
+            container: 0,
+            next,
+            key: Key::Bool(false),
+            value: Value::Null,
+            hash: 0,
+            replica: 0,
         }
     }
 
@@ -67,19 +119,44 @@ impl Entry {
     /// The number of the container that it stands for.
     #[inline]
     pub(crate) fn inner(&self) -> Option<u32> {
-        self.is_container().then_some(self.seq as u32)
+        match self.value {
+            Value::Int(number) if self.is_container() => Some(number as u32),
+            _ => None,
+        }
+    }
+}
+
+/// What a look-up does not read of an entry.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Stamp {
+    pub(crate) timestamp: Timestamp,
+    pub(crate) seq: u64,
+}
+
+impl Entry {
+    fn split(self) -> (Record, Stamp) {
+        let record = Record {
+            container: self.container,
+            next: self.next,
+            key: self.key,
+            value: self.value,
+            hash: self.hash,
+            replica: self.replica,
+        };
+        let (timestamp, seq) = (self.timestamp, self.seq);
+        (record, Stamp { timestamp, seq })
     }
 
-    fn vacant(next: Slot) -> Self {
+    fn of(record: Record, stamp: Stamp) -> Self {
         Self {
-            key: Key::Bool(false),
-            value: Value::Null,
-            timestamp: Timestamp::default(),
-            seq: 0,
-            replica: 0,
-            container: 0,
-            hash: 0,
-            next,
+            container: record.container,
+            next: record.next,
+            key: record.key,
+            value: record.value,
+            hash: record.hash,
+            replica: record.replica,
+            timestamp: stamp.timestamp,
+            seq: stamp.seq,
         }
     }
 }
@@ -96,7 +173,9 @@ struct Room {
 
 #[derive(Debug, Default)]
 pub(crate) struct Slab {
-    chunks: Vec<Vec<Entry>>,
+    chunks: Vec<Vec<Record>>,
+    /// Those of each chunk.
+    stamps: Vec<Vec<Stamp>>,
     /// Of each chunk; apart from it, so that reading passes by less.
     rooms: Vec<Room>,
     /// Chunks that have room.
@@ -104,13 +183,33 @@ pub(crate) struct Slab {
 }
 
 impl Slab {
+    #[inline]
     pub(crate) fn insert(&mut self, entry: Entry) -> Slot {
+        let (record, stamp) = entry.split();
+        self.place(record, stamp)
+    }
+
+    /// Lets a container of that number stand among the siblings of its key.
+    pub(crate) fn insert_container(
+        &mut self,
+        container: u32,
+        key: Key,
+        hash: u32,
+        number: u32,
+    ) -> Slot {
+        let record = Record::container(container, key, hash, number);
+        self.place(record, Stamp::default())
+    }
+
+    #[inline]
+    fn place(&mut self, record: Record, stamp: Stamp) -> Slot {
         let number = self
             .open
             .last()
             .copied()
             .unwrap_or_else(|| self.add_chunk());
         let chunk = &mut self.chunks[number as usize];
+        let stamps = &mut self.stamps[number as usize];
         let room = &mut self.rooms[number as usize];
         room.used += 1;
         if room.used == CHUNK {
@@ -121,14 +220,17 @@ impl Slab {
             // A small document grows its first chunk by and by; later ones will fill.
             if chunk.capacity() == 0 && number > 0 {
                 chunk.reserve_exact(CHUNK);
+                stamps.reserve_exact(CHUNK);
             }
-            chunk.push(entry);
+            chunk.push(record);
+            stamps.push(stamp);
             (number << CHUNK_BITS) | (chunk.len() - 1) as u32
         } else {
             let slot = room.vacant;
             let place = &mut chunk[slot as usize % CHUNK];
             room.vacant = place.next;
-            *place = entry;
+            *place = record;
+            stamps[slot as usize % CHUNK] = stamp;
             slot
         }
     }
@@ -140,6 +242,7 @@ impl Slab {
             "a document holds at most 2^31 values in maps, sets and counters"
         );
         self.chunks.push(Vec::new());
+        self.stamps.push(Vec::new());
         self.rooms.push(Room {
             used: 0,
             vacant: NONE,
@@ -153,34 +256,63 @@ impl Slab {
         let number = slot >> CHUNK_BITS;
         let chunk = &mut self.chunks[number as usize];
         let room = &mut self.rooms[number as usize];
-        let vacant = Entry::vacant(room.vacant);
-        let entry = std::mem::replace(&mut chunk[slot as usize % CHUNK], vacant);
+        let vacant = Record::vacant(room.vacant);
+        let record = std::mem::replace(&mut chunk[slot as usize % CHUNK], vacant);
+        let stamp = self.stamps[number as usize][slot as usize % CHUNK];
         room.vacant = slot;
         room.used -= 1;
         if room.used == 0 {
             *chunk = Vec::new();
+            self.stamps[number as usize] = Vec::new();
             room.vacant = NONE;
         }
         if !room.open {
             room.open = true;
             self.open.push(number);
         }
-        entry
+        Entry::of(record, stamp)
+    }
+
+    /// Puts an entry in the place of another, and gives that.
+    pub(crate) fn replace(&mut self, slot: Slot, entry: Entry) -> Entry {
+        let (record, stamp) = entry.split();
+        let record = std::mem::replace(&mut self[slot], record);
+        let place = &mut self.stamps[(slot >> CHUNK_BITS) as usize][slot as usize % CHUNK];
+        Entry::of(record, std::mem::replace(place, stamp))
+    }
+
+    #[inline]
+    pub(crate) fn stamp(&self, slot: Slot) -> Stamp {
+        self.stamps[(slot >> CHUNK_BITS) as usize][slot as usize % CHUNK]
+    }
+
+    /// The live operation at a slot.
+    #[inline]
+    pub(crate) fn operation(&self, slot: Slot) -> Operation<'_> {
+        let (record, stamp) = (&self[slot], self.stamp(slot));
+        Operation {
+            container: record.container,
+            key: &record.key,
+            value: &record.value,
+            replica: record.replica,
+            timestamp: stamp.timestamp,
+            seq: stamp.seq,
+        }
     }
 }
 
 impl Index<Slot> for Slab {
-    type Output = Entry;
+    type Output = Record;
 
     #[inline]
-    fn index(&self, slot: Slot) -> &Entry {
+    fn index(&self, slot: Slot) -> &Record {
         &self.chunks[(slot >> CHUNK_BITS) as usize][slot as usize % CHUNK]
     }
 }
 
 impl IndexMut<Slot> for Slab {
     #[inline]
-    fn index_mut(&mut self, slot: Slot) -> &mut Entry {
+    fn index_mut(&mut self, slot: Slot) -> &mut Record {
         &mut self.chunks[(slot >> CHUNK_BITS) as usize][slot as usize % CHUNK]
     }
 }
@@ -190,24 +322,27 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_entry_takes_eighty_bytes() {
-        assert_eq!(size_of::<Entry>(), 80);
+    fn a_record_takes_a_cache_line_and_a_stamp_a_quarter() {
+        assert_eq!((size_of::<Record>(), align_of::<Record>()), (64, 64));
+        assert_eq!(size_of::<Stamp>(), 16);
+    }
+
+    fn entry() -> Entry {
+        Entry::of(Record::vacant(NONE), Stamp::default())
     }
 
     #[test]
     fn slots_are_reused_and_chunks_freed() {
         let mut slab = Slab::default();
-        let mut slots: Vec<Slot> = (0..1000)
-            .map(|_| slab.insert(Entry::vacant(NONE)))
-            .collect();
+        let mut slots: Vec<Slot> = (0..1000).map(|_| slab.insert(entry())).collect();
         let high = slots.iter().max().copied();
         for slot in slots.drain(..) {
             slab.remove(slot);
         }
         assert!(slab.chunks.iter().all(|chunk| chunk.capacity() == 0));
-        let again: std::collections::BTreeSet<Slot> = (0..1000)
-            .map(|_| slab.insert(Entry::vacant(NONE)))
-            .collect();
+        assert!(slab.stamps.iter().all(|stamps| stamps.capacity() == 0));
+        let again: std::collections::BTreeSet<Slot> =
+            (0..1000).map(|_| slab.insert(entry())).collect();
         assert_eq!(again.len(), 1000);
         assert!(again.last().copied() <= high.map(|slot| slot | (CHUNK as u32 - 1)));
     }

@@ -168,8 +168,9 @@ impl Transaction<'_> {
             _ => None,
         };
         // Each sum holds the ones before it: the last one counts.
-        let live = done.wrote.iter().map(|slot| &self.document.slab[*slot]);
-        let live = live.filter_map(|entry| Some((entry.seq, sum(&entry.value)?)));
+        let live = done.wrote.iter();
+        let live = live.map(|slot| self.document.slab.operation(*slot));
+        let live = live.filter_map(|entry| Some((entry.seq, sum(entry.value)?)));
         let replaced = done.replaced.iter();
         let replaced = replaced.filter_map(|value| Some((value.dot.seq, sum(&value.value)?)));
         let wrote = live.chain(replaced).max().map_or(0, |(_, sum)| sum);

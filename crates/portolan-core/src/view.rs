@@ -129,9 +129,8 @@ impl Document {
         while let Some(container) = inner.pop() {
             for head in self.heads(container) {
                 for slot in self.chain(head) {
-                    let entry = &self.slab[slot];
-                    latest = latest.max(entry.timestamp);
-                    inner.extend(entry.inner());
+                    latest = latest.max(self.slab.stamp(slot).timestamp);
+                    inner.extend(self.slab[slot].inner());
                 }
             }
             if let Some(sequence) = self.sequence(container) {

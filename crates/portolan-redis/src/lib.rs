@@ -33,6 +33,7 @@
 //! What it does not do: it does not write while Redis is away (the documents of `portolan` do), and
 //! it cannot keep what a failover of Redis loses.
 
+mod bus;
 mod error;
 mod events;
 mod keeper;
@@ -54,6 +55,7 @@ mod wait;
 mod watch;
 mod write;
 
+pub use bus::RedisBus;
 pub use error::{Error, Result};
 pub use key::Key;
 pub use layout::Layout;

@@ -43,6 +43,11 @@ script!(CLEAR, "write.lua", "clear.lua");
 script!(MARK, "mark.lua");
 script!(LEASE_TAKE, "lease_take.lua");
 script!(LEASE_RENEW, "lease_renew.lua");
+script!(BUS_READ, "bus_read.lua");
+script!(BUS_APPEND, "bus_append.lua");
+script!(BUS_RENEW, "bus_renew.lua");
+script!(BUS_CLAIM, "bus_claim.lua");
+script!(BUS_SAVE, "bus_save.lua");
 
 impl Script {
     fn new(code: &'static str) -> Self {

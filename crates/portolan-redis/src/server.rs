@@ -115,6 +115,10 @@ impl Server {
         matches!(self.kind, Kind::Sentinel { .. })
     }
 
+    pub(crate) fn is_cluster(&self) -> bool {
+        matches!(self.kind, Kind::Cluster)
+    }
+
     /// Connects. A server that a Sentinel calls master, and that knows better, is refused.
     pub(crate) async fn open(
         &self,
@@ -227,6 +231,17 @@ impl std::fmt::Debug for Server {
             .iter()
             .map(|entrance| entrance.addr().to_string());
         f.debug_list().entries(addresses).finish()
+    }
+}
+
+/// Addresses only: the rest has passwords.
+impl std::fmt::Display for Server {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        for (n, entrance) in self.entrances.iter().enumerate() {
+            let comma = if n > 0 { ", " } else { "" };
+            write!(f, "{comma}redis://{}", entrance.addr())?;
+        }
+        Ok(())
     }
 }
 

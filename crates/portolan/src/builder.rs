@@ -1,10 +1,12 @@
 //! What a node is to be.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use portolan_core::sync::Config;
 
+use crate::bus::Bus;
 use crate::error::Result;
 use crate::limits;
 use crate::node::Node;
@@ -16,6 +18,7 @@ use crate::peer::Peer;
 pub struct Builder {
     pub(crate) store: Option<PathBuf>,
     pub(crate) peers: Vec<Peer>,
+    pub(crate) bus: Option<Arc<dyn Bus>>,
     pub(crate) sync: Config,
     pub(crate) watch_queue: usize,
     pub(crate) history: usize,
@@ -29,6 +32,7 @@ impl Builder {
         Self {
             store: None,
             peers: Vec::new(),
+            bus: None,
             sync: Config {
                 chunk_bytes: limits::CHUNK_BYTES,
                 ..Config::default()
@@ -51,6 +55,15 @@ impl Builder {
     /// Keeps a connection to a server; call it again for more.
     pub fn connect(mut self, peer: impl Into<Peer>) -> Self {
         self.peers.push(peer.into());
+        self
+    }
+
+    /// Shares all maps with the nodes that are on the same bus, such as a Redis. What a client is
+    /// told to be stored is on the bus then, too; while that is away, the node goes on without.
+    ///
+    /// The nodes of a bus trust each other.
+    pub fn bus(mut self, bus: Arc<dyn Bus>) -> Self {
+        self.bus = Some(bus);
         self
     }
 

@@ -12,14 +12,15 @@ use tokio::sync::{Notify, OnceCell, watch};
 use tokio::task::JoinSet;
 
 use crate::builder::Builder;
+use crate::bus::{self, Bus, Meter};
 use crate::clock::{Clock, random};
 use crate::error::{Error, Result};
-use crate::limits::{FAREWELL, MAX_NAME_BYTES, MAX_TOKEN_BYTES};
+use crate::limits::{BUS_PATIENCE, FAREWELL, MAX_NAME_BYTES, MAX_TOKEN_BYTES};
 use crate::link;
 use crate::outbox::{Notice, Outbox};
 use crate::peer::Peer;
 use crate::shared::Shared;
-use crate::status::{LinkState, LinkStatus};
+use crate::status::{BusStatus, LinkState, LinkStatus};
 use crate::store::{self, Store};
 use crate::timers::Timers;
 use crate::websocket::Address;
@@ -31,6 +32,8 @@ pub(crate) struct Core {
     pub(crate) timers: Timers,
     pub(crate) store: Option<Arc<Store>>,
     pub(crate) options: Options,
+    pub(crate) bus: Option<Arc<dyn Bus>>,
+    pub(crate) bus_meter: Meter,
     /// The servers that the node was told of.
     pub(crate) servers: Vec<Server>,
     /// Open maps, and those being opened, of which each is read once.
@@ -162,8 +165,8 @@ impl Core {
         let servers = builder.peers.into_iter().map(Server::new);
         let servers = servers.collect::<Result<Vec<Server>>>()?;
         let sync = Config {
-            // With a store the id is the node's own for good.
-            borrows: store.is_none(),
+            // With a store the id is the node's own for good. On a bus others lend none.
+            borrows: store.is_none() && builder.bus.is_none(),
             ..builder.sync
         };
         let core = Arc::new(Self {
@@ -180,6 +183,8 @@ impl Core {
                 max_back_off: builder.max_back_off,
             },
             servers,
+            bus: builder.bus,
+            bus_meter: Meter::default(),
             maps: Mutex::default(),
             names: Mutex::new(names),
             handles: Mutex::default(),
@@ -196,6 +201,10 @@ impl Core {
         core.tasks.lock().spawn(timing);
         for place in 0..core.servers.len() {
             core.link(place, 0);
+        }
+        if let Some(bus) = &core.bus {
+            let looking = core.clone().look_around(bus.clone());
+            core.tasks.lock().spawn(looking);
         }
         Ok(core)
     }
@@ -236,6 +245,13 @@ impl Core {
             // After the map can be found: a connection that comes up now finds it, one that was up
             // before is told.
             self.announce(&name);
+            if let Some(bus) = &self.bus {
+                let keeping = bus::keep(self.clone(), bus.clone(), map.clone());
+                let mut tasks = self.tasks.lock();
+                // Those of maps that nobody had a use for.
+                while tasks.try_join_next().is_some() {}
+                tasks.spawn(keeping);
+            }
             for (place, server) in self.servers.iter().enumerate() {
                 if !server.peer.maps.matches(&name) {
                     continue;
@@ -246,7 +262,53 @@ impl Core {
                 }
             }
         }
+        // Who opens a map finds what the others have, where that can be had.
+        let _ = tokio::time::timeout(BUS_PATIENCE, map.tried_bus()).await;
         Ok(map)
+    }
+
+    /// Finds the maps that others have put on the bus, again and again.
+    async fn look_around(self: Arc<Self>, bus: Arc<dyn Bus>) {
+        loop {
+            let on_bus = |map: &Arc<Shared>| map.read(|state| state.replica.is_on_bus());
+            let known = self.maps().into_iter().filter(on_bus);
+            let known = known.map(|map| map.name.clone()).collect();
+            match bus.maps(known).await {
+                Ok(names) => {
+                    for name in names {
+                        if (1..=MAX_NAME_BYTES).contains(&name.len()) {
+                            self.announce(&Arc::from(name));
+                        }
+                    }
+                    self.bus_meter.looked(None);
+                }
+                Err(error) => self.bus_meter.looked(Some(error)),
+            }
+            tokio::time::sleep(bus.digest_period()).await;
+        }
+    }
+
+    /// Whether there is a log of a map on the bus.
+    pub(crate) async fn finds_on_bus(&self, name: &str) -> bool {
+        let Some(bus) = self
+            .bus
+            .as_ref()
+            .filter(|_| (1..=MAX_NAME_BYTES).contains(&name.len()))
+        else {
+            return false;
+        };
+        let found = tokio::time::timeout(BUS_PATIENCE, bus.read(name, u64::MAX)).await;
+        matches!(found, Ok(Ok(Some(_))))
+    }
+
+    /// How the bus stands, where there is one.
+    pub(crate) fn bus_status(&self) -> Option<BusStatus> {
+        let bus = self.bus.as_ref()?;
+        let mut status = self.bus_meter.status(bus.address());
+        let failures = self.maps().into_iter();
+        let mut failures = failures.filter_map(|map| map.read(|state| state.bus.failure.clone()));
+        status.failure = status.failure.or_else(|| failures.next());
+        Some(status)
     }
 
     async fn read(self: &Arc<Self>, name: &Arc<str>) -> Result<Arc<Shared>> {
@@ -276,6 +338,9 @@ impl Core {
         let durable = self.store.is_some();
         let sync = self.options.sync.clone();
         let mut replica = Replica::new(name, handle, document, durable, sync);
+        if self.bus.is_some() {
+            replica.attach_bus();
+        }
         if let (Some(members), Some(store)) = (members, &self.store) {
             let restored = replica.restore_members(&members);
             restored.map_err(|error| Error::StoreDamaged {
@@ -443,11 +508,14 @@ impl Core {
             if let Some(store) = &self.store {
                 // What is not stored may not be sent.
                 let _ = tokio::time::timeout(FAREWELL, store.drained()).await;
-            } else {
+            }
+            let _ = tokio::time::timeout(FAREWELL, self.published()).await;
+            if self.store.is_none() {
                 // Under this id nobody comes back, so nobody need wait.
                 for map in self.maps() {
                     map.with(|state, now| state.replica.leave(now));
                 }
+                let _ = tokio::time::timeout(FAREWELL, self.published()).await;
             }
             let _ = tokio::time::timeout(FAREWELL, self.give_back()).await;
             self.stage.send_replace(Stage::Leaving);
@@ -472,6 +540,19 @@ impl Core {
             closed
         };
         self.outcome.get_or_init(|| closing).await.clone()
+    }
+
+    /// Waits until the bus has everything, as far as maps are on it.
+    async fn published(&self) {
+        for map in self.maps() {
+            let rests = || {
+                map.read(|state| {
+                    let away = !state.replica.is_on_bus();
+                    away || state.replica.rests_on_bus()
+                })
+            };
+            map.wait(|| rests().then_some(())).await;
+        }
     }
 
     /// Gives the ids under which this node has written back to servers, once these have stored what

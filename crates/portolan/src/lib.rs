@@ -38,6 +38,7 @@
 mod array;
 mod authorize;
 mod builder;
+mod bus;
 mod clock;
 mod content;
 mod control;
@@ -67,6 +68,7 @@ mod websocket;
 pub use array::Array;
 pub use authorize::{AllowAll, Authorize};
 pub use builder::Builder;
+pub use bus::{Bus, BusError, BusFuture, Listener, Log, Reading, Renewal, Snapshot};
 pub use content::Content;
 pub use convert::{from_value, to_value};
 pub use counter::Counter;
@@ -86,7 +88,7 @@ pub use portolan_core::{
     SmolStr, Step, Timestamp, Transaction, Value, Version, limits as engine_limits,
 };
 pub use set::Set;
-pub use status::{LinkState, LinkStatus, MapStatus, NodeStatus, StoreStatus};
+pub use status::{BusStatus, LinkState, LinkStatus, MapOnBus, MapStatus, NodeStatus, StoreStatus};
 pub use store::{MapReport, Report, verify};
 pub use watch::{Event, Numbered, Watch};
 

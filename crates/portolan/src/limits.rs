@@ -50,6 +50,8 @@ pub(crate) const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 pub(crate) const MIN_BACK_OFF: Duration = Duration::from_millis(100);
 /// … to this: a fleet that lost its server must not return all at once, nor minutes late.
 pub(crate) const MAX_BACK_OFF: Duration = Duration::from_secs(15);
+/// How long who opens a map waits for what the bus has of it.
+pub(crate) const BUS_PATIENCE: Duration = Duration::from_secs(5);
 /// How long leaving peers are given to take the last frames when a node closes.
 pub(crate) const FAREWELL: Duration = Duration::from_secs(2);
 /// Broken rules about single maps that a connection survives.

@@ -306,11 +306,27 @@ impl Map {
         ready.await
     }
 
-    /// Waits until the store has all that this map holds now, from here or elsewhere. Returns at
-    /// once where there is no store.
+    /// Waits until the store has all that this map holds now, from here or elsewhere, and the bus
+    /// has it. Returns at once where there is neither.
     ///
-    /// An error says that the store does not take it now; the node goes on trying.
+    /// An error says that the store does not take it now; the node goes on trying. While the bus is
+    /// away it waits; set a timeout if that is not what you want.
     pub async fn flush(&self) -> Result<()> {
+        self.flush_store().await?;
+        if self.core().bus.is_none() {
+            return Ok(());
+        }
+        let last = self.shared().read(|state| state.replica.last_publication());
+        let flushed = self.shared().wait(|| {
+            if self.shared().read(|state| state.replica.last_published()) >= last {
+                return Some(Ok(()));
+            }
+            self.core().is_closed().then_some(Err(Error::Closed))
+        });
+        flushed.await
+    }
+
+    async fn flush_store(&self) -> Result<()> {
         let Some(store) = &self.core().store else {
             return Ok(());
         };
@@ -431,6 +447,7 @@ impl Map {
     }
 
     /// Waits for a member no longer; false where it is none. For a replica that will not come back.
+    /// It is in the store once [`flush`](Self::flush) has returned.
     pub fn forget(&self, replica: ReplicaId) -> Result<bool> {
         self.shared().core()?;
         Ok(self

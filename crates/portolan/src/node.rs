@@ -64,15 +64,16 @@ impl Node {
         Ok(Map::new(self.handle.clone(), shared))
     }
 
-    /// Opens a map if it is known here: in the store, or open.
+    /// Opens a map if it is known here: in the store, open, or on the bus.
     pub async fn get(&self, name: &str) -> Result<Option<Map>> {
-        if !self.handle.core.knows(name) {
+        if !self.handle.core.knows(name) && !self.handle.core.finds_on_bus(name).await {
             return Ok(None);
         }
         self.open(name).await.map(Some)
     }
 
-    /// The names of the maps known here, in order: those in the store and those open.
+    /// The names of the maps known here, in order: those in the store, those open, and those on the
+    /// bus, which are looked at once in each of its periods.
     pub fn maps(&self) -> Vec<String> {
         let names = self.handle.core.names();
         names.iter().map(ToString::to_string).collect()
@@ -121,6 +122,7 @@ impl Node {
         NodeStatus {
             replica: core.replica,
             store: core.store.as_ref().map(|store| store.status()),
+            bus: core.bus_status(),
             links: core.link_status(),
             maps,
         }

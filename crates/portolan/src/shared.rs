@@ -8,16 +8,17 @@ use std::task::Waker;
 use bytes::Bytes;
 use parking_lot::RwLock;
 use portolan_core::sync::{
-    CloseReason, ErrorCode, Event, ProtocolError, Replica, SessionId, Write,
+    CloseReason, ErrorCode, Event, ProtocolError, Replica, SessionId, Standing, Write,
 };
 use tokio::sync::Notify;
 
+use crate::bus::BusError;
 use crate::clock::random;
 use crate::core::Core;
 use crate::error::{Error, Result};
 use crate::limits::MAX_DOCUMENTS_PER_CONNECTION;
 use crate::outbox::{Notice, Outbox};
-use crate::status::MapStatus;
+use crate::status::{MapOnBus, MapStatus};
 use crate::store::Target;
 use crate::watch::{Numbered, Queue};
 
@@ -32,6 +33,8 @@ pub(crate) struct Shared {
     state: RwLock<State>,
     /// Something happened that someone may wait for: look again.
     pub(crate) progress: Notify,
+    /// There may be something to append to the bus.
+    pub(crate) bus_wake: Arc<Notify>,
     /// When the node's timer is set for this map; `u64::MAX` where it is not.
     armed: AtomicU64,
 }
@@ -53,6 +56,17 @@ pub(crate) struct State {
     pub(crate) refused: HashMap<usize, Error>,
     /// Counts changes of others' presence.
     pub(crate) presence: u64,
+    /// How the map stands with the bus, where there is one.
+    pub(crate) bus: BusStanding,
+}
+
+/// How a map stands with the bus.
+#[derive(Default)]
+pub(crate) struct BusStanding {
+    /// Whether what the bus had is here, or was once.
+    pub(crate) joined: bool,
+    /// Why it does not follow its log.
+    pub(crate) failure: Option<BusError>,
 }
 
 /// Who is to be woken once the lock is released.
@@ -61,6 +75,7 @@ struct Aftermath {
     links: Vec<Arc<Outbox>>,
     wakers: Vec<Waker>,
     progress: bool,
+    bus: bool,
 }
 
 impl Shared {
@@ -80,8 +95,10 @@ impl Shared {
                 synced: false,
                 refused: HashMap::new(),
                 presence: 0,
+                bus: BusStanding::default(),
             }),
             progress: Notify::new(),
+            bus_wake: Arc::default(),
             armed: AtomicU64::new(u64::MAX),
         })
     }
@@ -112,6 +129,9 @@ impl Shared {
         if aftermath.progress {
             self.progress.notify_waiters();
         }
+        if aftermath.bus {
+            self.bus_wake.notify_one();
+        }
         if let (Some(core), Some(due)) = (&core, due)
             && due < self.armed.load(Ordering::Acquire)
         {
@@ -139,6 +159,7 @@ impl Shared {
                 store.write(self.clone(), &self.name, replica, write);
             }
         }
+        aftermath.bus = state.replica.wants_bus();
         while let Some(id) = state.replica.poll_ready() {
             if let Some(link) = state.links.get(&id)
                 && link.ready(self, id)
@@ -290,10 +311,18 @@ impl Shared {
                 version: state.replica.version().clone(),
                 replicas: state.replica.version().replicas(),
                 spare_ids: state.replica.spare_ids(),
+                members: state.replica.count_members(Standing::Member),
+                forgotten: state.replica.count_members(Standing::Forgotten),
                 digest: document.digest(),
                 own_seq: document.own_seq(),
                 unstored: state.replica.unstored(),
                 repaired: state.replica.repaired(),
+                bus: state.replica.has_bus().then(|| MapOnBus {
+                    live: state.bus.joined && state.bus.failure.is_none(),
+                    joined: state.bus.joined,
+                    unpublished: state.replica.unpublished(),
+                    failure: state.bus.failure.clone(),
+                }),
                 watchers: state.watchers.len(),
                 refused: state.refused.values().map(ToString::to_string).collect(),
                 sessions: state.replica.sessions().collect(),
@@ -308,6 +337,46 @@ impl Shared {
             state.links.remove(&session);
         });
         self.progress.notify_waiters();
+    }
+
+    /// The map follows its log on the bus, or there is none.
+    pub(crate) fn on_bus(&self) {
+        let settled = |bus: &BusStanding| bus.joined && bus.failure.is_none();
+        if self.read(|state| settled(&state.bus)) {
+            return;
+        }
+        let mut state = self.state.write();
+        state.bus.joined = true;
+        let failed = state.bus.failure.take().is_some();
+        drop(state);
+        if failed {
+            tracing::info!(map = &*self.name, "on the bus again");
+        }
+        self.progress.notify_waiters();
+    }
+
+    /// The map does not follow its log on the bus.
+    pub(crate) fn off_bus(&self, error: BusError) {
+        let words = error.to_string();
+        let before = self.state.write().bus.failure.replace(error);
+        if before.is_none_or(|before| before.to_string() != words) {
+            tracing::warn!(
+                map = &*self.name,
+                words,
+                "not on the bus; it is tried again"
+            );
+        }
+        self.progress.notify_waiters();
+    }
+
+    /// Waits until the map has been on the bus, or cannot be.
+    pub(crate) async fn tried_bus(&self) {
+        self.wait(|| {
+            let tried = |bus: &BusStanding| bus.joined || bus.failure.is_some();
+            self.read(|state| !state.replica.has_bus() || tried(&state.bus))
+                .then_some(())
+        })
+        .await;
     }
 
     /// Whether the map has never held anything, and nobody is connected to it or watches it.

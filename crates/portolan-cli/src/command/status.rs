@@ -16,6 +16,7 @@ struct ServerStatus {
     replica: String,
     maps: Vec<MapLine>,
     store: Option<Store>,
+    bus: Option<Bus>,
     #[serde(default)]
     links: Vec<Link>,
 }
@@ -27,6 +28,8 @@ struct MapLine {
     operations: u64,
     #[serde(default)]
     replicas: u64,
+    #[serde(default)]
+    members: u64,
     peers: u64,
     digest: String,
     #[serde(default)]
@@ -38,6 +41,15 @@ struct Store {
     path: String,
     commits: u64,
     written_bytes: u64,
+    failure: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct Bus {
+    address: String,
+    appended: u64,
+    read: u64,
+    joins: u64,
     failure: Option<String>,
 }
 
@@ -83,6 +95,22 @@ fn print(out: &mut impl Write, base: &str, status: &ServerStatus) -> std::io::Re
             writeln!(out, "        FAILING: {failure}")?;
         }
     }
+    if let Some(bus) = &status.bus {
+        let Bus {
+            address,
+            appended,
+            read,
+            joins,
+            failure,
+        } = bus;
+        writeln!(
+            out,
+            "bus     {address}, {appended} entries appended, {read} read, {joins} joins since its start"
+        )?;
+        if let Some(failure) = failure {
+            writeln!(out, "        FAILING: {failure}")?;
+        }
+    }
     for link in &status.links {
         let side = if link.opened { "to" } else { "from" };
         let state = if link.online {
@@ -112,8 +140,8 @@ fn print(out: &mut impl Write, base: &str, status: &ServerStatus) -> std::io::Re
         .max(3);
     writeln!(
         out,
-        "{:width$}  {:>10}  {:>10}  {:>8}  {:>5}  digest",
-        "map", "keys", "operations", "replicas", "peers"
+        "{:width$}  {:>10}  {:>10}  {:>8}  {:>7}  {:>5}  digest",
+        "map", "keys", "operations", "replicas", "members", "peers"
     )?;
     for map in &status.maps {
         let MapLine {
@@ -121,13 +149,14 @@ fn print(out: &mut impl Write, base: &str, status: &ServerStatus) -> std::io::Re
             keys,
             operations,
             replicas,
+            members,
             peers,
             digest,
             refused,
         } = map;
         writeln!(
             out,
-            "{name:width$}  {keys:>10}  {operations:>10}  {replicas:>8}  {peers:>5}  {digest}"
+            "{name:width$}  {keys:>10}  {operations:>10}  {replicas:>8}  {members:>7}  {peers:>5}  {digest}"
         )?;
         for reason in refused {
             writeln!(out, "{:width$}  refused by a server: {reason}", "")?;

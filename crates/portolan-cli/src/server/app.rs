@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
@@ -21,6 +22,8 @@ use super::sync::Expiry;
 /// The server's parts, shared by its connections.
 pub(crate) struct App {
     pub(crate) node: Node,
+    /// Whether maps are shared through a bus.
+    pub(crate) has_bus: bool,
     pub(crate) auth: Auth,
     pub(crate) origins: Origins,
     pub(crate) rate: RateLimit,
@@ -42,6 +45,20 @@ impl App {
         let map = self.node.get(name).await?;
         map.filter(|map| !map.is_empty())
             .ok_or_else(|| Problem::no_map(name))
+    }
+}
+
+/// How long an answer waits for the bus.
+const BUS_PATIENCE: Duration = Duration::from_secs(5);
+
+/// Waits until what was written is as safe as it gets: in the store, and on the bus.
+pub(crate) async fn stored(app: &App, map: &Map) -> Result<(), Problem> {
+    if !app.has_bus {
+        return Ok(map.flush().await?);
+    }
+    match tokio::time::timeout(BUS_PATIENCE, map.flush()).await {
+        Ok(flushed) => Ok(flushed?),
+        Err(_) => Err(Problem::unpublished()),
     }
 }
 

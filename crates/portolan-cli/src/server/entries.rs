@@ -15,7 +15,7 @@ use serde::Deserialize;
 use serde_json::json;
 use xxhash_rust::xxh3::Xxh3;
 
-use super::app::{App, Need};
+use super::app::{App, Need, stored};
 use super::auth::Caller;
 use super::place::{Place, check_steps, parse_steps, resolve, steps_text};
 use super::problem::Problem;
@@ -158,7 +158,7 @@ pub(crate) async fn remove_map(
         }
         Ok::<_, Error>(())
     })?;
-    map.flush().await?;
+    stored(&app, &map).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -232,7 +232,7 @@ pub(crate) async fn write_key(
         let after = tag_at(tx.document(), &path);
         Ok::<_, Problem>((before.is_some(), after.unwrap_or_default()))
     })?;
-    map.flush().await?;
+    stored(&app, &map).await?;
     let status = if existed {
         StatusCode::NO_CONTENT
     } else {
@@ -262,7 +262,7 @@ pub(crate) async fn remove_key(
             Err(place.missing())
         }
     })?;
-    map.flush().await?;
+    stored(&app, &map).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 

@@ -18,15 +18,32 @@ pub(crate) async fn healthz() -> &'static str {
     "ok\n"
 }
 
-/// `GET /readyz`: writes are taken.
+/// `GET /readyz`: writes are taken, and the open maps are what the others on the bus had when this
+/// server came. Without the bus a server goes on; it only may not begin without, unless it has a
+/// store.
 pub(crate) async fn readyz(State(app): State<Arc<App>>) -> Result<&'static str, Problem> {
     if *app.stopping.borrow() {
         return Err(Problem::unavailable("the server is stopping"));
     }
-    match app.node.status().store.and_then(|store| store.failure) {
-        Some(failure) => Err(failure.into()),
-        None => Ok("ready\n"),
+    let status = app.node.status();
+    let durable = status.store.is_some();
+    if let Some(failure) = status.store.and_then(|store| store.failure) {
+        return Err(failure.into());
     }
+    let Some(bus) = status.bus else {
+        return Ok("ready\n");
+    };
+    let joined = |map: &MapStatus| map.bus.as_ref().is_none_or(|bus| bus.joined);
+    if !durable && !(status.maps.iter().all(joined) && (bus.reached || bus.failure.is_none())) {
+        return Err(Problem::unavailable(match bus.failure {
+            Some(failure) => failure.to_string(),
+            None => "the maps are being read from the bus".to_owned(),
+        }));
+    }
+    Ok(match bus.failure {
+        Some(_) => "ready, without the bus\n",
+        None => "ready\n",
+    })
 }
 
 /// `GET /metrics`
@@ -65,6 +82,16 @@ pub(crate) async fn status(
                 "failure": store.failure.map(|failure| failure.to_string()),
             })
         });
+        body["bus"] = status.bus.map_or(Json_::Null, |bus| {
+            json!({
+                "address": bus.address,
+                "appended": bus.appended,
+                "read": bus.read,
+                "joins": bus.joins,
+                "snapshots": bus.snapshots,
+                "failure": bus.failure.map(|failure| failure.to_string()),
+            })
+        });
         body["links"] = status.links.iter().map(link_json).collect();
     }
     Ok(Json(body).into_response())
@@ -77,10 +104,18 @@ fn map_json(map: &MapStatus) -> Json_ {
         "operations": map.version.len(),
         "replicas": map.replicas,
         "spare_ids": map.spare_ids,
+        "members": map.members,
+        "forgotten": map.forgotten,
         "digest": format!("{:032x}", map.digest),
         "peers": map.sessions.len(),
         "refused": map.refused,
         "repaired": map.repaired,
+        "bus": map.bus.as_ref().map(|bus| json!({
+            "live": bus.live,
+            "joined": bus.joined,
+            "unpublished": bus.unpublished,
+            "failure": bus.failure.as_ref().map(ToString::to_string),
+        })),
         "queued_bytes": map.sessions.iter().map(|session| session.queued_bytes).sum::<usize>(),
     })
 }

@@ -100,6 +100,15 @@ fn record(node: &NodeStatus, streams: usize) {
         .filter(|link| link.opened && matches!(link.state, LinkState::Online));
     gauge!("portolan_sync_links", "side" => "served").set(served as f64);
     gauge!("portolan_sync_links", "side" => "opened").set(online.count() as f64);
+    if let Some(bus) = &node.bus {
+        counter!("portolan_bus_entries_appended_total").absolute(bus.appended);
+        counter!("portolan_bus_entries_read_total").absolute(bus.read);
+        counter!("portolan_bus_joins_total").absolute(bus.joins);
+        counter!("portolan_bus_snapshots_total").absolute(bus.snapshots);
+        gauge!("portolan_bus_failing").set(f64::from(u8::from(bus.failure.is_some())));
+        let unpublished = |map: &portolan::MapStatus| map.bus.as_ref().map_or(0, |b| b.unpublished);
+        gauge!("portolan_bus_unpublished_operations").set(sum(unpublished));
+    }
     if let Some(store) = &node.store {
         counter!("portolan_store_commits_total").absolute(store.commits);
         counter!("portolan_store_writes_total").absolute(store.writes);
@@ -178,6 +187,24 @@ fn describe() {
         "portolan_store_backlog_bytes",
         Unit::Bytes,
         "Bytes that wait for the store"
+    );
+    describe_counter!(
+        "portolan_bus_entries_appended_total",
+        "Entries put on the bus"
+    );
+    describe_counter!(
+        "portolan_bus_entries_read_total",
+        "Entries read from the bus, own ones included"
+    );
+    describe_counter!(
+        "portolan_bus_joins_total",
+        "Logs of maps joined: once for each map, and again where something was lost"
+    );
+    describe_counter!("portolan_bus_snapshots_total", "Snapshots put on the bus");
+    describe_gauge!("portolan_bus_failing", "1 while the bus cannot be used");
+    describe_gauge!(
+        "portolan_bus_unpublished_operations",
+        "Operations that are not known to be on the bus"
     );
     describe_gauge!(
         "portolan_store_failing",

@@ -8,6 +8,7 @@ mod events;
 mod health;
 mod history;
 mod listener;
+mod members;
 mod meter;
 mod origin;
 mod place;
@@ -26,6 +27,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use portolan::{Node, Pattern, Peer};
+use portolan_redis::{RedisBus, Server};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 
@@ -101,6 +103,7 @@ async fn run(arguments: &Serve) -> Result<(), Failure> {
     let (stop, stopping) = watch::channel(false);
     let app = Arc::new(App {
         node: node.clone(),
+        has_bus: !arguments.redis.is_empty(),
         origins: Origins::new(&arguments.allow_origin, local && auth.is_open()),
         auth,
         rate: RateLimit::new(arguments.rate_limit),
@@ -173,6 +176,9 @@ async fn start_node(arguments: &Serve, file: Option<&TokenFile>) -> Result<Node,
         Some(file) => Some(tls::client_config(file).map_err(Failure::Usage)?),
         None => None,
     };
+    if let Some(server) = redis_server(arguments)? {
+        builder = builder.bus(Arc::new(RedisBus::new(server)));
+    }
     let token = file.map(TokenFile::token).or(arguments.token.clone());
     for url in &arguments.connect {
         let mut peer = Peer::new(websocket_url(url)).share(shared.clone());
@@ -190,6 +196,28 @@ async fn start_node(arguments: &Serve, file: Option<&TokenFile>) -> Result<Node,
         }
         _ => Failure::Refused(error.to_string()),
     })
+}
+
+/// Where the bus is, if there is one.
+fn redis_server(arguments: &Serve) -> Result<Option<Server>, Failure> {
+    let urls: Vec<&str> = arguments.redis.iter().map(String::as_str).collect();
+    let server = match (&*urls, &arguments.redis_sentinel) {
+        ([], _) => return Ok(None),
+        (urls, Some(master)) => Server::sentinel(urls, master, &arguments.redis_master),
+        (urls, None) if arguments.redis_cluster => Server::cluster(urls),
+        ([url], None) => Server::single(url),
+        _ => {
+            let what = "several --redis are for --redis-sentinel or --redis-cluster: give one";
+            return Err(Failure::Usage(what.to_owned()));
+        }
+    };
+    let mut server = server.map_err(|error| Failure::Usage(error.to_string()))?;
+    if let Some(file) = &arguments.ca {
+        let pem = std::fs::read(file)
+            .map_err(|error| Failure::Usage(format!("cannot read {}: {error}", file.display())))?;
+        server = server.with_root_certificate(pem);
+    }
+    Ok(Some(server))
 }
 
 /// People copy the address that they see in the browser.

@@ -8,7 +8,7 @@ use serde_json::json;
 
 use crate::moment;
 
-/// Why a request was not answered as asked. Nothing was changed.
+/// Why a request was not answered as asked. Nothing was changed, unless it says so.
 #[derive(Debug)]
 pub(crate) struct Problem {
     status: StatusCode,
@@ -94,6 +94,16 @@ impl Problem {
         )
     }
 
+    pub(crate) fn no_member(map: &str, replica: portolan::ReplicaId) -> Self {
+        let detail = format!("no replica {replica} has been heard of in the map {map:?}");
+        Self::new(
+            StatusCode::NOT_FOUND,
+            "no-member",
+            "There is no such replica",
+            detail,
+        )
+    }
+
     pub(crate) fn past_unknown(known_since: Option<portolan::Timestamp>) -> Self {
         let since = known_since.map_or_else(String::new, |since| {
             format!(": it is known from {} on", moment::text(since))
@@ -174,6 +184,18 @@ impl Problem {
         let mut problem = Self::new(StatusCode::TOO_MANY_REQUESTS, "rate-limit", title, detail);
         problem.headers.push((header::RETRY_AFTER, seconds.into()));
         problem
+    }
+
+    pub(crate) fn unpublished() -> Self {
+        let detail = "it is written at this server, and reaches the others when the bus is there \
+                      again: do not write it again, unless this server is lost before";
+        let title = "The bus did not confirm the write in time";
+        Self::new(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "unpublished",
+            title,
+            detail,
+        )
     }
 
     pub(crate) fn unavailable(detail: impl Into<String>) -> Self {

@@ -7,13 +7,13 @@ use axum::extract::{MatchedPath, Request, State};
 use axum::http::{HeaderValue, StatusCode, Uri, header};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{Html, IntoResponse, Response};
-use axum::routing::{MethodRouter, get, post};
+use axum::routing::{MethodRouter, delete, get, post};
 use axum::{Extension, Router};
 
 use super::app::{App, PeerAddress};
 use super::origin::Passed;
 use super::problem::Problem;
-use super::{entries, events, health, history, meter, sync, transact};
+use super::{entries, events, health, history, members, meter, sync, transact};
 
 const INSPECTOR: &str = include_str!("../../assets/inspector.html");
 /// The inspector holds all that it needs; nothing else may be loaded into it, nor it into a frame.
@@ -47,6 +47,8 @@ pub(crate) fn router(app: Arc<App>) -> Router {
         .route("/v1/maps/{map}/transact", or_problem(post(transact::transact), "POST"))
         .route("/v1/maps/{map}/events", only(get(events::events)))
         .route("/v1/maps/{map}/history", only(get(history::history)))
+        .route("/v1/maps/{map}/members", only(get(members::list)))
+        .route("/v1/maps/{map}/members/{replica}", or_problem(delete(members::forget), "DELETE"))
         .fallback(|uri: Uri| async move { Problem::no_route(uri.path()) })
         .layer(from_fn_with_state(app.clone(), guard))
         .with_state(app)

@@ -12,7 +12,7 @@ use portolan::{Key, Location, LocationMut, Map, Transaction};
 use serde::{Deserialize, Deserializer};
 use serde_json::json;
 
-use super::app::{App, Need};
+use super::app::{App, Need, stored};
 use super::auth::Caller;
 use super::entries::{check_length, whole};
 use super::place::{check_steps, element, resolve, steps_text};
@@ -112,7 +112,7 @@ pub(crate) async fn transact(
         let applied = tokio::task::spawn_blocking(move || apply(&map, operations)).await;
         applied.map_err(|_| Problem::unavailable("the transaction was given up"))??
     };
-    map.flush().await?;
+    stored(&app, &map).await?;
     let mut answer = json!({ "set": done.set, "unset": done.unset });
     if done.changed > 0 {
         answer["changed"] = done.changed.into();

@@ -11,6 +11,7 @@ mod http;
 mod import;
 mod joined;
 mod languages;
+mod members;
 mod redis;
 mod serve;
 mod support;

@@ -92,7 +92,7 @@ impl Context {
         Some(if slot & BIRTH != 0 {
             document.elements[slot & !BIRTH].timestamp()
         } else {
-            document.slab[slot].timestamp
+            document.slab.stamp(slot).timestamp
         })
     }
 
@@ -104,9 +104,9 @@ impl Context {
             let path = path_of(document, element.array());
             return Some(Self::new(dot.seq, element.timestamp(), path, None));
         }
-        let entry = &document.slab[slot];
-        let path = path_of(document, entry.container);
-        let (timestamp, key) = (entry.timestamp, entry.key.clone());
+        let of = document.slab.operation(slot);
+        let path = path_of(document, of.container);
+        let (timestamp, key) = (of.timestamp, of.key.clone());
         Some(Self::new(dot.seq, timestamp, path, Some(key)))
     }
 

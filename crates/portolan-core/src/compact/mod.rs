@@ -98,11 +98,7 @@ pub enum UpdateError {
         "the update continues an operation that is not here, or was damaged: ask for a delta since the version that is here"
     )]
     ContextMissing,
-    /// There is nothing new in it: these operations are applied.
-    ///
-    /// Of an update that came long ago only its number is known, and 16 bits of its writer: one of
-    /// a writer of which nothing is here can be taken for such a one, by a chance of 1 in 65,536
-    /// for each replica that is known here. So compare versions now and then.
+    /// There is nothing new in it: the same bytes came before, and these operations are applied.
     #[error("the operations of the update are applied already: nothing is to be done")]
     Known(DotSet),
     /// No correct replica wrote it.
@@ -116,7 +112,8 @@ pub(crate) enum Expansion {
     New(Delta),
     /// The same bytes came before, and told of these operations.
     Repeated(DotSet),
-    /// By its number it would tell of these operations, which are applied.
+    /// By its number, and 16 bits of its writer, it would tell of these operations, which are
+    /// applied; or else it is of another writer, of whom nothing is here.
     Behind(DotSet),
     /// There is no telling what it is.
     Unclear,
@@ -146,7 +143,9 @@ impl Contexts {
     ///
     /// An update comes after the one before it, of the same writer; where one is missing, the next
     /// is [refused](UpdateError::ContextMissing), and again those after it, until the document has
-    /// caught up by a delta. One that comes a second time is [known](UpdateError::Known).
+    /// caught up by a delta. One that comes a second time soon is [known](UpdateError::Known); one
+    /// that comes a second time late is refused too, for by its number and 16 bits of its writer
+    /// alone it could be of another writer, of whom nothing is here.
     pub fn decode(&mut self, document: &Document, update: &[u8]) -> Result<Delta, UpdateError> {
         if !Self::is_compact(update) {
             let delta = Delta::decode(update)?;
@@ -155,8 +154,8 @@ impl Contexts {
         }
         match self.expand(document, update)? {
             Expansion::New(delta) => Ok(delta),
-            Expansion::Repeated(dots) | Expansion::Behind(dots) => Err(UpdateError::Known(dots)),
-            Expansion::Unclear => Err(UpdateError::ContextMissing),
+            Expansion::Repeated(dots) => Err(UpdateError::Known(dots)),
+            Expansion::Behind(_) | Expansion::Unclear => Err(UpdateError::ContextMissing),
         }
     }
 

@@ -200,6 +200,7 @@ impl Replica {
         }
         if !new.is_empty() {
             self.write(bytes.clone(), new.clone(), false);
+            self.owe_bus(&new, bytes, kind != Kind::Live);
             self.changed();
             self.note_source(id);
             self.tend(now);
@@ -286,16 +287,14 @@ impl Replica {
 
     /// Owes the peer the acknowledgement of operations that are here.
     fn owe_receipt(&mut self, id: SessionId, now: u64, dots: &DotSet) -> Result<(), ProtocolError> {
-        let number = self.last_write;
+        let (mark, safe) = (self.last_mark(), self.safe_mark());
         let session = self.open(id)?;
         session.heard = now;
-        let first = session.receipt(number, dots);
-        if number > self.stored_write {
-            if first {
-                self.owing.push_back((number, id));
-            }
-        } else {
+        let first = session.receipt(mark, dots);
+        if mark.is_within(safe) {
             self.schedule_ack(id, now);
+        } else if first {
+            self.owing.push_back((mark, id));
         }
         Ok(())
     }

@@ -230,6 +230,8 @@ pub(super) struct Members {
     unstored: bool,
     /// Whether it is not what the peers were told last.
     untold_news: bool,
+    /// Whether there is something in it that the bus did not tell, and was not told.
+    pub(super) bus_news: bool,
     /// When a table was last told, and when one is due.
     told_at: Option<u64>,
     due_at: Option<u64>,
@@ -250,6 +252,7 @@ impl Members {
     /// Something is new in the table.
     fn changed(&mut self) {
         (self.weighed, self.unstored, self.untold_news) = (false, true, true);
+        self.bus_news = true;
         self.frame = None;
     }
 
@@ -320,6 +323,15 @@ impl Replica {
         })
     }
 
+    /// How many others stand so.
+    pub fn count_members(&self, standing: Standing) -> usize {
+        let own = self.document.replica();
+        let members = self.members.table.members.iter();
+        members
+            .filter(|(id, member)| **id != own && member.standing == standing)
+            .count()
+    }
+
     /// Waits for a replica no longer; false where it is no member. Should it return, it will, where
     /// something was let go of meanwhile, begin anew from the state of the others, and do again
     /// what they do not have.
@@ -335,6 +347,8 @@ impl Replica {
         self.members.pending = None;
         self.members.heard.insert(replica, now);
         self.members.changed();
+        // Whoever commands it may wait until it is stored.
+        self.store_members();
         self.tend(now);
         true
     }
@@ -423,9 +437,16 @@ impl Replica {
             return Err(ProtocolError::NotWritable);
         }
         session.told_members = true;
+        session.required.clone_from(&table.required);
         if let Some(peer) = session.peer {
             self.members.untold.remove(&peer);
         }
+        self.join_members(now, table);
+        Ok(())
+    }
+
+    /// Joins in what another knows of the members.
+    pub(super) fn join_members(&mut self, now: u64, table: Table) {
         let own = self.document.replica();
         let known = &mut self.members.table;
         let (mut news, mut left, mut forgotten) = (false, false, false);
@@ -465,9 +486,6 @@ impl Replica {
             };
             news |= grows;
         }
-        if let Some(session) = self.sessions.get_mut(&id) {
-            session.required = table.required.clone();
-        }
         if self.version.covers(&table.required) && !known.required.covers(&table.required) {
             known.required.union_with(&table.required);
             news = true;
@@ -482,7 +500,6 @@ impl Replica {
             self.return_to_peers();
         }
         self.tend(now);
-        Ok(())
     }
 
     /// The others have not waited for this replica: whether it can go on from what it has, the
@@ -490,6 +507,7 @@ impl Replica {
     fn return_to_peers(&mut self) {
         let reason = CloseReason::Forgotten;
         self.members.pending = None;
+        self.leave_bus();
         self.end_all(&reason);
     }
 
@@ -510,6 +528,16 @@ impl Replica {
 
     /// Goes on from a peer's whole state.
     pub(super) fn begin_anew(&mut self, id: SessionId, now: u64, whole: &Delta) {
+        let required = self
+            .sessions
+            .get(&id)
+            .map(|session| session.required.clone());
+        self.note_source(id);
+        self.begin_anew_from(now, whole, required.unwrap_or_default());
+    }
+
+    /// Goes on from another's whole state, who asks for what is `required`.
+    pub(super) fn begin_anew_from(&mut self, now: u64, whole: &Delta, required: Version) {
         let before = std::mem::take(&mut self.version);
         let seq = self.document.own_seq();
         self.document.begin_anew(whole, now);
@@ -517,9 +545,7 @@ impl Replica {
         let own_seq = self.document.own_seq();
         let mut dots = self.unstored_dots();
         dots.union_with(&self.version.difference(&before));
-        if let Some(session) = self.sessions.get(&id) {
-            self.members.table.required = session.required.clone();
-        }
+        self.members.table.required = required;
         (self.members.pending, self.members.sealing) = (None, None);
         self.members.changed();
         self.forsake_writes();
@@ -529,8 +555,8 @@ impl Replica {
         } else if self.is_settled() {
             self.own_stored = own_seq;
         }
+        self.leave_bus();
         self.changed();
-        self.note_source(id);
         self.events.push_back(Event::Resynced {
             again: own_seq.saturating_sub(seq),
         });
@@ -620,7 +646,7 @@ impl Replica {
     }
 
     /// Brings the own entry up to date.
-    fn refresh_own(&mut self, now: u64) {
+    pub(super) fn refresh_own(&mut self, now: u64) {
         let stored = self.stored_version();
         let own = self.document.replica();
         let sealed = match self.members.sealing.take() {
@@ -687,6 +713,9 @@ impl Replica {
         let ids: Vec<SessionId> = self.sessions.keys().copied().collect();
         for id in ids {
             self.owe_members(id);
+        }
+        if let Some(bus) = &mut self.bus {
+            bus.members_due |= std::mem::take(&mut self.members.bus_news);
         }
     }
 

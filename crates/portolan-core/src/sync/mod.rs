@@ -26,6 +26,7 @@
 //! * **Bounded.** A peer that does not read costs a bounded queue, and the set of what it lacks as
 //!   ranges; a peer that sends nonsense costs one frame.
 
+mod bus;
 mod config;
 mod error;
 mod event;
@@ -39,6 +40,7 @@ mod replica;
 mod search;
 mod session;
 
+pub use bus::{BusFault, Joined};
 pub use config::Config;
 pub use error::{ErrorCode, ProtocolError};
 pub use event::{CloseReason, Event};

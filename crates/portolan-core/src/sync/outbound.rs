@@ -218,11 +218,11 @@ impl Replica {
     /// Acknowledges soon what is stored of what came through a session: at once where the peer may
     /// wait for it, gathered otherwise.
     pub(super) fn schedule_ack(&mut self, id: SessionId, now: u64) {
-        let stored = self.stored_write;
+        let safe = self.safe_mark();
         let Some(session) = self.sessions.get_mut(&id).filter(|s| s.is_open()) else {
             return;
         };
-        session.owe(stored);
+        session.owe(safe);
         let at = match session.acked_at {
             _ if !session.awaited => now.saturating_add(self.config.ack_delay),
             None => now,
@@ -368,7 +368,7 @@ impl Replica {
 
     /// The own operation that must be stored before what the document shows now may be told of:
     /// even where a delta does not name it, it may show what it replaced.
-    fn gate(&self) -> u64 {
+    pub(super) fn gate(&self) -> u64 {
         let own_seq = self.document.own_seq();
         if own_seq > self.own_stored {
             own_seq
@@ -444,7 +444,7 @@ impl Replica {
         self.document.hash_births();
         let version = self.published();
         let digest = Digest {
-            unstored: self.unstored_dots().intersection(&version),
+            unstored: self.unsafe_dots().intersection(&version),
             fingerprint: (self.gate() == 0).then(|| self.document.digest()),
             members: self.members.print(),
             version,

@@ -5,6 +5,7 @@ use std::ops::RangeInclusive;
 
 use bytes::Bytes;
 
+use super::bus::{Bus, Mark};
 use super::config::Config;
 use super::error::{ErrorCode, ProtocolError};
 use super::event::{CloseReason, Event};
@@ -72,8 +73,8 @@ pub struct Replica {
     observed: bool,
     pub(super) timers: BTreeSet<(u64, Timer)>,
     digest_at: Option<u64>,
-    /// Sessions that are owed an acknowledgement once a write is stored.
-    pub(super) owing: VecDeque<(u64, SessionId)>,
+    /// Sessions that are owed an acknowledgement once nothing up to a mark can be lost any more.
+    pub(super) owing: VecDeque<(Mark, SessionId)>,
     /// Sessions whose catch-up waits for the store.
     pub(super) gated: Vec<SessionId>,
     /// The latest catch-up, for the next peer that lacks the same.
@@ -85,6 +86,7 @@ pub struct Replica {
     pub(super) repaired: u64,
     pub(super) pool: Pool,
     pub(super) borrowing: Borrowing,
+    pub(super) bus: Option<Bus>,
 }
 
 #[derive(Debug)]
@@ -149,6 +151,7 @@ impl Replica {
             repaired: 0,
             pool: Pool::default(),
             borrowing: Borrowing::new(borrows, &document),
+            bus: None,
             document,
         };
         replica.assume_members();
@@ -295,14 +298,19 @@ impl Replica {
                 update,
                 ..
             } = withheld;
+            self.owe_bus(&dots, &delta, false);
             self.publish(&dots, &delta, update.as_ref(), None, false);
         }
         self.open_gates();
         self.tend(now);
-        while self.owing.front().is_some_and(|(n, _)| *n <= number) {
-            if let Some((_, session)) = self.owing.pop_front() {
-                self.schedule_ack(session, now);
-            }
+        self.settle_owing(now);
+    }
+
+    /// Acknowledges what cannot be lost any more.
+    pub(super) fn settle_owing(&mut self, now: u64) {
+        let safe = self.safe_mark();
+        while let Some((_, session)) = self.owing.pop_front_if(|(mark, _)| mark.is_within(safe)) {
+            self.schedule_ack(session, now);
         }
     }
 
@@ -398,6 +406,7 @@ impl Replica {
         self.told = 0;
         self.forsake_writes();
         self.version = self.document.version();
+        self.leave_bus();
         self.changed();
         let own_seq = self.document.own_seq();
         if !self.durable {
@@ -514,9 +523,19 @@ impl Replica {
         dots
     }
 
-    /// The operations that would not be lost in a crash.
+    /// The operations that would be lost in a crash, or with this machine where others are to have
+    /// them too.
+    pub(super) fn unsafe_dots(&self) -> DotSet {
+        let mut dots = self.unstored_dots();
+        if let Some(bus) = &self.bus {
+            dots.union_with(&bus.unpublished);
+        }
+        dots
+    }
+
+    /// The operations that would not be lost so.
     pub(super) fn stored_version(&self) -> Version {
-        self.published().difference(&self.unstored_dots())
+        self.published().difference(&self.unsafe_dots())
     }
 
     /// Own operations above `before` are new: stores them, and tells of them when that is done.
@@ -534,7 +553,7 @@ impl Replica {
         let listened = !self.sessions.is_empty();
         if !self.durable {
             self.own_stored = own_seq;
-            if !listened {
+            if !listened && self.bus.is_none() {
                 return;
             }
         }
@@ -555,6 +574,7 @@ impl Replica {
                 update,
             });
         } else {
+            self.owe_bus(&dots, &delta, false);
             self.publish(&dots, &delta, update.as_ref(), None, false);
         }
     }
@@ -666,7 +686,7 @@ impl Replica {
         Ok(())
     }
 
-    fn report_reuse(&mut self) {
+    pub(super) fn report_reuse(&mut self) {
         if !self.reused {
             self.reused = true;
             self.events.push_back(Event::ReplicaReused);
@@ -796,6 +816,6 @@ impl Replica {
 
 /// Whether a replica of this version may hold what others let go of when all had what is required.
 /// One that has nothing of that holds nothing of it.
-fn is_left_behind(version: &Version, required: &Version) -> bool {
+pub(super) fn is_left_behind(version: &Version, required: &Version) -> bool {
     required.intersects(version) && !version.covers(required)
 }

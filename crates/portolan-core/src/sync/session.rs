@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use super::bus::Mark;
 use super::frame::{Access, Purpose};
 use super::loans::Claim;
 use super::search::Searching;
@@ -106,8 +107,8 @@ pub(super) struct Session {
     pub(super) want_due: bool,
     pub(super) want_at: Option<u64>,
     pub(super) want_delay: u64,
-    /// Operations received and not acknowledged, each set with the write that holds it.
-    pub(super) receipts: VecDeque<(u64, DotSet)>,
+    /// Operations received and not acknowledged, each set with what must be safe before.
+    pub(super) receipts: VecDeque<(Mark, DotSet)>,
     /// Operations to be acknowledged with the next frame that does.
     pub(super) owed: DotSet,
     /// Whether the peer's own operations are among them: it may be waiting.
@@ -435,24 +436,24 @@ impl Session {
         self.ready
     }
 
-    /// Remembers to acknowledge `dots` once write `number` is stored; whether it is the first
-    /// that waits for this write.
-    pub(super) fn receipt(&mut self, number: u64, dots: &DotSet) -> bool {
+    /// Remembers to acknowledge `dots` once all up to `mark` is safe; whether they are the first
+    /// that wait for it.
+    pub(super) fn receipt(&mut self, mark: Mark, dots: &DotSet) -> bool {
         match self.receipts.back_mut() {
-            Some((last, known)) if *last == number => {
+            Some((last, known)) if *last == mark => {
                 known.union_with(dots);
                 false
             }
             _ => {
-                self.receipts.push_back((number, dots.clone()));
+                self.receipts.push_back((mark, dots.clone()));
                 true
             }
         }
     }
 
-    /// Owes the peer the acknowledgement of all that is stored with the writes up to `stored`.
-    pub(super) fn owe(&mut self, stored: u64) {
-        while let Some((_, dots)) = self.receipts.pop_front_if(|(write, _)| *write <= stored) {
+    /// Owes the peer the acknowledgement of all that waited for no more than is safe.
+    pub(super) fn owe(&mut self, safe: Mark) {
+        while let Some((_, dots)) = self.receipts.pop_front_if(|(mark, _)| mark.is_within(safe)) {
             self.awaited |= self.peer.is_some_and(|peer| dots.last_seq(peer) > 0);
             self.owed.union_with(&dots);
         }

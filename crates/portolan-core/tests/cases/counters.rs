@@ -128,6 +128,34 @@ fn a_sum_older_than_a_reset_that_came_before_it_counts_nothing() {
 }
 
 #[test]
+fn a_reset_of_what_another_took_back_is_no_operation() {
+    let mut adder = replica(1);
+    write(&mut adder, NOW, |tx| tx.counter("n").add(5));
+    let first = adder.own_since(0);
+    write(&mut adder, NOW, |tx| tx.counter("n").add(3));
+    let mut resetter = copy(2, &adder);
+    write(&mut resetter, NOW, |tx| tx.counter("n").reset());
+    let late = |id| {
+        let mut late = replica(id);
+        late.apply(&read(&resetter.own_since(0)));
+        late.apply(&read(&first));
+        late
+    };
+    let mut third = late(3);
+    assert!(!write(&mut third, NOW, |tx| tx.counter("n").reset()));
+    assert_eq!((third.own_seq(), third.counter("n")), (0, 0));
+    // To unset the key is one, since it is there; of the counter nothing need be noted.
+    let mut fourth = late(4);
+    assert!(fourth.contains_key("n"));
+    assert!(fourth.unset(NOW, "n"));
+    assert!(!fourth.contains_key("n"));
+    assert_eq!(fourth.own_seq(), 1);
+    write(&mut adder, NOW, |tx| tx.counter("n").add(2));
+    meet(&mut [&mut adder, &mut resetter, &mut third, &mut fourth]);
+    assert_eq!(fourth.counter("n"), 2);
+}
+
+#[test]
 fn a_new_sum_does_not_revive_the_one_that_a_reset_took() {
     let mut adder = replica(1);
     write(&mut adder, NOW, |tx| tx.counter("n").add(5));

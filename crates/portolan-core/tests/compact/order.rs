@@ -66,11 +66,43 @@ fn what_comes_twice_is_known() {
         there.document.apply(&delta);
         sent.push((delta, update));
     }
-    for (delta, update) in &sent[1..] {
+    // Of what came long ago nobody can tell whose it is.
+    let (long_ago, lately) = (&sent[1..50], &sent[100..]);
+    for (_, update) in long_ago {
+        assert_eq!(there.decode(update), Err(UpdateError::ContextMissing));
+    }
+    for (delta, update) in lately {
         let known = UpdateError::Known(delta.applied().clone());
         assert_eq!(there.decode(update), Err(known));
     }
     assert_same(&here.document, &there.document);
+}
+
+#[test]
+fn an_update_of_a_namesake_is_not_taken_for_one_that_is_known() {
+    // Two writers whose ids begin with the same 16 bits; by its numbers, what the second one
+    // writes was here before.
+    let (mut ada, mut ben, mut there) = (Writer::new(3), Writer::new(4), Writer::new(7));
+    for i in 0..20 {
+        let (delta, update) = ada.write(&[Step::Set(0, i)]).expect("it writes");
+        assert_eq!(there.decode(&update), Ok(delta.clone()));
+        there.document.apply(&delta);
+    }
+    ben.write(&[Step::Set(1, 0)]);
+    for i in 1..5 {
+        let (_, update) = ben.write(&[Step::Set(1, i)]).expect("it writes");
+        assert!(is_compact(&update));
+        assert_eq!(there.decode(&update), Err(UpdateError::ContextMissing));
+    }
+    // Neither is followed against what the other one wrote.
+    catch_up(&mut there, &ben.document);
+    let mut writers = [ada, ben];
+    for writer in [0, 1, 0] {
+        let writer = &mut writers[writer];
+        let (delta, update) = writer.write(&[Step::Set(2, 9)]).expect("it writes");
+        assert_eq!(there.decode(&update), Ok(delta.clone()));
+        there.document.apply(&delta);
+    }
 }
 
 #[test]

@@ -3,6 +3,7 @@
 
 mod access;
 mod back_pressure;
+mod bus;
 mod catch_up;
 mod chaos;
 mod faults;

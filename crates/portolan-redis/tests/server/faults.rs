@@ -1,11 +1,12 @@
 //! Each way in which a replica can come to miss something, brought about on a real server.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
-use portolan_redis::{CoordinatedMap, State};
+use portolan_redis::{CoordinatedMap, Event, Origin, State};
 use tokio::io::AsyncWriteExt as _;
 
-use crate::support::{Redis, agrees, entries, options, plain, reaches, reads, until};
+use crate::support::{PATIENCE, Redis, agrees, entries, options, plain, reaches, reads, until};
 
 /// Kills the connections that are subscribed.
 async fn kill_subscribed(connection: &mut redis::aio::MultiplexedConnection) {
@@ -147,6 +148,74 @@ async fn a_restarted_server_is_joined_again() {
     assert!(map.is_empty(), "the server kept nothing");
     map.set("b", "2").await.unwrap();
     assert_eq!(entries(&map), [("b".into(), "2".into())]);
+}
+
+#[tokio::test]
+async fn writes_that_a_failover_lost_are_noticed_healed_and_told() {
+    // Revisions that were lost are counted again by others: none, fewer, as many, and more.
+    for again in [0, 2, 4, 6u64] {
+        let mut redis = Redis::start().await;
+        let rarely = options().digest_period(Duration::from_hours(1));
+        let map = redis.join_with("fleet", rarely).await;
+        map.set_many([("kept", "1"), ("changed", "old"), ("removed", "here")])
+            .await
+            .unwrap();
+        let mut plain = redis.plain().await;
+        redis::cmd("SAVE").exec_async(&mut plain).await.unwrap();
+        let (_, mut watch) = map.snapshot_and_watch("**").unwrap();
+        map.set("changed", "new").await.unwrap();
+        map.set("added", "1").await.unwrap();
+        map.delete("removed").await.unwrap();
+        assert_eq!(map.set("n", "lost").await.unwrap().revision, Some(7));
+        for _ in 0..4 {
+            watch.next().await.unwrap();
+        }
+        // It comes back as it was when it was saved, as a replica does that lagged behind.
+        redis.restart().await;
+        let mut plain = redis.plain().await;
+        let other = redis.join("fleet").await;
+        assert_eq!(other.revision(), 3);
+        for n in 0..again {
+            let done = other.set("n", n.to_string()).await.unwrap();
+            assert_eq!(done.revision, Some(n + 4));
+        }
+        reaches(&map, |state| *state == State::Live).await;
+        agrees(&map, &mut plain).await;
+        assert_eq!(map.get("changed").as_deref(), Some(&b"old"[..]));
+        assert_eq!(map.get("removed").as_deref(), Some(&b"here"[..]));
+        assert!(!map.contains("added"), "it was lost");
+
+        // What the watcher is told leads to what the map holds now.
+        let mut told = BTreeMap::from([
+            ("kept".to_owned(), "1".to_owned()),
+            ("changed".to_owned(), "new".to_owned()),
+            ("added".to_owned(), "1".to_owned()),
+            ("n".to_owned(), "lost".to_owned()),
+        ]);
+        let now: BTreeMap<String, String> = entries(&map).into_iter().collect();
+        while told != now {
+            let event = tokio::time::timeout(PATIENCE, watch.next()).await;
+            let Ok(Some(Event::Changed(batch))) = event else {
+                panic!("told {told:?}, not {now:?}");
+            };
+            assert_eq!(batch.origin, Origin::Elsewhere);
+            let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
+            for change in &batch.changes {
+                let key = change.key.to_string();
+                let old = change.old.as_deref().map(text);
+                assert_eq!(told.get(&key), old.as_ref(), "{key}");
+                match &change.new {
+                    Some(new) => told.insert(key, text(new)),
+                    None => told.remove(&key),
+                };
+            }
+        }
+        // Writes go on from there, and are read at once.
+        let done = map.set("after", "1").await.unwrap();
+        assert_eq!(done.revision, Some(4 + again));
+        reads(&other, "after", "1").await;
+        agrees(&map, &mut plain).await;
+    }
 }
 
 #[tokio::test]

@@ -1,0 +1,610 @@
+//! A log that several servers of a document write to and read in order: the *bus*.
+//!
+//! The host keeps the log (in a Redis, say): *entries*, numbered without a gap, and now and then a
+//! *snapshot* that stands for all entries up to one. Deltas join in any order and any number of
+//! times, so all that must hold is:
+//!
+//! * An entry counts as *published* when it was read back in its place, with all before it.
+//! * Whoever joins appends an entry that names himself ([`Replica::join_entry`]) before he reads
+//!   anything, and takes in the snapshot and the entries up to his own as one step
+//!   ([`Replica::join_bus`]). The first thing he appends then is all that the log lacks of what he
+//!   has, as one entry.
+//! * What is not published is not acknowledged: not to the peers, and not among the members.
+//!
+//! With that, the reasoning at the head of `members` holds beside a log, where who tells does not
+//! meet who is told. Let a deletion first stand in the log at some place. Whoever acknowledges it
+//! has read up to there, or had both it and what it deletes before he joined, and then published
+//! them together. So he has met everybody who joined before that place, and tells of them with
+//! his acknowledgement; and whoever joins behind that place has read the deletion before he does
+//! anything with what it deletes.
+//!
+//! Entries and snapshots are [sections](put_section), each with its own checksum.
+
+use std::collections::VecDeque;
+
+use bytes::Bytes;
+
+use super::error::ProtocolError;
+use super::members::{Table, read_table};
+use super::replica::{Replica, is_left_behind};
+use crate::anew::Misfit;
+use crate::codec::{Reader, check_checksum, put_varint};
+use crate::delta::Delta;
+use crate::document::Document;
+use crate::dots::{DotSet, Version};
+use crate::error::DecodeError;
+use crate::replica::ReplicaId;
+
+/// The format of entries and snapshots.
+const FORMAT: u8 = 1;
+/// The delta of one transaction: for everybody.
+const LIVE: u8 = 1;
+/// A delta for those who have read all that precedes it.
+const CATCH_UP: u8 = 2;
+/// A table of members.
+const MEMBERS: u8 = 3;
+
+/// Bytes of deltas after which an entry takes no more: a few hundred writes.
+const ENTRY_BYTES: usize = 64 * 1024;
+
+/// How much is safe: in the store, and on the bus. Both only grow.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Mark {
+    write: u64,
+    publication: u64,
+}
+
+impl Mark {
+    pub(super) fn is_within(self, safe: Mark) -> bool {
+        self.write <= safe.write && self.publication <= safe.publication
+    }
+}
+
+/// A replica's part in the log.
+#[derive(Debug, Default)]
+pub(super) struct Bus {
+    /// Whether it is known what the log holds, so that something may be appended.
+    joined: bool,
+    /// Counts what is to be published.
+    last: u64,
+    /// All of it up to here is published.
+    published: u64,
+    /// Transactions to be published one by one.
+    queue: VecDeque<(Bytes, DotSet)>,
+    queued_bytes: usize,
+    /// Whether all that is not published is to be, by one delta.
+    lacks: bool,
+    /// That delta, while it waits for the store.
+    staged: Option<Staged>,
+    /// The entry that was appended and not read back.
+    flight: Option<Flight>,
+    /// Operations applied here that are not known to be on the log.
+    pub(super) unpublished: DotSet,
+    /// Whether the table of members is to be published.
+    pub(super) members_due: bool,
+    /// The generation in which this replica named itself when it joined.
+    named: u64,
+}
+
+#[derive(Debug)]
+struct Staged {
+    delta: Bytes,
+    flight: Flight,
+    /// The own operation that must be stored before.
+    gate: u64,
+}
+
+#[derive(Debug, Default)]
+struct Flight {
+    /// What is published with it.
+    number: u64,
+    dots: DotSet,
+    members: bool,
+}
+
+/// What came of [`Replica::join_bus`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Joined {
+    /// Entries, or parts of them, that make no sense here: damaged, or of a newer release.
+    pub unreadable: usize,
+    /// The log is older than what this replica has let go of: begin a new one with
+    /// [`Replica::whole_entry`].
+    pub is_behind: bool,
+}
+
+/// Why an entry was not taken in.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+#[non_exhaustive]
+pub enum BusFault {
+    /// It makes no sense: it is damaged, or of a newer release. Nothing of it was taken in.
+    #[error("an entry of the bus cannot be read: {0}")]
+    Unreadable(#[from] DecodeError),
+    /// It cannot be placed: join again.
+    #[error("the bus holds what this replica has no place for: it joins again")]
+    LeftBehind,
+    /// Who appended it refers to what all others have let go of, and will do it again.
+    #[error("an entry of the bus refers to what was let go of: who wrote it begins anew")]
+    Outdated,
+    /// It tells of own operations that this replica does not know:
+    /// [`Event::ReplicaReused`](super::Event::ReplicaReused) follows.
+    #[error(transparent)]
+    Reused(ProtocolError),
+}
+
+/// What an entry or a snapshot says.
+#[derive(Debug, Default)]
+struct Content {
+    deltas: Vec<(Delta, Bytes, bool)>,
+    tables: Vec<Table>,
+}
+
+impl Content {
+    fn read(bytes: &[u8]) -> Result<Self, DecodeError> {
+        let mut reader = Reader::new(bytes);
+        if reader.byte()? != FORMAT {
+            return Err(reader.malformed("an entry of the bus of an unknown format"));
+        }
+        let mut content = Self::default();
+        while reader.remaining() > 0 {
+            let kind = reader.byte()?;
+            let len = reader.bounded("the length of a section", bytes.len() as u64)? as usize;
+            let section = reader.take(len)?;
+            match kind {
+                LIVE | CATCH_UP => {
+                    let delta = Delta::decode(section)?;
+                    let bytes = Bytes::copy_from_slice(section);
+                    content.deltas.push((delta, bytes, kind == LIVE));
+                }
+                MEMBERS => {
+                    let mut table = Reader::new(check_checksum(section)?);
+                    content.tables.push(read_table(&mut table)?.0);
+                    table.finish()?;
+                }
+                _ => return Err(reader.malformed("an unknown section of an entry of the bus")),
+            }
+        }
+        Ok(content)
+    }
+}
+
+/// Appends a section: its kind, its length, its bytes, which end in a checksum.
+fn put_section(out: &mut Vec<u8>, kind: u8, bytes: &[u8]) {
+    if out.is_empty() {
+        out.push(FORMAT);
+    }
+    out.push(kind);
+    put_varint(out, bytes.len() as u64);
+    out.extend_from_slice(bytes);
+}
+
+impl Replica {
+    /// From now on all that is done or learned here is to be on a log that others read, and what
+    /// is not is not acknowledged. To be called before anything else.
+    pub fn attach_bus(&mut self) {
+        self.bus = Some(Bus {
+            last: u64::from(!self.version.is_empty()),
+            lacks: true,
+            // It is not known what the log holds.
+            unpublished: self.version.clone(),
+            ..Bus::default()
+        });
+    }
+
+    /// Whether [`attach_bus`](Self::attach_bus) was called.
+    pub fn has_bus(&self) -> bool {
+        self.bus.is_some()
+    }
+
+    /// Whether all that is here, the members included, was appended and read back.
+    pub fn rests_on_bus(&self) -> bool {
+        let rests = |bus: &Bus| bus.flight.is_none() && bus.unpublished.is_empty();
+        self.bus.as_ref().is_none_or(rests) && !self.wants_bus()
+    }
+
+    /// Whether [`join_bus`](Self::join_bus) was done, and nothing since makes it necessary again.
+    pub fn is_on_bus(&self) -> bool {
+        self.bus.as_ref().is_some_and(|bus| bus.joined)
+    }
+
+    /// Whether there is something for the host to do: to join, or to append what
+    /// [`poll_entry`](Self::poll_entry) gives.
+    pub fn wants_bus(&self) -> bool {
+        self.bus.as_ref().is_some_and(|bus| {
+            let waits = bus.lacks && bus.last > bus.published;
+            let some = waits || !bus.queue.is_empty() || bus.staged.is_some() || bus.members_due;
+            if bus.joined {
+                some && bus.flight.is_none()
+            } else {
+                !bus.unpublished.is_empty()
+            }
+        })
+    }
+
+    /// The number of what was last done or learned here, to be compared with
+    /// [`published`](Self::last_published); 0 without a bus.
+    pub fn last_publication(&self) -> u64 {
+        self.last_mark().publication
+    }
+
+    /// All up to this number is on the bus, and would be found there by others.
+    pub fn last_published(&self) -> u64 {
+        self.bus.as_ref().map_or(0, |bus| bus.published)
+    }
+
+    /// How many operations are not known to be on the bus.
+    pub fn unpublished(&self) -> u64 {
+        self.bus.as_ref().map_or(0, |bus| bus.unpublished.len())
+    }
+
+    /// The next entry to append. One at a time: what comes meanwhile is gathered in the one after
+    /// it. Say [`entry_read`](Self::entry_read) when it was read back in its place, or
+    /// [`entry_lost`](Self::entry_lost).
+    pub fn poll_entry(&mut self, now: u64) -> Option<Bytes> {
+        let waits = |bus: &Bus| bus.joined && bus.flight.is_none();
+        self.bus.as_ref().filter(|bus| waits(bus))?;
+        self.stage(now);
+        let (own, own_stored) = (self.document.replica(), self.own_stored);
+        let table = self.bus.as_ref().filter(|bus| bus.members_due);
+        let table = table.map(|_| self.members_record());
+        let bus = self.bus.as_mut()?;
+        let mut entry = Vec::new();
+        let mut flight = Flight {
+            number: bus.published,
+            ..Flight::default()
+        };
+        if let Some(staged) = bus.staged.take_if(|staged| staged.gate <= own_stored) {
+            put_section(&mut entry, CATCH_UP, &staged.delta);
+            flight = staged.flight;
+        } else if bus.staged.is_none() {
+            while entry.len() < ENTRY_BYTES
+                && let Some((delta, dots)) = bus.queue.pop_front()
+            {
+                put_section(&mut entry, LIVE, &delta);
+                bus.queued_bytes -= delta.len();
+                flight.dots.union_with(&dots);
+            }
+            flight.number = bus.last - bus.queue.len() as u64;
+        }
+        if let Some(table) = table {
+            put_section(&mut entry, MEMBERS, &table);
+            (bus.members_due, flight.members) = (false, true);
+        }
+        if entry.is_empty() {
+            return None;
+        }
+        self.told = self.told.max(flight.dots.last_seq(own));
+        bus.flight = Some(flight);
+        Some(Bytes::from(entry))
+    }
+
+    /// The entry that [`poll_entry`](Self::poll_entry) gave was read back, in its place.
+    pub fn entry_read(&mut self, now: u64) {
+        let Some(bus) = &mut self.bus else {
+            return;
+        };
+        if let Some(flight) = bus.flight.take() {
+            bus.unpublished = bus.unpublished.difference(&flight.dots);
+            bus.published = bus.published.max(flight.number);
+            self.note_published(now);
+        }
+    }
+
+    /// That entry may not have been appended: what was in it will be again.
+    pub fn entry_lost(&mut self) {
+        if let Some(bus) = &mut self.bus
+            && let Some(flight) = bus.flight.take()
+        {
+            bus.lack();
+            bus.members_due |= flight.members;
+        }
+    }
+
+    /// Takes in an entry that another appended, or an own one that [`poll_entry`](Self::poll_entry)
+    /// did not give last, in its place.
+    pub fn receive_entry(&mut self, now: u64, entry: &[u8]) -> Result<(), BusFault> {
+        let content = Content::read(entry)?;
+        let mut outdated = false;
+        for table in &content.tables {
+            if !self.has_let_go_of(&table.required)
+                && is_left_behind(&self.version, &table.required)
+            {
+                self.leave_bus();
+                return Err(BusFault::LeftBehind);
+            }
+        }
+        for (delta, bytes, live) in &content.deltas {
+            self.check_bus(delta)?;
+            let Some(new) = self.take_delta(now, delta, bytes) else {
+                outdated = true;
+                continue;
+            };
+            let new = new?;
+            self.contexts.note(delta);
+            if !new.is_empty() {
+                self.publish(&new, bytes, None, None, !live);
+            }
+            if let Some(bus) = &mut self.bus
+                && bus.unpublished.intersects(&delta.applied)
+            {
+                bus.unpublished = bus.unpublished.difference(&delta.applied);
+            }
+        }
+        self.take_tables(now, content.tables);
+        if outdated {
+            return Err(BusFault::Outdated);
+        }
+        Ok(())
+    }
+
+    /// What to append before the log is read: it names this replica.
+    pub fn join_entry(&mut self, now: u64) -> Bytes {
+        self.refresh_own(now);
+        let generation = self.generation();
+        if let Some(bus) = &mut self.bus {
+            bus.named = generation;
+        }
+        let mut entry = Vec::new();
+        put_section(&mut entry, MEMBERS, &self.members_record());
+        Bytes::from(entry)
+    }
+
+    /// Takes in what the log holds, the snapshot and the entries after it, at least up to the one
+    /// that [`join_entry`](Self::join_entry) gave; from then on
+    /// [`poll_entry`](Self::poll_entry) gives what it lacks.
+    ///
+    /// Where the others have let go of what this replica still refers to, it begins anew from what
+    /// they have. Where they had forgotten it, it is not [on the bus](Self::is_on_bus) yet: it names
+    /// itself anew, and joins again. Costs the size of the log.
+    pub fn join_bus(
+        &mut self,
+        now: u64,
+        snapshot: Option<&[u8]>,
+        entries: &[Bytes],
+    ) -> Result<Joined, BusFault> {
+        let mut joined = Joined::default();
+        let mut held = DotSet::new();
+        let mut log = Content::default();
+        let contents = snapshot.map(Content::read).transpose()?;
+        let contents = contents
+            .into_iter()
+            .chain(entries.iter().filter_map(|entry| {
+                let content = Content::read(entry);
+                joined.unreadable += usize::from(content.is_err());
+                content.ok()
+            }));
+        for content in contents {
+            log.deltas.extend(content.deltas);
+            log.tables.extend(content.tables);
+        }
+        let mut required = Version::new();
+        for table in &log.tables {
+            required.union_with(&table.required);
+        }
+        for (delta, ..) in &log.deltas {
+            self.check_bus(delta)?;
+            held.union_with(&delta.applied);
+        }
+        let here = !self.has_let_go_of(&required) && is_left_behind(&self.version, &required);
+        let own = &self.members.table.required;
+        joined.is_behind = !here && !required.covers(own) && is_left_behind(&held, own);
+        if here || !self.take_log(now, &log, joined.is_behind) {
+            let mut document = Document::new(ReplicaId::new(0));
+            for (delta, ..) in &log.deltas {
+                document.apply(delta);
+            }
+            self.begin_anew_from(now, &document.snapshot(), required);
+        }
+        self.take_tables(now, log.tables);
+        let generation = self.generation();
+        if let Some(bus) = &mut self.bus {
+            bus.unpublished = self.version.difference(&held);
+            bus.last += 1;
+            bus.lack();
+            bus.members_due = true;
+            bus.joined = bus.named == generation;
+        }
+        self.tend(now);
+        Ok(joined)
+    }
+
+    /// The log was read on from where this replica had read it, in order: it goes on.
+    pub fn resume_bus(&mut self) {
+        if let Some(bus) = &mut self.bus {
+            bus.joined = true;
+        }
+    }
+
+    /// The log cannot be reached, or is another one: nothing is appended until it was
+    /// [joined](Self::join_bus) or [read on](Self::resume_bus).
+    pub fn leave_bus(&mut self) {
+        self.entry_lost();
+        if let Some(bus) = &mut self.bus {
+            bus.joined = false;
+            bus.lack();
+        }
+    }
+
+    /// All that is here, as the first entry of a new log or as a snapshot of the log up to where it
+    /// was read; and the own operation that must be [told](Self::is_told) before it may leave.
+    pub fn whole_entry(&mut self, now: u64) -> (Bytes, u64) {
+        self.refresh_own(now);
+        let mut entry = Vec::new();
+        put_section(&mut entry, CATCH_UP, &self.document.encode());
+        put_section(&mut entry, MEMBERS, &self.members_record());
+        self.told = self.told.max(self.document.own_seq());
+        (Bytes::from(entry), self.gate())
+    }
+
+    /// Whether the own operations up to this one are stored, or need not be.
+    pub fn is_told(&self, own_seq: u64) -> bool {
+        own_seq <= self.own_stored
+    }
+
+    /// What is there by now.
+    pub(super) fn last_mark(&self) -> Mark {
+        Mark {
+            write: self.last_write,
+            publication: self.bus.as_ref().map_or(0, |bus| bus.last),
+        }
+    }
+
+    /// What cannot be lost any more.
+    pub(super) fn safe_mark(&self) -> Mark {
+        Mark {
+            write: self.stored_write,
+            publication: self.bus.as_ref().map_or(u64::MAX, |bus| bus.published),
+        }
+    }
+
+    /// Has operations published that did not come from the bus.
+    pub(super) fn owe_bus(&mut self, dots: &DotSet, delta: &Bytes, catch_up: bool) {
+        let limit = self.config.queue_bytes;
+        let Some(bus) = &mut self.bus else {
+            return;
+        };
+        bus.last += 1;
+        bus.unpublished.union_with(dots);
+        if bus.lacks {
+            return;
+        }
+        bus.queued_bytes += delta.len();
+        bus.queue.push_back((delta.clone(), dots.clone()));
+        if catch_up || bus.queued_bytes > limit {
+            bus.lack();
+        }
+    }
+
+    /// Computes the one delta of all that is not published.
+    fn stage(&mut self, now: u64) {
+        let Some(bus) = self.bus.as_mut().filter(|bus| bus.lacks) else {
+            return;
+        };
+        let mut flight = Flight {
+            number: bus.last,
+            dots: bus.unpublished.clone(),
+            members: false,
+        };
+        bus.lacks = false;
+        if flight.dots.is_empty() {
+            bus.published = bus.last;
+            return self.note_published(now);
+        }
+        // What is here shows what own operations did that are not stored yet: they go with it.
+        let gate = self.gate();
+        if gate > 0 {
+            let own = self.document.replica();
+            flight.dots.insert_range(own, self.own_stored + 1, gate);
+        }
+        let delta = if flight.dots == self.version {
+            self.document.encode()
+        } else {
+            self.document.delta_of(&flight.dots).encode()
+        };
+        if let Some(bus) = &mut self.bus {
+            bus.staged = Some(Staged {
+                delta: Bytes::from(delta),
+                flight,
+                gate,
+            });
+        }
+    }
+
+    fn note_published(&mut self, now: u64) {
+        self.digest_frame = None;
+        self.settle_owing(now);
+        self.tend(now);
+    }
+
+    /// An own operation that was never told of: the store is an old one.
+    fn check_bus(&mut self, delta: &Delta) -> Result<(), BusFault> {
+        let checked = self.check_own(&delta.applied);
+        checked
+            .and_then(|()| self.check_own(&delta.dead))
+            .map_err(|error| {
+                self.report_reuse();
+                BusFault::Reused(error)
+            })
+    }
+
+    /// Grows when this replica learns that it was forgotten.
+    fn generation(&self) -> u64 {
+        let own = self.members.table.members.get(&self.document.replica());
+        own.map_or(0, |own| own.generation)
+    }
+
+    fn has_let_go_of(&self, required: &Version) -> bool {
+        self.members.table.required.covers(required)
+    }
+
+    /// Applies all of a log in one step; false where this replica has to begin anew. Of one that is
+    /// behind, what has no place here is left out.
+    fn take_log(&mut self, now: u64, log: &Content, is_behind: bool) -> bool {
+        let mut all = DotSet::new();
+        for (delta, bytes, live) in &log.deltas {
+            match self.take_delta(now, delta, bytes) {
+                None => {}
+                Some(Err(_)) if is_behind => {}
+                Some(Err(_)) => return false,
+                Some(Ok(new)) => all.union_with(&new),
+            }
+            if *live {
+                self.contexts.note(delta);
+            } else {
+                self.contexts.catch_up(&self.document, &delta.applied);
+            }
+        }
+        if !all.is_empty() {
+            // To the peers as one, too: none of them sees what was deleted later.
+            self.publish(&all, &Bytes::new(), None, None, true);
+        }
+        true
+    }
+
+    /// Applies a delta and has it stored; gives what was new, or nothing where its writer has been
+    /// left behind.
+    fn take_delta(
+        &mut self,
+        now: u64,
+        delta: &Delta,
+        bytes: &Bytes,
+    ) -> Option<Result<DotSet, BusFault>> {
+        if self.version.covers(&delta.applied) {
+            return Some(Ok(DotSet::new()));
+        }
+        match self.document.misfit(delta) {
+            None => {}
+            Some(Misfit::Theirs) => return None,
+            Some(Misfit::Ours) => {
+                self.leave_bus();
+                return Some(Err(BusFault::LeftBehind));
+            }
+        }
+        let new = self.document.apply_at(now, delta);
+        self.version.union_with(&new);
+        if !new.is_empty() {
+            self.write(bytes.clone(), new.clone(), false);
+            self.changed();
+            self.tend(now);
+        }
+        Some(Ok(new))
+    }
+
+    /// What the bus tells of the members need not be told to it.
+    fn take_tables(&mut self, now: u64, tables: Vec<Table>) {
+        let news = self.members.bus_news;
+        for table in tables {
+            self.join_members(now, table);
+        }
+        self.members.bus_news = news;
+    }
+}
+
+impl Bus {
+    /// All that is not published is to be, by one delta.
+    fn lack(&mut self) {
+        self.queue.clear();
+        self.queued_bytes = 0;
+        self.staged = None;
+        self.lacks = true;
+    }
+}

@@ -1,0 +1,12 @@
+-- Appends an entry to a log and tells of it; nothing where the epoch is another.
+-- KEYS: meta, log. ARGV: epoch, channel, the entry, most bytes of one that is told with its bytes.
+local meta = redis.call('HMGET', KEYS[1], 'epoch', 'last')
+if meta[1] ~= ARGV[1] then return false end
+local number = string.format('%.0f', tonumber(meta[2]) + 1)
+-- First what can be refused: a script that fails is not undone.
+redis.call('XADD', KEYS[2], number .. '-0', 'e', ARGV[3])
+redis.call('HSET', KEYS[1], 'last', number)
+local message = ARGV[1] .. ' ' .. number .. ' '
+if #ARGV[3] <= tonumber(ARGV[4]) then message = message .. ARGV[3] end
+redis.pcall('PUBLISH', ARGV[2], message)
+return tonumber(number)

@@ -1,0 +1,15 @@
+-- Begins a log anew: with one entry, then those of the old one above a number.
+-- KEYS: meta, log, snapshot. ARGV: old epoch or '', number, new epoch, channel, the entry, format.
+if (redis.call('HGET', KEYS[1], 'epoch') or '') ~= ARGV[1] then return 0 end
+-- Fails before anything is deleted where something else is under these keys.
+redis.call('HLEN', KEYS[3])
+local first = string.format('%.0f', tonumber(ARGV[2]) + 1)
+local rest = redis.call('XRANGE', KEYS[2], first .. '-0', '+')
+redis.call('DEL', KEYS[1], KEYS[2], KEYS[3])
+redis.call('XADD', KEYS[2], '1-0', 'e', ARGV[5])
+for i, entry in ipairs(rest) do
+  redis.call('XADD', KEYS[2], (i + 1) .. '-0', 'e', entry[2][2])
+end
+redis.call('HSET', KEYS[1], 'format', ARGV[6], 'epoch', ARGV[3], 'last', #rest + 1, 'snapshot', 0)
+redis.pcall('PUBLISH', ARGV[4], ARGV[3] .. ' 1 ')
+return 1

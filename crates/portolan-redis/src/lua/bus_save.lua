@@ -1,0 +1,13 @@
+-- Puts a snapshot that was uploaded in its place, and lets go of what it stands for.
+-- KEYS: meta, log, snapshot, the upload, the claim. ARGV: epoch, place, lowest number to keep.
+local meta = redis.call('HMGET', KEYS[1], 'epoch', 'snapshot')
+if meta[1] ~= ARGV[1] or tonumber(meta[2]) >= tonumber(ARGV[2]) then
+  redis.call('DEL', KEYS[4])
+  return 0
+end
+redis.call('RENAME', KEYS[4], KEYS[3])
+redis.call('PERSIST', KEYS[3])
+redis.call('HSET', KEYS[1], 'snapshot', ARGV[2])
+redis.call('XTRIM', KEYS[2], 'MINID', ARGV[3] .. '-0')
+redis.call('DEL', KEYS[5])
+return 1

@@ -1,0 +1,163 @@
+//! Each way in which something can come to be missing, brought about on a real server.
+
+use redis::aio::MultiplexedConnection;
+
+use crate::support::{Redis, until};
+use crate::{NAME, converge, node};
+
+async fn command(connection: &mut MultiplexedConnection, words: &[&str]) {
+    let mut command = redis::cmd(words[0]);
+    command.arg(&words[1..]);
+    command.exec_async(connection).await.unwrap();
+}
+
+fn key(what: &str) -> String {
+    format!("portolan:{{{NAME}}}:{what}")
+}
+
+#[tokio::test]
+async fn nothing_is_missing_after_the_subscriptions_were_killed() {
+    let redis = Redis::start().await;
+    let mut killer = redis.plain().await;
+    let (_a, first) = node(&redis).await;
+    let (_b, second) = node(&redis).await;
+    for n in 0..4_000 {
+        let map = if n % 2 == 0 { &first } else { &second };
+        map.set(format!("{n}"), n).unwrap();
+        if n % 200 == 0 {
+            command(&mut killer, &["CLIENT", "KILL", "TYPE", "pubsub"]).await;
+        }
+        if n % 10 == 0 {
+            tokio::task::yield_now().await;
+        }
+    }
+    converge(&[&first, &second]).await;
+    assert_eq!(first.len(), 4_000);
+}
+
+#[tokio::test]
+async fn what_is_deleted_in_redis_is_brought_back_by_the_nodes() {
+    let redis = Redis::start().await;
+    let mut plain = redis.plain().await;
+    let (_a, first) = node(&redis).await;
+    let (_b, second) = node(&redis).await;
+    let keys = [
+        key("meta"),
+        key("log"),
+        key("snapshot"),
+        "portolan:maps".to_owned(),
+    ];
+    let faults = keys.iter().map(|key| vec!["DEL", key]);
+    for (round, fault) in faults.chain([vec!["FLUSHALL"]]).enumerate() {
+        first.set(format!("{round}/a"), "x").unwrap();
+        first.flush().await.unwrap();
+        converge(&[&first, &second]).await;
+        command(&mut plain, &fault).await;
+        first.set(format!("{round}/b"), "x").unwrap();
+        second.set(format!("{round}/c"), "x").unwrap();
+        converge(&[&first, &second]).await;
+        first.flush().await.unwrap();
+        second.flush().await.unwrap();
+        // All of it is in Redis again.
+        until("who comes has it all", async || {
+            let (_c, third) = node(&redis).await;
+            third.version() == first.version()
+        })
+        .await;
+    }
+}
+
+#[tokio::test]
+async fn what_is_deleted_in_silence_is_noticed() {
+    let redis = Redis::start().await;
+    let mut plain = redis.plain().await;
+    let (_a, first) = node(&redis).await;
+    first.set("k", "x").unwrap();
+    first.flush().await.unwrap();
+    command(&mut plain, &["FLUSHALL"]).await;
+    let meta = key("meta");
+    until("the log is there again", || {
+        let (mut plain, meta) = (plain.clone(), meta.clone());
+        async move {
+            let exists = redis::cmd("EXISTS").arg(&meta).to_owned();
+            exists.query_async(&mut plain).await.unwrap()
+        }
+    })
+    .await;
+    let (_b, second) = node(&redis).await;
+    assert_eq!(second.len(), 1);
+}
+
+#[tokio::test]
+async fn an_empty_redis_is_filled_again() {
+    let mut redis = Redis::start().await;
+    let (_a, first) = node(&redis).await;
+    let (_b, second) = node(&redis).await;
+    first.set("before", 1).unwrap();
+    first.flush().await.unwrap();
+    converge(&[&first, &second]).await;
+    redis.kill();
+    first.set("meanwhile/a", 1).unwrap();
+    second.set("meanwhile/b", 1).unwrap();
+    redis.restart().await;
+    converge(&[&first, &second]).await;
+    assert_eq!(first.len(), 3);
+    first.flush().await.unwrap();
+    let (_c, third) = node(&redis).await;
+    assert_eq!(third.len(), 3);
+}
+
+#[tokio::test]
+async fn what_a_failover_to_an_older_state_loses_is_brought_back() {
+    let mut redis = Redis::start().await;
+    let (_a, first) = node(&redis).await;
+    let (_b, second) = node(&redis).await;
+    first.set("old", 1).unwrap();
+    first.flush().await.unwrap();
+    converge(&[&first, &second]).await;
+    let mut plain = redis.plain().await;
+    command(&mut plain, &["SAVE"]).await;
+    for n in 0..50 {
+        first.set(format!("a{n}"), n).unwrap();
+        second.set(format!("b{n}"), n).unwrap();
+        first.flush().await.unwrap();
+        second.flush().await.unwrap();
+    }
+    // The file of then is what it starts with.
+    redis.restart().await;
+    first.set("after/a", 1).unwrap();
+    second.set("after/b", 1).unwrap();
+    converge(&[&first, &second]).await;
+    first.flush().await.unwrap();
+    second.flush().await.unwrap();
+    assert_eq!(first.len(), 103);
+    let (_c, third) = node(&redis).await;
+    converge(&[&first, &second, &third]).await;
+}
+
+#[tokio::test]
+async fn entries_that_make_no_sense_are_left_out() {
+    let redis = Redis::start().await;
+    let mut plain = redis.plain().await;
+    let (_a, first) = node(&redis).await;
+    let (_b, second) = node(&redis).await;
+    first.set("k", 1).unwrap();
+    first.flush().await.unwrap();
+    converge(&[&first, &second]).await;
+    for garbage in [
+        "",
+        "x",
+        "0123456789abcdef\u{1}\u{1}\u{5}hello",
+        "0123456789abcdef\u{9}",
+    ] {
+        let append = "local n = redis.call('HINCRBY', KEYS[1], 'last', 1) \
+                      redis.call('XADD', KEYS[2], n .. '-0', 'e', ARGV[1])";
+        let (meta, log) = (key("meta"), key("log"));
+        command(&mut plain, &["EVAL", append, "2", &meta, &log, garbage]).await;
+        first.set("k", garbage.len() as i64).unwrap();
+        first.flush().await.unwrap();
+        converge(&[&first, &second]).await;
+    }
+    let (_c, third) = node(&redis).await;
+    converge(&[&first, &second, &third]).await;
+}
