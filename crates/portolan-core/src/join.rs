@@ -2,6 +2,7 @@
 
 use smallvec::{SmallVec, smallvec};
 
+use crate::births::LARGE;
 use crate::change::Origin;
 use crate::clock::Timestamp;
 use crate::codec::{put_key, put_value};
@@ -18,10 +19,6 @@ use crate::replicas::groups;
 use crate::sequence::Spot;
 use crate::slab::{BIRTH, Entry, NONE, Slot};
 use crate::sorting::sort;
-
-/// Positions of a delta whose fingerprints are taken when they are needed: of fewer it is not
-/// worth remembering.
-const LARGE: usize = 1024;
 
 /// Changes of id after which elements are still found by the ids that they had before.
 const MAX_RENAMINGS: usize = 1024;
