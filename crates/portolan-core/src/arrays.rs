@@ -177,9 +177,14 @@ impl Document {
                 None => sequence.append(elements, array, birth, values, each),
             }
         });
+        let later = self.may_hash_later(seq);
         for (spot, seq) in spots.into_iter().zip(seq..) {
             self.replicas.get_mut(self.own).placed.insert(seq, spot, 0);
-            self.note_birth(spot);
+            if later {
+                self.note_unhashed(spot);
+            } else {
+                self.note_birth(spot);
+            }
         }
         self.live += count as usize;
         self.containers.get_mut(array).records += count as u32;

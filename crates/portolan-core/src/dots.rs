@@ -23,9 +23,19 @@ pub struct DotRange {
 /// As a causal context it is a version vector (a replica's range that starts at 1) and a dot
 /// cloud (every further range) in one. Memory and the cost of union, difference and comparison
 /// are linear in the number of ranges, whatever the number of dots.
-#[derive(Clone, PartialEq, Eq, Hash, Default)]
+#[derive(PartialEq, Eq, Hash, Default)]
 pub struct DotSet {
     ranges: SmallVec<[DotRange; 1]>,
+}
+
+/// In one piece, not range by range.
+impl Clone for DotSet {
+    #[inline]
+    fn clone(&self) -> Self {
+        Self {
+            ranges: SmallVec::from_slice(&self.ranges),
+        }
+    }
 }
 
 /// The operations that a replica has applied: what "up to date" means.
