@@ -231,6 +231,8 @@ impl<'a> Transaction<'a> {
             };
             let removed = journal.removed.iter().map(pair);
             let removed = removed.chain(journal.births.iter().map(born));
+            let spent = journal.spent.iter();
+            let removed = removed.chain(spent.map(|(seq, dot)| (Dot::new(replica, *seq), *dot)));
             let removed: SmallVec<[(Dot, Dot); 2]> = removed.collect();
             document.log.note(&removed, live);
             let killers = DotSet::from_range(replica, base + 1, seq);
