@@ -196,9 +196,14 @@ impl Document {
             sequence.insert_behind(elements, first, index.is_none(), birth, values)
         });
         let spots = spots.unwrap_or_default();
+        let later = self.may_hash_later(seq + 1);
         for (spot, seq) in spots.iter().zip(seq + 1..) {
             self.replicas.get_mut(self.own).placed.insert(seq, *spot, 0);
-            self.note_birth(*spot);
+            if later {
+                self.note_unhashed(*spot);
+            } else {
+                self.note_birth(*spot);
+            }
         }
         self.live += spots.len();
         self.containers.get_mut(array).records += spots.len() as u32;
@@ -221,7 +226,11 @@ impl Document {
     /// Notes an element that was just born here.
     fn note_own(&mut self, array: u32, spot: Spot, seq: u64) {
         self.replicas.get_mut(self.own).placed.insert(seq, spot, 0);
-        self.note_birth(spot);
+        if self.may_hash_later(seq) {
+            self.note_unhashed(spot);
+        } else {
+            self.note_birth(spot);
+        }
         self.live += 1;
         self.containers.retain(array);
     }
@@ -248,7 +257,14 @@ impl Document {
 
     /// Lets every element show that has something to show, where it belongs. The last element of
     /// an array that comes or goes may be all that the element shows which holds the array.
+    #[inline]
     pub(crate) fn settle(&mut self, journal: &mut Journal) {
+        if !self.unsettled.moves.is_empty() || !self.unsettled.elements.is_empty() {
+            self.settle_all(journal);
+        }
+    }
+
+    fn settle_all(&mut self, journal: &mut Journal) {
         while let Some((moves, id)) = self.unsettled.moves.pop() {
             self.settle_place(moves, id, journal);
         }

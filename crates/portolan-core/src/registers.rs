@@ -3,14 +3,15 @@
 //! A chain holds what stands under one key: the values, winner first, then the containers. Its
 //! first is in the index, and in the order once that is built.
 
-use crate::hashing::xxh3_128;
 use alloc::vec::Vec;
-use hashbrown::hash_table::Entry as Place;
+
+use crate::hashing::xxh3_128;
 
 use crate::clock::Timestamp;
 use crate::codec::{put_key, put_value};
 use crate::containers::{Containers, Form, ROOT};
 use crate::document::Document;
+use crate::index::Place;
 use crate::journal::Journal;
 use crate::key::Key;
 use crate::replica::{Dot, ReplicaId};
@@ -61,8 +62,8 @@ impl Document {
                 self.head_gained(container, slot);
                 slot
             }
-            Place::Occupied(mut place) => {
-                let head = *place.get();
+            Place::Occupied(place) => {
+                let head = place.head();
                 if self.slab[head].is_container() {
                     let slot = self.slab.insert(Entry {
                         next: head,
@@ -70,7 +71,7 @@ impl Document {
                     });
                     let order = self.order.get_mut();
                     order.replace(&self.slab, head, slot);
-                    *place.get_mut() = slot;
+                    place.replace(slot);
                     self.live += 1;
                     slot
                 } else {
@@ -236,7 +237,7 @@ impl Document {
         let order = self.order.get_mut();
         let place = self.index.place_of(&self.slab, head);
         // proof: the first of a chain is in the index under its hash.
-        let mut place = place.expect("the first of a chain is indexed");
+        let place = place.expect("the first of a chain is indexed");
         if next == NONE {
             order.remove(&self.slab, head);
             place.remove();
@@ -244,7 +245,7 @@ impl Document {
             self.head_lost(head);
         } else {
             order.replace(&self.slab, head, next);
-            *place.get_mut() = next;
+            place.replace(next);
         }
     }
 
@@ -268,14 +269,14 @@ impl Document {
                     self.head_gained(container, slot);
                     slot
                 }
-                Place::Occupied(mut place) => {
-                    let head = *place.get();
+                Place::Occupied(place) => {
+                    let head = place.head();
                     let slot = self.slab.insert(entry);
                     if rank > rank_of_link(&self.replicas, &self.slab, head) {
                         self.slab[slot].next = head;
                         let order = self.order.get_mut();
                         order.replace(&self.slab, head, slot);
-                        *place.get_mut() = slot;
+                        place.replace(slot);
                     } else {
                         self.link(slot, rank, head);
                     }
@@ -433,8 +434,8 @@ impl Document {
                 self.head_gained(container, slot);
                 slot
             }
-            Place::Occupied(mut place) => {
-                let head = *place.get();
+            Place::Occupied(place) => {
+                let head = place.head();
                 let slot = self.slab.insert_container(container, key, hash, number);
                 let (mut before, mut next) = (NONE, head);
                 while next != NONE
@@ -448,7 +449,7 @@ impl Document {
                 if before == NONE {
                     let order = self.order.get_mut();
                     order.replace(&self.slab, head, slot);
-                    *place.get_mut() = slot;
+                    place.replace(slot);
                 } else {
                     self.slab[before].next = slot;
                 }

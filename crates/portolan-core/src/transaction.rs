@@ -6,6 +6,7 @@ use crate::few::SmallVec;
 
 use crate::change::Origin;
 use crate::clock::Timestamp;
+use crate::codec::word_of;
 use crate::containers::{Form, Kind, ROOT};
 use crate::document::Document;
 use crate::dots::DotSet;
@@ -41,6 +42,7 @@ pub struct Transaction<'a> {
 
 impl<'a> Transaction<'a> {
     /// One that stands whole or not at all.
+    #[inline]
     pub(crate) fn begin(document: &'a mut Document, now: u64) -> Self {
         Self::with_end(document, now, Self::take_back)
     }
@@ -246,6 +248,8 @@ impl<'a> Transaction<'a> {
             };
             let removed = journal.removed.iter().map(pair);
             let removed = removed.chain(journal.births.iter().map(born));
+            let spent = journal.spent.iter();
+            let removed = removed.chain(spent.map(|(seq, dot)| (Dot::new(replica, *seq), *dot)));
             let removed: SmallVec<[(Dot, Dot); 2]> = removed.collect();
             document.log.note(&removed, live);
             let killers = DotSet::from_range(replica, base + 1, seq);
@@ -261,6 +265,7 @@ impl<'a> Transaction<'a> {
 
 /// What was not committed is ended: the closure failed, or panicked.
 impl Drop for Transaction<'_> {
+    #[inline]
     fn drop(&mut self) {
         if self.seq != self.base {
             (self.end)(self);
@@ -322,6 +327,9 @@ pub(crate) fn check_key(key: &Key) -> Result<(), Error> {
 
 #[inline]
 pub(crate) fn check_value(value: &Value) -> Result<(), Error> {
+    if word_of(value).is_some() {
+        return Ok(());
+    }
     match size(value, 0)? {
         bytes if bytes > MAX_VALUE_BYTES => Err(Error::ValueTooLarge(bytes)),
         _ => Ok(()),
