@@ -10,8 +10,9 @@ use crate::command::{cargo, command, root, run as run_command, target};
 use crate::redis::Redis;
 use crate::{demo, fuzz, guarantees, prerequisites, server, wasm};
 
-/// Seeds of the simulator in every run of the tests: two minutes at the most.
-const SIM_SEEDS: &str = "400";
+/// Seeds of the simulator in every run of the tests, and as many in which replicas are forgotten:
+/// three minutes at the most.
+const SIM_SEEDS: &str = "200";
 const NO_ARGUMENTS: [&str; 0] = [];
 
 struct Step {
@@ -206,7 +207,8 @@ fn documentation() -> Result<()> {
 
 fn simulator() -> Result<()> {
     let simulator = ["run", "--release", "--package", "portolan-sim", "--"];
-    run_command(cargo(simulator).args(["--seeds", SIM_SEEDS]))
+    run_command(cargo(simulator).args(["--seeds", SIM_SEEDS]))?;
+    run_command(cargo(simulator).args(["--forget", "--start", SIM_SEEDS, "--seeds", SIM_SEEDS]))
 }
 
 /// That the benchmarks run at all; one run tells no figures. Without the rivals, which take
