@@ -273,6 +273,7 @@ impl Document {
     }
 
     /// The dot of the live operation at a slot.
+    #[inline]
     pub(crate) fn dot(&self, slot: Slot) -> Dot {
         let replica = self.slab[slot].replica;
         self.replicas.dot(replica, self.slab.stamp(slot).seq)

@@ -462,10 +462,8 @@ impl Document {
         };
         delta.rename(&renaming);
         self.past.rename(&renaming);
-        if self.renamings.len() == MAX_RENAMINGS {
-            self.renamings.remove(0);
-        }
-        self.renamings.push(renaming);
+        self.tombstones.rename(&renaming);
+        self.note_renaming(renaming);
         // What they removed is dead here already, and stays so by other dots.
         delta.dead = DotSet::new();
         let new = self.join(&delta, &mut journal);
@@ -474,8 +472,16 @@ impl Document {
         self.containers.sweep();
     }
 
+    pub(crate) fn note_renaming(&mut self, renaming: Renaming) {
+        if self.renamings.len() == MAX_RENAMINGS {
+            self.renamings.remove(0);
+        }
+        self.renamings.push(renaming);
+    }
+
     /// What an own operation is called now: under another dot where it was done again, because
-    /// this replica took another id since. The latest 1,024 changes of id are remembered.
+    /// this replica took another id since, and so any element that this replica did again when it
+    /// began anew. The latest 1,024 changes are remembered.
     pub fn current(&self, dot: Dot) -> Dot {
         let renamings = self.renamings.iter();
         renamings.fold(dot, |dot, renaming| renaming.dot(dot))

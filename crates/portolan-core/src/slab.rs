@@ -238,6 +238,12 @@ impl Slab {
         }
     }
 
+    /// More than any slot, that of the next entry included.
+    #[inline]
+    pub(crate) fn limit(&self) -> u32 {
+        (self.chunks.len() as u32 + 1) << CHUNK_BITS
+    }
+
     fn add_chunk(&mut self) -> u32 {
         let number = self.chunks.len() as u32;
         assert!(

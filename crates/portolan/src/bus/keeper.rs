@@ -27,6 +27,8 @@ const MESSAGE_DELAY: Duration = Duration::from_millis(100);
 const CLAIM_DELAY: Duration = Duration::from_secs(1);
 /// First and longest wait after a failure, without the jitter.
 const BACK_OFF: (Duration, Duration) = (Duration::from_millis(20), Duration::from_secs(2));
+/// A log that is joined again sooner is joined a little later.
+const REST: Duration = Duration::from_secs(1);
 /// How often joining is tried before it counts as failed: others may change the log meanwhile.
 const JOIN_ATTEMPTS: u32 = 10;
 
@@ -74,6 +76,8 @@ struct Keeper {
     claim_at: Instant,
     /// Failures in a row.
     failures: u32,
+    /// When the log was last joined.
+    joined_at: Option<Instant>,
 }
 
 /// Keeps a map on the bus as long as both are there.
@@ -96,6 +100,7 @@ pub(crate) async fn keep(core: Arc<Core>, bus: Arc<dyn Bus>, map: Arc<Shared>) {
         snapshot_bytes: 0,
         claim_at: Instant::now(),
         failures: 0,
+        joined_at: None,
     };
     let name = map.name.clone();
     drop(map);
@@ -113,6 +118,11 @@ impl Keeper {
                     (self.position, self.sent, suspect) = (None, None, found);
                     if let Some(map) = self.map.upgrade() {
                         map.with(|state, _| state.replica.leave_bus());
+                    }
+                    // Servers that undo each other's work must not do so without a rest.
+                    if self.joined_at.is_some_and(|at| at.elapsed() < REST) {
+                        sleep(pause(self.failures)).await;
+                        self.failures += 1;
                     }
                     continue;
                 }
@@ -177,6 +187,10 @@ impl Keeper {
                 }
                 self.works();
                 look_at = Instant::now() + period;
+                if append.is_none() && self.sent.take().is_some() {
+                    // It was there when the bus answered, and is not any more.
+                    map.with(|state, _| state.replica.entry_lost());
+                }
             }
             if !map.read(|state| state.replica.is_on_bus()) {
                 return Ok(Next::Join { suspect: false });
@@ -387,7 +401,7 @@ impl Keeper {
                 // It goes on under another id.
                 Err(_) => continue,
             };
-            self.core.bus_meter.joined();
+            self.joined();
             if joined.unreadable > 0 {
                 let (map, entries) = (&*self.name, joined.unreadable);
                 tracing::warn!(map, entries, "entries of the bus cannot be read: left out");
@@ -428,8 +442,8 @@ impl Keeper {
         log: Log,
         snapshot: Option<&Snapshot>,
         (upto, named): (u64, Option<Tag>),
-    ) -> Result<Option<Whole>, BusError> {
-        let mut read = Whole {
+    ) -> Result<Option<Held>, BusError> {
+        let mut read = Held {
             contents: Vec::new(),
             place: snapshot.map_or(0, |snapshot| snapshot.place),
             tag: [0; TAG_BYTES],
@@ -499,7 +513,7 @@ impl Keeper {
             tracing::error!(map = &*self.name, %fault, "what was written here cannot be read here");
             return Ok(false);
         }
-        self.core.bus_meter.joined();
+        self.joined();
         // Entries of the old log may have gone over.
         self.inbox.disturbed();
         Ok(true)
@@ -523,7 +537,7 @@ impl Keeper {
             }
             return Ok(());
         }
-        let (content, gate) = map.with(|state, now| state.replica.whole_entry(now));
+        let (content, gate) = map.with(|state, now| state.replica.bus_snapshot(now));
         told(map, gate).await;
         let bytes = content.len();
         let snapshot = Snapshot {
@@ -540,6 +554,11 @@ impl Keeper {
             (self.log_bytes, self.snapshot_bytes) = (0, bytes);
         }
         Ok(())
+    }
+
+    fn joined(&mut self) {
+        self.core.bus_meter.joined();
+        self.joined_at = Some(Instant::now());
     }
 
     /// Others save snapshots too.
@@ -565,7 +584,9 @@ impl Keeper {
     }
 
     fn works(&mut self) {
-        self.failures = 0;
+        if self.joined_at.is_none_or(|at| at.elapsed() >= REST) {
+            self.failures = 0;
+        }
         if let Some(map) = self.map.upgrade() {
             map.on_bus();
         }
@@ -573,7 +594,7 @@ impl Keeper {
 }
 
 /// A log as it was read.
-struct Whole {
+struct Held {
     contents: Vec<Bytes>,
     place: u64,
     tag: Tag,
