@@ -38,19 +38,17 @@ impl ValueColumns {
 
     #[inline]
     pub(crate) fn push(&mut self, value: &Value) {
-        match value {
-            Value::Str(text) => {
-                self.tags.push(STR.into());
-                self.lengths.push(text.len() as i64);
-                self.texts.extend_from_slice(text.as_bytes());
-            }
-            value => match word_of(value) {
-                Some(word) => self.push_word(value_tag(value), word),
-                None => {
-                    self.tags.push(value_tag(value).into());
-                    put_value_body(&mut self.bodies, value);
-                }
-            },
+        let tag = value_tag(value);
+        if let Some(word) = word_of(value) {
+            self.push_word(tag, word);
+            return;
+        }
+        self.tags.push(tag.into());
+        if let Value::Str(text) = value {
+            self.lengths.push(text.len() as i64);
+            self.texts.extend_from_slice(text.as_bytes());
+        } else {
+            put_value_body(&mut self.bodies, value);
         }
     }
 

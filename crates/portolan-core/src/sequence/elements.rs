@@ -569,8 +569,9 @@ impl Elements {
     #[inline]
     pub(super) fn is_later(&self, spot: Spot, other: Spot) -> bool {
         let (a, b) = (&self[spot], &self[other]);
-        if (a.marks | b.marks) & ADOPTED == 0 && a.timestamp != b.timestamp {
-            return a.timestamp > b.timestamp;
+        let told = a.timestamp != b.timestamp || a.replica == b.replica;
+        if told && (a.marks | b.marks) & ADOPTED == 0 {
+            return (a.timestamp, a.seq) >= (b.timestamp, b.seq);
         }
         !self.key(spot).precedes(&self.key(other), Side::Left)
     }
