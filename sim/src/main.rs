@@ -25,8 +25,7 @@ struct Arguments {
     /// Runs this seed alone, and tells what happens in it.
     #[arg(long)]
     seed: Option<u64>,
-    /// Lets replicas be forgotten that are silent for long, in half of the clusters. Not all seeds
-    /// pass.
+    /// Lets replicas be forgotten that are silent for long, in half of the clusters.
     #[arg(long)]
     forget: bool,
 }

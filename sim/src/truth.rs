@@ -91,8 +91,6 @@ pub struct Draft {
 pub struct Truth {
     pub(crate) writes: Vec<Write>,
     pub(crate) transactions: Vec<Transaction>,
-    /// Whether a replica has done operations again, of which nothing is known here.
-    pub incomplete: bool,
 }
 
 impl Truth {
@@ -110,7 +108,7 @@ impl Truth {
         Draft {
             replica,
             first: own + 1,
-            closed: !self.incomplete && self.is_closed(&seen, &applied),
+            closed: self.is_closed(&seen, &applied),
             live: self.live(&applied),
             seen,
             writes: self.writes.len(),
@@ -336,6 +334,60 @@ impl Truth {
                 }
             }
         }
+    }
+
+    /// A replica has begun anew, and done again what had no place any more: `again` gives the dots
+    /// of elements, values and moves, each with its new one. `seen` is what it has applied now,
+    /// `stamps` gives what is written the time of the transaction that did it. Gives its number.
+    pub fn redo(
+        &mut self,
+        replica: ReplicaId,
+        seen: Seen,
+        again: &[(Dot, Dot)],
+        stamp: Timestamp,
+    ) -> Option<usize> {
+        let last = seen.version.last_seq(replica);
+        let again: BTreeMap<Dot, Dot> = again.iter().copied().collect();
+        let first = again.values().map(|dot| dot.seq).min()?;
+        let mut draft = self.begin(replica, first - 1, seen);
+        let is_lost = |key: &Key| matches!(key, Key::Element(id) if again.contains_key(id));
+        let lost: Vec<usize> = draft.live.iter().copied().collect();
+        let lost: Vec<usize> = lost
+            .into_iter()
+            .filter(|number| self.writes[*number].keys().any(is_lost))
+            .collect();
+        let moved = |known: &Transaction| {
+            let dots = known.dots();
+            let mut dots_again = again.keys();
+            !known.lost && dots_again.any(|dot| dots.contains(*dot))
+        };
+        let moved = self.transactions.iter().filter(|known| moved(known));
+        draft.moved = moved
+            .flat_map(|known| known.moved.iter().copied())
+            .collect();
+        self.remove(&mut draft, |write| write.keys().any(is_lost));
+        let anew = |key: &mut Key| {
+            if let Key::Element(id) = key {
+                *id = again.get(id).copied().unwrap_or(*id);
+            }
+        };
+        for number in lost {
+            let mut write = self.writes[number].clone();
+            write.path.iter_mut().for_each(|(key, _)| anew(key));
+            let dot = match &mut write.leaf {
+                Leaf::Key(key) => {
+                    anew(key);
+                    let dot = again.get(&write.dot);
+                    *dot.unwrap_or_else(|| panic!("{} was not done again", write.dot))
+                }
+                Leaf::Member(_) | Leaf::Count => Dot::new(replica, 0),
+            };
+            let place = (&write.path, write.leaf);
+            self.write(&mut draft, place, write.value, (dot, stamp));
+        }
+        let done = self.commit(draft, last)?;
+        self.keep(done);
+        Some(done)
     }
 
     /// Whether each transaction is applied.

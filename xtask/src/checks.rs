@@ -10,8 +10,9 @@ use crate::command::{cargo, command, root, run as run_command, target};
 use crate::redis::Redis;
 use crate::{demo, fuzz, guarantees, prerequisites, server, wasm};
 
-/// Seeds of the simulator in every run of the tests: two minutes at the most.
-const SIM_SEEDS: &str = "400";
+/// Seeds of the simulator in every run of the tests, and as many in which replicas are forgotten:
+/// three minutes at the most.
+const SIM_SEEDS: &str = "200";
 const NO_ARGUMENTS: [&str; 0] = [];
 
 struct Step {
@@ -32,6 +33,10 @@ const STEPS: &[Step] = &[
     Step {
         name: "tests",
         check: tests,
+    },
+    Step {
+        name: "valkey",
+        check: valkey,
     },
     Step {
         name: "examples",
@@ -143,6 +148,21 @@ fn tests() -> Result<()> {
     run_command(&mut cargo(["test", "--no-fail-fast"]))
 }
 
+/// The tests with a Redis once more, with a Valkey. Where there is none they are left out: what is
+/// promised is held by those with the Redis.
+fn valkey() -> Result<()> {
+    prerequisites::redis()?;
+    let program = match prerequisites::valkey() {
+        Ok(program) => program,
+        Err(error) => {
+            println!("left out: {error:#}");
+            return Ok(());
+        }
+    };
+    let mut test = cargo(["test", "--package", "portolan-redis", "--tests"]);
+    run_command(test.env("PORTOLAN_REDIS_SERVER", program))
+}
+
 /// Each folder of `examples/` is a program that checks what it shows and ends by itself.
 fn examples() -> Result<()> {
     prerequisites::redis()?;
@@ -187,7 +207,8 @@ fn documentation() -> Result<()> {
 
 fn simulator() -> Result<()> {
     let simulator = ["run", "--release", "--package", "portolan-sim", "--"];
-    run_command(cargo(simulator).args(["--seeds", SIM_SEEDS]))
+    run_command(cargo(simulator).args(["--seeds", SIM_SEEDS]))?;
+    run_command(cargo(simulator).args(["--forget", "--start", SIM_SEEDS, "--seeds", SIM_SEEDS]))
 }
 
 /// That the benchmarks run at all; one run tells no figures. Without the rivals, which take

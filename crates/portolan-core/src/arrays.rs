@@ -177,9 +177,14 @@ impl Document {
                 None => sequence.append(elements, array, birth, values, each),
             }
         });
+        let later = self.may_hash_later(seq);
         for (spot, seq) in spots.into_iter().zip(seq..) {
             self.replicas.get_mut(self.own).placed.insert(seq, spot, 0);
-            self.note_birth(spot);
+            if later {
+                self.note_unhashed(spot);
+            } else {
+                self.note_birth(spot);
+            }
         }
         self.live += count as usize;
         self.containers.get_mut(array).records += count as u32;
@@ -218,7 +223,14 @@ impl Document {
 
     /// Lets every element show that has something to show, where it belongs. The last element of
     /// an array that comes or goes may be all that the element shows which holds the array.
+    #[inline]
     pub(crate) fn settle(&mut self, journal: &mut Journal) {
+        if !self.unsettled.moves.is_empty() || !self.unsettled.elements.is_empty() {
+            self.settle_all(journal);
+        }
+    }
+
+    fn settle_all(&mut self, journal: &mut Journal) {
         while let Some((moves, id)) = self.unsettled.moves.pop() {
             self.settle_place(moves, id, journal);
         }

@@ -1,7 +1,7 @@
 //! The values that elements of arrays were born with, as live operations, and their fingerprints.
 //!
-//! Those of a large delta are not taken when it is applied, but when somebody asks for the digest,
-//! or one of the values goes: most of what is loaded is read long before it is compared.
+//! Those of a large delta or transaction are not taken with it, but when somebody asks for the
+//! digest, or one of the values goes: most of what is loaded is read long before it is compared.
 
 use xxhash_rust::xxh3::xxh3_128;
 
@@ -94,6 +94,32 @@ impl Document {
         known.live.insert(element.seq(), BIRTH | spot, print);
     }
 
+    /// As [`note_birth`](Self::note_birth), the fingerprint to come later.
+    pub(crate) fn note_unhashed(&mut self, spot: Spot) {
+        self.unhashed.push(spot);
+        let element = &self.elements[spot];
+        let known = self.replicas.get_mut(element.replica());
+        known.live.insert(element.seq(), BIRTH | spot, 0);
+    }
+
+    /// Whether fingerprints of own births from `seq` on may come later: where the transaction is
+    /// large. Those that came before it are taken by then, so that whoever asks for the digest
+    /// after each of many transactions has each counted a few times.
+    pub(crate) fn may_hash_later(&mut self, seq: u64) -> bool {
+        let done = self.own_seq();
+        if seq - done <= LARGE as u64 {
+            return false;
+        }
+        let before = |spot: &Spot| {
+            let element = &self.elements[*spot];
+            element.replica() != self.own || element.seq() <= done
+        };
+        if self.unhashed.last().is_some_and(before) {
+            self.hash_births();
+        }
+        true
+    }
+
     /// Takes the value away that an element was born with.
     pub(crate) fn kill_birth(&mut self, spot: Spot, killer: u64, journal: &mut Journal) {
         self.hash_births();
@@ -121,6 +147,10 @@ impl Document {
         self.unsettled.elements.push(dot);
     }
 }
+
+/// Positions of a delta, and operations of a transaction, from which on fingerprints are taken
+/// when they are needed: of fewer it is not worth remembering.
+pub(crate) const LARGE: usize = 1024;
 
 /// The longest text whose fingerprint is taken of bytes in place.
 const SMALL_TEXT: usize = 23;
@@ -204,12 +234,42 @@ mod tests {
     #[test]
     fn fingerprints_that_come_later_are_those_taken_at_once() {
         let mut writer = Document::new(ReplicaId::new(1));
-        let done = writer.transact(1, |tx| {
-            let mut list = tx.array("l");
-            for at in 0..3000usize {
-                list.insert(at * 7 % (at + 1), Value::from(at as i64 % 10))?;
+        let inserted = |writer: &mut Document, from: usize, to: usize| {
+            let done = writer.transact(1, |tx| {
+                let mut list = tx.array("l");
+                (from..to).try_for_each(|at| {
+                    let inserted = list.insert(at * 7 % (at + 1), Value::from(at as i64 % 10));
+                    inserted.map(drop)
+                })
+            });
+            done.expect("within limits");
+        };
+        // In one transaction, in two large ones, and in small ones.
+        inserted(&mut writer, 0, 3000);
+        assert!(writer.unhashed.len() > 1900);
+        for steps in [1500, 100] {
+            let mut other = Document::new(ReplicaId::new(1));
+            for from in (0..3000).step_by(steps) {
+                inserted(&mut other, from, from + steps);
             }
-            (0..500).try_for_each(|at| list.delete(at * 3))
+            assert!(other.unhashed.len() < 500);
+            let told = other.digest();
+            other.hash_births();
+            assert_eq!(other.digest(), told);
+            assert!(!other.recount());
+        }
+        // What is taken back leaves nothing.
+        let before = writer.digest();
+        let failed = writer.transact(2, |tx| {
+            let mut list = tx.array("l");
+            (0..2000).try_for_each(|at| list.append(Value::from(at)).map(drop))?;
+            list.delete(100_000)
+        });
+        assert!(failed.is_err());
+        assert_eq!(writer.digest(), before);
+        assert!(!writer.recount());
+        let done = writer.transact(3, |tx| {
+            (0..500).try_for_each(|at| tx.array("l").delete(at * 3))
         });
         done.expect("within limits");
         let mut copy = Document::new(ReplicaId::new(2));

@@ -272,7 +272,14 @@ impl Containers {
     }
 
     /// Drops the records that nothing needs any more. Nobody may hold a number meanwhile.
+    #[inline]
     pub(crate) fn sweep(&mut self) {
+        if !self.emptied.is_empty() {
+            self.sweep_emptied();
+        }
+    }
+
+    fn sweep_emptied(&mut self) {
         while let Some(number) = self.emptied.pop() {
             let Some(known) = &self.table[number as usize] else {
                 continue;

@@ -97,6 +97,11 @@ impl Document {
         found
     }
 
+    /// How far resets have seen an epoch, at the most: the number of an operation, and its sum.
+    pub(crate) fn seen(&self, counter: u32, epoch: Dot) -> Option<(i64, i64)> {
+        self.epoch(counter, epoch).seen
+    }
+
     /// What a counter shows: the sum of all additions that no reset has seen. Costs the replicas
     /// that have added. Held to the range of 64 bits.
     ///
@@ -162,9 +167,7 @@ impl Document {
         self.put_beside(counter, key, Value::Int(sum), seq, timestamp);
         for entry in self.kill(spent) {
             if let Some((seen, _)) = note(&entry.value) {
-                // Who has not heard of that reset must not count the sum anew without its note.
-                let sum = Dot::new(replica, seen as u64);
-                self.log.note(&[(Dot::new(replica, seq), sum)], self.live);
+                journal.spent.push((seq, Dot::new(replica, seen as u64)));
             }
             journal.removed(seq, entry);
         }

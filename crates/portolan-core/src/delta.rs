@@ -770,7 +770,7 @@ fn common_prefix(a: &[u8], b: &[u8]) -> usize {
 #[derive(Default)]
 pub(crate) struct Keys {
     /// The sort bytes of the last one.
-    current: SmallVec<[u8; 64]>,
+    current: Vec<u8>,
 }
 
 impl Keys {
@@ -783,24 +783,27 @@ impl Keys {
     fn next(&mut self, reader: &mut Reader<'_>, last: Option<&Key>) -> Result<Key, DecodeError> {
         let [shared, own] = read_lengths(reader)?;
         let own = reader.take(own)?;
+        let own = own.split_first().map(|(first, more)| (*first, more));
         self.follow(reader, shared, own, last)
     }
 
-    /// The key that shares so many bytes with the `last` one, and has these of its own.
+    /// The key that shares so many bytes with the `last` one, and has these of its own: the first,
+    /// and more.
     #[inline]
     pub(crate) fn follow(
         &mut self,
         reader: &Reader<'_>,
         shared: usize,
-        own: &[u8],
+        own: Option<(u8, &[u8])>,
         last: Option<&Key>,
     ) -> Result<Key, DecodeError> {
         if shared > self.current.len() {
             return Err(reader.malformed("a key that shares more than there is"));
         }
-        check_length(shared + own.len())?;
-        let rest = &self.current[shared..];
-        if own.is_empty() && rest.is_empty() {
+        check_length(shared + own.map_or(0, |(_, more)| 1 + more.len()))?;
+        let rest = self.current[shared..].split_first();
+        let rest = rest.map(|(first, more)| (*first, more));
+        if own.is_none() && rest.is_none() {
             // A sibling holds the same key, not one more.
             let last = last.cloned();
             return last.ok_or_else(|| reader.malformed("a key without a kind"));
@@ -809,7 +812,7 @@ impl Keys {
             return Err(reader.malformed("a key that shares more than it may"));
         }
         let behind = if shared < MAX_SHARED_BYTES {
-            own.first() > rest.first()
+            own.map(|(first, _)| first) > rest.map(|(first, _)| first)
         } else {
             own > rest
         };
@@ -817,7 +820,10 @@ impl Keys {
             return Err(reader.malformed("keys out of order, or that share less than they could"));
         }
         self.current.truncate(shared);
-        self.current.extend_from_slice(own);
+        if let Some((first, more)) = own {
+            self.current.push(first);
+            self.current.extend_from_slice(more);
+        }
         key_of_sort_bytes(reader, &self.current)
     }
 }

@@ -143,8 +143,8 @@ impl Document {
     }
 
     /// Fingerprint of the live state: equal states have equal digests. Constant time, but for the
-    /// elements of arrays that were loaded since something was last removed or synchronised: these
-    /// are counted each time.
+    /// elements of arrays that were loaded, or inserted by a large transaction, since something was
+    /// last removed or synchronised: these are counted each time.
     ///
     /// The sum of the XXH3-128 hashes of all live operations (dot, timestamp, key and value), so
     /// that it does not depend on the order in which they came.
@@ -273,6 +273,7 @@ impl Document {
     }
 
     /// The dot of the live operation at a slot.
+    #[inline]
     pub(crate) fn dot(&self, slot: Slot) -> Dot {
         let replica = self.slab[slot].replica;
         self.replicas.dot(replica, self.slab.stamp(slot).seq)

@@ -74,6 +74,7 @@ impl<'a> Siblings<'a> {
 impl<'a> Iterator for Siblings<'a> {
     type Item = Sibling<'a>;
 
+    #[inline]
     fn next(&mut self) -> Option<Sibling<'a>> {
         if self.next == NONE {
             return self.born.take();

@@ -2,6 +2,7 @@
 
 use smallvec::{SmallVec, smallvec};
 
+use crate::births::LARGE;
 use crate::change::Origin;
 use crate::clock::Timestamp;
 use crate::codec::{put_key, put_value};
@@ -18,10 +19,6 @@ use crate::replicas::groups;
 use crate::sequence::Spot;
 use crate::slab::{BIRTH, Entry, NONE, Slot};
 use crate::sorting::sort;
-
-/// Positions of a delta whose fingerprints are taken when they are needed: of fewer it is not
-/// worth remembering.
-const LARGE: usize = 1024;
 
 /// Changes of id after which elements are still found by the ids that they had before.
 const MAX_RENAMINGS: usize = 1024;
@@ -62,10 +59,11 @@ impl Document {
         if new.is_empty() {
             return new; // what these operations removed is dead here already
         }
+        let whole = new == delta.applied;
         self.clock.observe(delta.latest());
         let containers = self.intern_containers(delta);
         let mut dead = DotSet::new();
-        if new != delta.applied {
+        if !whole {
             self.kill_superseded(delta, journal);
         }
         if !delta.dead.is_empty() {
@@ -78,21 +76,15 @@ impl Document {
         if let Some(nested) = &delta.nested {
             placed += self.place_positions(nested, &containers, journal);
         }
-        for (id, dots) in groups(&new) {
-            let number = self.replicas.intern(id);
-            let known = self.replicas.get_mut(number);
-            known.applied.union_with(&dots);
-            if number == self.own {
-                self.loaded = known.applied.last_seq(id);
-            }
-            if !known.early.is_empty() {
-                known.early = known.early.difference(&dots);
-            }
+        if let [_] = new.ranges() {
+            self.note_applied(&new);
+        } else {
+            groups(&new).for_each(|(_, dots)| self.note_applied(&dots));
         }
         if placed < new.len() {
             dead.union_with(&self.dead_among(&new));
         }
-        if new != delta.applied {
+        if !whole {
             // What the new operations removed may have been dead here before, by others; whoever
             // is given the new ones later may lack those.
             dead.union_with(&self.dead_among(&delta.applied.difference(&new)));
@@ -100,6 +92,23 @@ impl Document {
         self.log.note_all(&new, dead, self.live());
         self.settle(journal);
         new
+    }
+
+    /// Notes that operations are applied, all of them of one replica.
+    #[inline]
+    fn note_applied(&mut self, dots: &DotSet) {
+        let Some(range) = dots.ranges().first() else {
+            return;
+        };
+        let number = self.replicas.intern(range.replica);
+        let known = self.replicas.get_mut(number);
+        known.applied.union_with(dots);
+        if number == self.own {
+            self.loaded = known.applied.last_seq(range.replica);
+        }
+        if !known.early.is_empty() {
+            known.early = known.early.difference(dots);
+        }
     }
 
     /// The numbers here of a delta's containers, the root first.
@@ -453,10 +462,8 @@ impl Document {
         };
         delta.rename(&renaming);
         self.past.rename(&renaming);
-        if self.renamings.len() == MAX_RENAMINGS {
-            self.renamings.remove(0);
-        }
-        self.renamings.push(renaming);
+        self.tombstones.rename(&renaming);
+        self.note_renaming(renaming);
         // What they removed is dead here already, and stays so by other dots.
         delta.dead = DotSet::new();
         let new = self.join(&delta, &mut journal);
@@ -465,8 +472,16 @@ impl Document {
         self.containers.sweep();
     }
 
+    pub(crate) fn note_renaming(&mut self, renaming: Renaming) {
+        if self.renamings.len() == MAX_RENAMINGS {
+            self.renamings.remove(0);
+        }
+        self.renamings.push(renaming);
+    }
+
     /// What an own operation is called now: under another dot where it was done again, because
-    /// this replica took another id since. The latest 1,024 changes of id are remembered.
+    /// this replica took another id since, and so any element that this replica did again when it
+    /// began anew. The latest 1,024 changes are remembered.
     pub fn current(&self, dot: Dot) -> Dot {
         let renamings = self.renamings.iter();
         renamings.fold(dot, |dot, renaming| renaming.dot(dot))

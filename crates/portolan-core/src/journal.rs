@@ -22,6 +22,9 @@ pub(crate) struct Journal {
     pub(crate) removed: Vec<(u64, Entry)>,
     /// Elements that lost the value they were born with.
     pub(crate) births: Vec<(u64, Spot, Value)>,
+    /// Sums of counters that are dead already, of which own operations removed the notes: who has
+    /// not heard of the reset must not count the sum anew without its note.
+    pub(crate) spent: Vec<(u64, Dot)>,
     pub(crate) added: Vec<(u32, Key)>,
     /// Elements that came to show or to show no more, one after the other.
     pub(crate) steps: Vec<Step>,

@@ -90,8 +90,11 @@ impl RemovalLog {
         }
         let killers = self.recent.iter().map(|(killer, _)| *killer).collect();
         let dead = self.recent.iter().map(|(_, dead)| *dead).collect();
-        self.recent.clear();
-        self.recent.shrink_to(RECENT);
+        if self.recent.len() > RECENT {
+            self.recent = Vec::new();
+        } else {
+            self.recent.clear();
+        }
         self.push(Block { killers, dead }, live);
     }
 

@@ -151,12 +151,16 @@ impl Past {
 
     /// Notes a removal.
     fn note(&mut self, removal: Removal) {
+        // One that came without what it removed counts as well. The oldest goes first, so that no
+        // room is made for more than there may be.
+        while self.removals.len() >= self.limit.max(1) {
+            self.drop_oldest();
+        }
         self.values += removal.values.len();
         self.bytes += removal.values.iter().map(PastValue::weight).sum::<usize>();
         self.removals.push_back(removal);
         let bytes = self.limit.saturating_mul(PAST_VALUE_BYTES);
-        // One that came without what it removed counts as well.
-        while self.values > self.limit || self.bytes > bytes || self.removals.len() > self.limit {
+        while self.values > self.limit || self.bytes > bytes {
             self.drop_oldest();
         }
     }

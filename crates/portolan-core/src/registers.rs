@@ -5,13 +5,13 @@
 
 use std::sync::PoisonError;
 
-use hashbrown::hash_table::Entry as Place;
 use xxhash_rust::xxh3::xxh3_128;
 
 use crate::clock::Timestamp;
 use crate::codec::{put_key, put_value};
 use crate::containers::{Containers, Form, ROOT};
 use crate::document::Document;
+use crate::index::Place;
 use crate::journal::Journal;
 use crate::key::Key;
 use crate::replica::{Dot, ReplicaId};
@@ -62,8 +62,8 @@ impl Document {
                 self.head_gained(container, slot);
                 slot
             }
-            Place::Occupied(mut place) => {
-                let head = *place.get();
+            Place::Occupied(place) => {
+                let head = place.head();
                 if self.slab[head].is_container() {
                     let slot = self.slab.insert(Entry {
                         next: head,
@@ -71,7 +71,7 @@ impl Document {
                     });
                     let order = self.order.get_mut().unwrap_or_else(PoisonError::into_inner);
                     order.replace(&self.slab, head, slot);
-                    *place.get_mut() = slot;
+                    place.replace(slot);
                     self.live += 1;
                     slot
                 } else {
@@ -237,7 +237,7 @@ impl Document {
         let order = self.order.get_mut().unwrap_or_else(PoisonError::into_inner);
         let place = self.index.place_of(&self.slab, head);
         // proof: the first of a chain is in the index under its hash.
-        let mut place = place.expect("the first of a chain is indexed");
+        let place = place.expect("the first of a chain is indexed");
         if next == NONE {
             order.remove(&self.slab, head);
             place.remove();
@@ -245,7 +245,7 @@ impl Document {
             self.head_lost(head);
         } else {
             order.replace(&self.slab, head, next);
-            *place.get_mut() = next;
+            place.replace(next);
         }
     }
 
@@ -269,14 +269,14 @@ impl Document {
                     self.head_gained(container, slot);
                     slot
                 }
-                Place::Occupied(mut place) => {
-                    let head = *place.get();
+                Place::Occupied(place) => {
+                    let head = place.head();
                     let slot = self.slab.insert(entry);
                     if rank > rank_of_link(&self.replicas, &self.slab, head) {
                         self.slab[slot].next = head;
                         let order = self.order.get_mut().unwrap_or_else(PoisonError::into_inner);
                         order.replace(&self.slab, head, slot);
-                        *place.get_mut() = slot;
+                        place.replace(slot);
                     } else {
                         self.link(slot, rank, head);
                     }
@@ -434,8 +434,8 @@ impl Document {
                 self.head_gained(container, slot);
                 slot
             }
-            Place::Occupied(mut place) => {
-                let head = *place.get();
+            Place::Occupied(place) => {
+                let head = place.head();
                 let slot = self.slab.insert_container(container, key, hash, number);
                 let (mut before, mut next) = (NONE, head);
                 while next != NONE
@@ -449,7 +449,7 @@ impl Document {
                 if before == NONE {
                     let order = self.order.get_mut().unwrap_or_else(PoisonError::into_inner);
                     order.replace(&self.slab, head, slot);
-                    *place.get_mut() = slot;
+                    place.replace(slot);
                 } else {
                     self.slab[before].next = slot;
                 }

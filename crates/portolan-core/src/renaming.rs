@@ -15,6 +15,17 @@ pub(crate) struct Renaming {
 }
 
 impl Renaming {
+    /// One operation is done again as another.
+    pub(crate) fn one(old: Dot, new: Dot) -> Self {
+        Self {
+            old: old.replica,
+            after: old.seq - 1,
+            last: old.seq,
+            new: new.replica,
+            base: new.seq - 1,
+        }
+    }
+
     pub(crate) fn dot(&self, dot: Dot) -> Dot {
         if dot.replica == self.old && (self.after + 1..=self.last).contains(&dot.seq) {
             Dot::new(self.new, dot.seq - self.after + self.base)

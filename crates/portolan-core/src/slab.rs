@@ -180,6 +180,8 @@ pub(crate) struct Slab {
     rooms: Vec<Room>,
     /// Chunks that have room.
     open: Vec<u32>,
+    /// How many chunks are not empty.
+    filled: usize,
 }
 
 impl Slab {
@@ -211,6 +213,7 @@ impl Slab {
         let chunk = &mut self.chunks[number as usize];
         let stamps = &mut self.stamps[number as usize];
         let room = &mut self.rooms[number as usize];
+        self.filled += usize::from(room.used == 0);
         room.used += 1;
         if room.used == CHUNK {
             room.open = false;
@@ -233,6 +236,12 @@ impl Slab {
             stamps[slot as usize % CHUNK] = stamp;
             slot
         }
+    }
+
+    /// More than any slot, that of the next entry included.
+    #[inline]
+    pub(crate) fn limit(&self) -> u32 {
+        (self.chunks.len() as u32 + 1) << CHUNK_BITS
     }
 
     fn add_chunk(&mut self) -> u32 {
@@ -265,10 +274,15 @@ impl Slab {
             *chunk = Vec::new();
             self.stamps[number as usize] = Vec::new();
             room.vacant = NONE;
+            self.filled -= 1;
         }
         if !room.open {
             room.open = true;
             self.open.push(number);
+        }
+        // Of many chunks even what is known of them is worth giving back.
+        if self.filled == 0 && self.chunks.len() > 1 {
+            *self = Self::default();
         }
         Entry::of(record, stamp)
     }
@@ -339,8 +353,8 @@ mod tests {
         for slot in slots.drain(..) {
             slab.remove(slot);
         }
-        assert!(slab.chunks.iter().all(|chunk| chunk.capacity() == 0));
-        assert!(slab.stamps.iter().all(|stamps| stamps.capacity() == 0));
+        assert_eq!((slab.chunks.capacity(), slab.stamps.capacity()), (0, 0));
+        assert_eq!((slab.rooms.capacity(), slab.open.capacity()), (0, 0));
         let again: std::collections::BTreeSet<Slot> =
             (0..1000).map(|_| slab.insert(entry())).collect();
         assert_eq!(again.len(), 1000);

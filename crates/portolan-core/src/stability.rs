@@ -10,6 +10,7 @@ use crate::containers::Form;
 use crate::document::Document;
 use crate::dots::{DotSet, Version};
 use crate::key::KeyRef;
+use crate::renaming::Renaming;
 use crate::replica::{Dot, ReplicaId};
 use crate::sequence::{Position, Spot, SpotHash};
 use crate::slab::{BIRTH, Slot};
@@ -70,6 +71,13 @@ impl Tombstones {
             if *moves == 0 {
                 self.moves.remove(&element);
             }
+        }
+    }
+
+    /// Operations that are waited for are called otherwise.
+    pub(crate) fn rename(&mut self, renaming: &Renaming) {
+        if let Some((at, _)) = &mut self.marked {
+            *at = renaming.dots(at);
         }
     }
 

@@ -4,6 +4,7 @@ use smallvec::SmallVec;
 
 use crate::change::Origin;
 use crate::clock::Timestamp;
+use crate::codec::word_of;
 use crate::containers::{Form, Kind, ROOT};
 use crate::document::Document;
 use crate::dots::DotSet;
@@ -34,6 +35,7 @@ pub struct Transaction<'a> {
 }
 
 impl<'a> Transaction<'a> {
+    #[inline]
     pub(crate) fn begin(document: &'a mut Document, now: u64) -> Self {
         let base = document.own_seq();
         let journal = Journal::new(document);
@@ -229,6 +231,8 @@ impl<'a> Transaction<'a> {
             };
             let removed = journal.removed.iter().map(pair);
             let removed = removed.chain(journal.births.iter().map(born));
+            let spent = journal.spent.iter();
+            let removed = removed.chain(spent.map(|(seq, dot)| (Dot::new(replica, *seq), *dot)));
             let removed: SmallVec<[(Dot, Dot); 2]> = removed.collect();
             document.log.note(&removed, live);
             let killers = DotSet::from_range(replica, base + 1, seq);
@@ -244,12 +248,19 @@ impl<'a> Transaction<'a> {
 
 /// What was not committed is taken back: the closure failed, or panicked.
 impl Drop for Transaction<'_> {
+    #[inline]
     fn drop(&mut self) {
         if self.seq == self.base {
             self.document.forgotten = None;
             self.document.containers.sweep();
-            return;
+        } else {
+            self.take_back();
         }
+    }
+}
+
+impl Transaction<'_> {
+    fn take_back(&mut self) {
         let document = &mut *self.document;
         let own = document.own;
         let mut journal = std::mem::take(&mut self.journal);
@@ -300,6 +311,9 @@ pub(crate) fn check_key(key: &Key) -> Result<(), Error> {
 
 #[inline]
 pub(crate) fn check_value(value: &Value) -> Result<(), Error> {
+    if word_of(value).is_some() {
+        return Ok(());
+    }
     match size(value, 0)? {
         bytes if bytes > MAX_VALUE_BYTES => Err(Error::ValueTooLarge(bytes)),
         _ => Ok(()),

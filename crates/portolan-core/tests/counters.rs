@@ -55,3 +55,26 @@ fn a_backup_takes_back_what_it_has_seen_and_no_more() {
     other.apply(&again.delta_since(&other.version()));
     assert_eq!(other.counter("c"), 2);
 }
+
+/// What a transaction did to a counter and took back is not told with what is done instead.
+#[test]
+fn a_transaction_that_fails_leaves_no_trace_of_a_reset() {
+    let mut first = document(1);
+    write(&mut first, |tx| tx.counter("c").add(5));
+    let mut other = document(2);
+    other.apply(&first.snapshot());
+    let mut again = document(1);
+    again.apply(&first.snapshot());
+    let failed: Result<(), Error> = again.transact(NOW, |tx| {
+        tx.counter("c").reset()?;
+        tx.counter("c").add(2)?;
+        Err(Error::CounterOverflow)
+    });
+    assert_eq!(failed, Err(Error::CounterOverflow));
+    write(&mut again, |tx| {
+        tx.set("a", 1)?;
+        tx.set("b", 2)
+    });
+    other.apply(&again.delta_since(&other.version()));
+    assert_eq!((again.counter("c"), other.counter("c")), (5, 5));
+}

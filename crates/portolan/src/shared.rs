@@ -227,7 +227,7 @@ impl Shared {
                 let map = &*self.name;
                 tracing::warn!(
                     map,
-                    again,
+                    again = again.len(),
                     "was forgotten by the others: went on from their state, and did again what \
                      they had no place for"
                 );

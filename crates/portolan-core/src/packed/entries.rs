@@ -318,14 +318,13 @@ impl ReadKeys {
         let mut keys = Keys::default();
         let mut containers = containers.iter().chain(std::iter::repeat(0));
         let (mut steps, mut rest) = (self.steps.iter(), self.rest.as_slice());
-        let mut bytes = SmallVec::<[u8; 64]>::new();
         for (shared, own) in lengths(&self.heads, &self.long) {
             let container = containers.next().unwrap_or(0) as u32;
             let mut above = entries.last();
             if above.is_some_and(|above| above.container != container) {
                 (keys, above) = (Keys::default(), None);
             }
-            bytes.clear();
+            let mut bytes = None;
             if own > 0 {
                 let replaced = keys.current().get(shared).copied().unwrap_or(0);
                 // proof: there are steps and other bytes for as many as the lengths tell.
@@ -334,10 +333,9 @@ impl ReadKeys {
                     .map_err(|_| reader.malformed("a byte of a key out of bounds"))?;
                 let (more, behind) = rest.split_at(own - 1);
                 rest = behind;
-                bytes.push(first);
-                bytes.extend_from_slice(more);
+                bytes = Some((first, more));
             }
-            let key = keys.follow(reader, shared, &bytes, above.map(|entry| &entry.key))?;
+            let key = keys.follow(reader, shared, bytes, above.map(|entry| &entry.key))?;
             entries.push(DeltaEntry {
                 container,
                 key,

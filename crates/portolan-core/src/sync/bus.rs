@@ -645,7 +645,7 @@ impl Replica {
     fn take_tables(&mut self, now: u64, tables: Vec<Table>) {
         let news = self.members.bus_news;
         for table in tables {
-            self.join_members(now, table);
+            self.join_members(now, table, None);
         }
         self.members.bus_news = news;
     }

@@ -41,6 +41,9 @@ pub struct Config {
     /// Shortest time between two tables of members (10 s), which tell who has stored what. What is
     /// deleted goes after some three of them.
     pub gossip_interval: u64,
+    /// Most bytes a second of these tables to each peer on average (16): where many members store
+    /// something all the time, they are told less often.
+    pub gossip_rate: u64,
     /// How long a replica may be silent before it is forgotten (seven days): what is deleted, and
     /// it may still refer to, goes then. `u64::MAX` waits for ever.
     pub forget_after: u64,
@@ -73,6 +76,7 @@ impl Default for Config {
             ack_delay: 2_000,
             digest_period: 30_000,
             gossip_interval: 10_000,
+            gossip_rate: 16,
             forget_after: 7 * 24 * 60 * 60 * 1000,
             presence_bytes: 16 * 1024 * 1024,
             borrows: false,

@@ -6,7 +6,7 @@ use super::error::{ErrorCode, ProtocolError};
 use super::frame::Access;
 use super::session::SessionId;
 use crate::change::Batch;
-use crate::replica::ReplicaId;
+use crate::replica::{Dot, ReplicaId};
 
 /// What happened, in the order in which it happened.
 #[derive(Clone, Debug, PartialEq)]
@@ -65,8 +65,9 @@ pub enum Event {
     /// and done again what they did not have. What [`Changed`](Self::Changed) told before does not
     /// lead to what the document holds now: read it anew. All sessions end, to be opened again.
     Resynced {
-        /// The operations that were done again, by new ones, because they had no place any more.
-        again: u64,
+        /// The elements, values and moves that were done again because they had no place any more:
+        /// the dot of each, and its new one.
+        again: Vec<(Dot, Dot)>,
     },
     /// This replica writes under another id now: one that was lent to it, or a fresh one after it
     /// gave that back. What it had done under `old` and told to nobody has the numbers from `base`

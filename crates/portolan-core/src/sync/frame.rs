@@ -4,7 +4,7 @@ use bytes::Bytes;
 
 use super::error::{ErrorCode, ProtocolError};
 use super::loans;
-use super::members::{Table, put_table, read_table};
+use super::news::News;
 use super::search::{Compare, Compared};
 use crate::codec::{
     Reader, check_checksum, put_bytes, put_checksum, put_dots, put_varint, read_dots,
@@ -18,7 +18,7 @@ use crate::reconcile::{self, MAX_SPANS, Span};
 use crate::replica::ReplicaId;
 
 /// The version of the protocol that this release speaks.
-pub const PROTOCOL: u16 = 3;
+pub const PROTOCOL: u16 = 4;
 /// Most bytes of credentials: a token is far smaller, and they arrive before they are checked.
 pub(super) const MAX_CREDENTIALS_BYTES: usize = 16 * 1024;
 /// Most bytes of one presence state: it is relayed to everybody whenever it changes.
@@ -80,10 +80,8 @@ impl Frame {
             COMPARED => Message::Compared(read_compared(&mut reader)?),
             CONTEXTS => Message::Contexts(read_contexts(&mut reader)?),
             PRESENCE => Message::Presence(read_presence(&mut reader)?),
-            MEMBERS => {
-                let (table, base) = read_table(&mut reader)?;
-                Message::Members(table, base)
-            }
+            MEMBERS => Message::Members(News::read(&mut reader)?),
+            MISSED => Message::Missed,
             ANEW => Message::Anew,
             CREDENTIALS => Message::Credentials(read_credentials(&mut reader)?),
             ERROR => Message::Error(read_error(&mut reader)?),
@@ -140,7 +138,8 @@ impl Frame {
             Message::Update(_) => "update",
             Message::Contexts(_) => "contexts",
             Message::Presence(_) => "presence",
-            Message::Members(..) => "members",
+            Message::Members(_) => "members",
+            Message::Missed => "missed",
             Message::Anew => "anew",
             Message::Credentials(_) => "credentials",
             Message::Error(_) => "error",
@@ -165,7 +164,8 @@ impl Frame {
             Message::Update(it) => update(handle, it),
             Message::Contexts(it) => contexts(handle, it),
             Message::Presence(it) => presence(handle, it),
-            Message::Members(table, base) => members(handle, table, base),
+            Message::Members(it) => members(handle, it),
+            Message::Missed => missed(handle),
             Message::Anew => anew(handle),
             Message::Credentials(it) => credentials(handle, it),
             Message::Error(it) => error(handle, it.code, &it.document, &it.message),
@@ -213,6 +213,9 @@ pub struct Hello {
     pub replica: ReplicaId,
     /// What is asked for; in an answer, what is granted of it.
     pub access: Access,
+    /// Whether the sender has not written under its id, and will take another one before it does:
+    /// nobody need wait for it.
+    pub visits: bool,
     /// What the sender has (a sender with a store: has stored).
     pub version: Version,
     /// What everybody had when the sender last let go of positions: who has some of it and lacks
@@ -259,8 +262,10 @@ pub(super) enum Message {
     Compare(Compare),
     Compared(Compared),
     Presence(Presence),
-    /// Who holds the document; and the version that the others are told by.
-    Members(Table, Version),
+    /// What is new of who holds the document.
+    Members(News),
+    /// Some of that was lost: tell all of it.
+    Missed,
     /// The sender holds what was let go of, or the other way round: send the whole state.
     Anew,
     Credentials(Bytes),
@@ -301,7 +306,7 @@ pub(super) struct Digest {
     pub(super) unstored: DotSet,
     /// The fingerprint of its state; `None` while that holds more than the version tells.
     pub(super) fingerprint: Option<u128>,
-    /// What stands for its table of members.
+    /// The revision of its table of members that everybody has been told.
     pub(super) members: u64,
 }
 
@@ -331,6 +336,7 @@ const COMPARE: u8 = 11;
 const COMPARED: u8 = 12;
 const MEMBERS: u8 = 20;
 const ANEW: u8 = 22;
+const MISSED: u8 = 23;
 const CONTEXTS: u8 = 13;
 /// At least two bits away from every other: no single flipped one makes an update of anything
 /// else, which has another checksum.
@@ -341,6 +347,7 @@ const HELLO_REPLY: u8 = 1;
 const HELLO_READ: u8 = 2;
 const HELLO_WRITE: u8 = 4;
 const HELLO_CREDENTIALS: u8 = 8;
+const HELLO_VISITS: u8 = 16;
 
 pub(super) fn hello(handle: u32, hello: &Hello) -> Bytes {
     frame(HELLO, handle, hello.document.len() + 64, |out| {
@@ -352,6 +359,7 @@ pub(super) fn hello(handle: u32, hello: &Hello) -> Bytes {
             (HELLO_READ, hello.access.read),
             (HELLO_WRITE, hello.access.write),
             (HELLO_CREDENTIALS, hello.credentials.is_some()),
+            (HELLO_VISITS, hello.visits),
         ] {
             flags |= if on { flag } else { 0 };
         }
@@ -375,7 +383,7 @@ fn read_hello(reader: &mut Reader<'_>) -> Result<Hello, ProtocolError> {
         });
     }
     let flags = reader.byte()?;
-    if flags > (HELLO_REPLY | HELLO_READ | HELLO_WRITE | HELLO_CREDENTIALS) {
+    if flags > (HELLO_REPLY | HELLO_READ | HELLO_WRITE | HELLO_CREDENTIALS | HELLO_VISITS) {
         return Err(reader.malformed("an unknown flag in a hello").into());
     }
     let document = reader.text("the length of a document's name", MAX_NAME_BYTES)?;
@@ -391,6 +399,7 @@ fn read_hello(reader: &mut Reader<'_>) -> Result<Hello, ProtocolError> {
             read: flags & HELLO_READ != 0,
             write: flags & HELLO_WRITE != 0,
         },
+        visits: flags & HELLO_VISITS != 0,
         version: read_dots(reader)?,
         required: read_dots(reader)?,
         credentials: match flags & HELLO_CREDENTIALS {
@@ -492,7 +501,7 @@ pub(super) fn digest(handle: u32, digest: &Digest) -> Bytes {
         if let Some(fingerprint) = digest.fingerprint {
             out.extend_from_slice(&fingerprint.to_le_bytes());
         }
-        out.extend_from_slice(&digest.members.to_le_bytes());
+        put_varint(out, digest.members);
     })
 }
 
@@ -506,13 +515,16 @@ fn read_digest(reader: &mut Reader<'_>) -> Result<Digest, DecodeError> {
         } else {
             None
         },
-        members: reader.u64_le()?,
+        members: reader.varint()?,
     })
 }
 
-pub(super) fn members(handle: u32, table: &Table, base: &Version) -> Bytes {
-    let len = 32 * table.members.len() + 64;
-    frame(MEMBERS, handle, len, |out| put_table(out, table, base))
+pub(super) fn members(handle: u32, news: &News) -> Bytes {
+    frame(MEMBERS, handle, 256, |out| news.put(out))
+}
+
+pub(super) fn missed(handle: u32) -> Bytes {
+    frame(MISSED, handle, 0, |_| {})
 }
 
 pub(super) fn anew(handle: u32) -> Bytes {
@@ -706,13 +718,14 @@ mod tests {
     }
 
     /// One of each kind, but for deltas.
-    fn frames() -> [Bytes; 21] {
+    fn frames() -> [Bytes; 22] {
         let greeting = Hello {
             protocol: PROTOCOL,
             reply: false,
             document: "fleet".to_owned(),
             replica: ReplicaId::new(7),
             access: Access::ALL,
+            visits: false,
             version: dots(),
             required: DotSet::from_range(ReplicaId::new(0x0102), 1, 2),
             credentials: Some(Bytes::from_static(b"token")),
@@ -765,10 +778,10 @@ mod tests {
             acknowledged: DotSet::from_range(ReplicaId::new(0x0102), 1, 310),
             sealed: DotSet::from_range(ReplicaId::new(0x0102), 1, 300),
         };
-        let table = Table {
-            members: [(ReplicaId::new(7), member), (ReplicaId::new(9), left)].into(),
-            required: DotSet::from_range(ReplicaId::new(0x0102), 1, 2),
-        };
+        let required = DotSet::from_range(ReplicaId::new(0x0102), 1, 2);
+        let table = [(ReplicaId::new(7), &member), (ReplicaId::new(9), &left)];
+        let before = (3, &required);
+        let news = News::new(before, (5, &dots()), Some(&required), table.into_iter());
         let time = Timestamp::from_millis(0x0102_0304);
         let spare = loans::Spare {
             replica: ReplicaId::new(9),
@@ -803,7 +816,8 @@ mod tests {
             error(200, ErrorCode::Refused, "fleet", "no"),
             compare(200, &question),
             compared(200, &answer),
-            members(200, &table, &dots()),
+            members(200, &news),
+            missed(200),
             anew(200),
             update(200, &[0xd9, 1, 2, 3, 4, 2, 0x54, b'b', 2, 5, 6, 7, 8]),
             contexts(200, &[(ReplicaId::new(7), context)]),
@@ -823,7 +837,7 @@ mod tests {
         loans::encode(200, &message)
     }
 
-    /// The bytes of protocol version 3. Where one of these must change, so must [`PROTOCOL`].
+    /// The bytes of protocol version 4. Where one of these must change, so must [`PROTOCOL`].
     #[test]
     fn frames_keep_their_bytes() {
         let frames = frames();
@@ -853,7 +867,7 @@ mod tests {
 
         #[test]
         fn what_is_not_refused_has_one_encoding(
-            pick in 0..22usize,
+            pick in 0..23usize,
             edits in prop::collection::vec((any::<usize>(), any::<u8>(), 0..3u8), 1..4),
         ) {
             let whole = frames().get(pick).cloned().unwrap_or_else(small_delta);

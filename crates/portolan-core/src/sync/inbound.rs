@@ -119,7 +119,8 @@ impl Replica {
             Message::Digest(digest) => self.receive_digest(id, now, &digest),
             Message::Repair(dots) => self.receive_repair(id, now, &dots),
             Message::Anew => self.receive_anew(id),
-            Message::Members(table, _) => self.receive_members(id, now, table),
+            Message::Members(news) => self.receive_news(id, now, news),
+            Message::Missed => self.receive_missed(id, now),
             Message::Compare(question) => self.receive_compare(id, now, question),
             Message::Compared(answer) => self.receive_compared(id, now, &answer),
             Message::Presence(presence) => {
@@ -202,6 +203,7 @@ impl Replica {
             self.write(bytes.clone(), new.clone(), false);
             self.owe_bus(&new, bytes, kind != Kind::Live);
             self.changed();
+            self.note_writer(id, now, &new);
             self.note_source(id);
             self.tend(now);
         }
@@ -513,10 +515,11 @@ impl Replica {
             stored = stored.difference(&theirs.unstored);
         }
         self.receive_ack(id, &stored)?;
-        if theirs.members != self.members.print() {
-            self.owe_members(id);
+        let session = self.open(id)?;
+        let receives = session.receives();
+        if receives && session.news_heard.0 < theirs.members {
+            self.ask_for_table(id);
         }
-        let receives = self.open(id)?.receives();
         if receives {
             self.check_own(&theirs.version)?;
             // What the peer has not, it cannot send.

@@ -13,18 +13,19 @@
 //! lacks what others had done beside it: it is *settled*, and goes.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use bytes::Bytes;
-use xxhash_rust::xxh3::xxh3_64;
 
 use super::error::ProtocolError;
 use super::event::{CloseReason, Event};
 use super::frame;
+use super::news::News;
 use super::replica::{Replica, Timer};
 use super::session::SessionId;
 use crate::codec::{Reader, check_checksum, put_checksum, put_dots, put_varint, read_dots};
 use crate::delta::Delta;
-use crate::dots::Version;
+use crate::dots::{DotSet, Version};
 use crate::error::DecodeError;
 use crate::limits::MAX_FRAME_BYTES;
 use crate::replica::ReplicaId;
@@ -34,13 +35,24 @@ use crate::replica::ReplicaId;
 #[non_exhaustive]
 pub enum Standing {
     /// Nothing is let go of that it may still need.
-    Member,
+    Member = 0,
     /// It was not heard of for too long, or was told to be forgotten. It may return, and begins
     /// anew from the state of the others where these have let go of something; what it has written
     /// meanwhile is not lost.
-    Forgotten,
+    Forgotten = 1,
     /// It has left in good order, and will not return under this id.
-    Gone,
+    Gone = 2,
+}
+
+impl Standing {
+    pub(super) fn read(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        match reader.byte()? {
+            0 => Ok(Self::Member),
+            1 => Ok(Self::Forgotten),
+            2 => Ok(Self::Gone),
+            _ => Err(reader.malformed("an unknown standing of a member")),
+        }
+    }
 }
 
 /// How a replica stands, for status pages.
@@ -124,6 +136,10 @@ pub(super) struct Table {
     pub(super) required: Version,
 }
 
+/// With more sessions than this what is new is written once for all, and who has told some of it is
+/// told that again.
+const FEW_SESSIONS: usize = 4;
+
 /// The most members of a table.
 pub(super) const MAX_MEMBERS: usize = 100_000;
 
@@ -139,11 +155,7 @@ pub(super) fn put_table(out: &mut Vec<u8>, table: &Table, base: &Version) {
     for (id, member) in &table.members {
         out.extend_from_slice(&id.get().to_le_bytes());
         put_varint(out, member.generation);
-        out.push(match member.standing {
-            Standing::Member => 0,
-            Standing::Forgotten => 1,
-            Standing::Gone => 2,
-        });
+        out.push(member.standing as u8);
         put_varint(out, member.beat);
         if member.standing == Standing::Member {
             put_version(out, &member.acknowledged);
@@ -176,12 +188,7 @@ pub(super) fn read_table(reader: &mut Reader<'_>) -> Result<(Table, Version), De
             return Err(reader.malformed("members out of order"));
         }
         let generation = reader.varint()?;
-        let standing = match reader.byte()? {
-            0 => Standing::Member,
-            1 => Standing::Forgotten,
-            2 => Standing::Gone,
-            _ => return Err(reader.malformed("an unknown standing of a member")),
-        };
+        let standing = Standing::read(reader)?;
         let beat = reader.varint()?;
         let (mut acknowledged, mut sealed) = (Version::new(), Version::new());
         if standing == Standing::Member {
@@ -210,7 +217,7 @@ pub(super) fn read_table(reader: &mut Reader<'_>) -> Result<(Table, Version), De
 
 /// Ranges of all versions of a table together: sixty megabytes. A thousand members of a
 /// document that a thousand have written take two million.
-const MAX_TABLE_RANGES: usize = 2_500_000;
+pub(super) const MAX_TABLE_RANGES: usize = 2_500_000;
 
 /// The members that a replica knows, and how far it is in letting go.
 #[derive(Debug, Default)]
@@ -236,12 +243,57 @@ pub(super) struct Members {
     untold_news: bool,
     /// Whether there is something in it that the bus did not tell, and was not told.
     pub(super) bus_news: bool,
-    /// When a table was last told, and when one is due.
+    /// When news were last told, and when some are due.
     told_at: Option<u64>,
     due_at: Option<u64>,
     beat_at: u64,
-    /// The table as it was last told.
-    frame: Option<Bytes>,
+    revisions: Revisions,
+}
+
+/// How often the table has changed, and what of it when.
+#[derive(Debug)]
+struct Revisions {
+    /// The number of the latest change.
+    last: u64,
+    /// Of each member the latest change, and the session that told exactly what it is now.
+    members: BTreeMap<ReplicaId, (u64, Option<SessionId>)>,
+    required: u64,
+    /// The one that all sessions have been told, or are about to be.
+    told: u64,
+    /// What was acknowledged here at the latest.
+    base: Option<Arc<Version>>,
+    /// The news since some revisions, as frames, for sessions that lack the same.
+    frames: Vec<(u64, Bytes)>,
+    /// The longest that was sent since news were last told, and the one before that.
+    longest: [usize; 2],
+}
+
+impl Default for Revisions {
+    fn default() -> Self {
+        Self {
+            last: 1,
+            members: BTreeMap::new(),
+            required: 1,
+            told: 0,
+            base: None,
+            frames: Vec::new(),
+            longest: [0; 2],
+        }
+    }
+}
+
+impl Revisions {
+    /// What is about to change in the entry of a member.
+    fn note(&mut self, member: ReplicaId, source: Option<SessionId>) {
+        self.members.insert(member, (self.last + 1, source));
+    }
+
+    /// Whether a member has changed since a revision, by what others than a session have told.
+    fn is_news(&self, member: ReplicaId, since: u64, to: Option<SessionId>) -> bool {
+        let known = self.members.get(&member).copied();
+        let (at, source) = known.unwrap_or((1, None));
+        at > since && (source.is_none() || source != to)
+    }
 }
 
 #[derive(Debug)]
@@ -257,7 +309,9 @@ impl Members {
     fn changed(&mut self) {
         (self.weighed, self.unstored, self.untold_news) = (false, true, true);
         self.bus_news = true;
-        self.frame = None;
+        self.revisions.last += 1;
+        self.revisions.frames.clear();
+        self.revisions.base = None;
     }
 
     fn members(&self) -> impl Iterator<Item = (ReplicaId, &Member)> {
@@ -267,16 +321,15 @@ impl Members {
     }
 
     /// Finds out what is stable and settled as soon as all is applied that the members had.
-    fn weigh(&mut self) {
+    /// A replica that is `alone` waits for nobody.
+    fn weigh(&mut self, alone: Version) {
         self.weighed = true;
         let mut members = self.members();
-        let Some((_, first)) = members.next() else {
-            return;
-        };
+        let first = members.next().map(|(_, first)| first);
         let mut pending = Pending {
-            union: first.acknowledged.clone(),
-            stable: first.acknowledged.clone(),
-            settled: first.sealed.clone(),
+            union: first.map_or(&alone, |first| &first.acknowledged).clone(),
+            stable: first.map_or(&alone, |first| &first.acknowledged).clone(),
+            settled: first.map_or(&alone, |first| &first.sealed).clone(),
         };
         for (_, member) in members {
             // The usual case is that of equal versions.
@@ -289,21 +342,6 @@ impl Members {
             }
         }
         self.pending = Some(pending);
-    }
-
-    /// Stands for the table in comparisons: the sign of life grows with whatever changes.
-    pub(super) fn print(&self) -> u64 {
-        let print = |(id, member): (&ReplicaId, &Member)| {
-            let words = [
-                id.get(),
-                member.generation,
-                member.standing as u64,
-                member.beat,
-            ];
-            xxh3_64(words.map(u64::to_le_bytes).as_flattened())
-        };
-        let prints = self.table.members.iter().map(print);
-        prints.fold(0, u64::wrapping_add)
     }
 
     /// Whether nobody is left behind by what becomes of additions to counters by this replica.
@@ -348,6 +386,7 @@ impl Replica {
             return false;
         }
         member.leave(Standing::Forgotten);
+        self.members.revisions.note(replica, None);
         self.members.pending = None;
         self.members.heard.insert(replica, now);
         self.members.changed();
@@ -364,6 +403,7 @@ impl Replica {
         let own = self.document.replica();
         if let Some(member) = self.members.table.members.get_mut(&own) {
             member.leave(Standing::Gone);
+            self.members.revisions.note(own, None);
         }
         self.members.changed();
         self.tell_members(now);
@@ -412,6 +452,7 @@ impl Replica {
         };
         let member = Member::new(generation, version.clone());
         table.members.insert(peer, member);
+        self.members.revisions.note(peer, None);
         self.members.heard.insert(peer, now);
         self.members.pending = None;
         self.members.changed();
@@ -429,30 +470,78 @@ impl Replica {
         }
     }
 
-    pub(super) fn receive_members(
+    pub(super) fn receive_news(
         &mut self,
         id: SessionId,
         now: u64,
-        table: Table,
+        news: News,
     ) -> Result<(), ProtocolError> {
-        self.digest_frame = None;
         let session = self.open(id)?;
         if !session.receives() {
             return Err(ProtocolError::NotWritable);
         }
+        let (heard, base) = &session.news_heard;
+        if news.to <= *heard {
+            return Ok(()); // late, or twice
+        }
+        let before = match news.from {
+            0 => &Version::new(),
+            from if from == *heard => base,
+            _ => {
+                self.ask_for_table(id);
+                return Ok(());
+            }
+        };
+        let (to, has_required) = (news.to, news.has_required());
+        let (table, base) = news.table(before)?;
+        // Where somebody has stored own operations that are not known here, the store is an old
+        // backup, though nobody may have them any more.
+        for member in table.members.values() {
+            self.check_own(&member.acknowledged)?;
+        }
+        let session = self.open(id)?;
+        session.news_heard = (to, base);
         session.told_members = true;
-        session.required.clone_from(&table.required);
+        if has_required {
+            session.required.clone_from(&table.required);
+        }
         if let Some(peer) = session.peer {
             self.members.untold.remove(&peer);
         }
-        self.join_members(now, table);
+        self.join_members(now, table, Some(id));
         Ok(())
     }
 
-    /// Joins in what another knows of the members.
-    pub(super) fn join_members(&mut self, now: u64, table: Table) {
+    /// Something that a peer has told of the members was lost.
+    pub(super) fn ask_for_table(&mut self, id: SessionId) {
+        let frame = frame::missed(self.handle);
+        if let Some(session) = self.sessions.get_mut(&id) {
+            session.control.push_back(frame);
+        }
+        self.wake(id);
+    }
+
+    /// A peer has lost something: with the next news it is told all.
+    pub(super) fn receive_missed(&mut self, id: SessionId, now: u64) -> Result<(), ProtocolError> {
+        let session = self.open(id)?;
+        if !session.sends() {
+            return Err(ProtocolError::NotReadable);
+        }
+        session.news_told = Default::default();
+        self.members.untold_news = true;
+        self.tend(now);
+        Ok(())
+    }
+
+    /// Joins in what another knows of the members; `source` is the session that told it.
+    pub(super) fn join_members(&mut self, now: u64, table: Table, source: Option<SessionId>) {
         let own = self.document.replica();
-        let known = &mut self.members.table;
+        let Members {
+            table: known,
+            heard,
+            revisions,
+            ..
+        } = &mut self.members;
         let (mut news, mut left, mut forgotten) = (false, false, false);
         for (id, theirs) in table.members {
             if id == own {
@@ -462,6 +551,7 @@ impl Replica {
                 let left = theirs.standing != Standing::Member;
                 if theirs.generation >= here.generation + u64::from(!left) {
                     here.generation = theirs.generation + u64::from(left);
+                    revisions.note(own, None);
                     (news, forgotten) = (true, theirs.standing == Standing::Forgotten);
                 }
                 continue;
@@ -475,7 +565,10 @@ impl Replica {
                     // What only it had may never come.
                     left |= waited && here.standing != Standing::Member;
                     if (here.generation, here.beat) != beat {
-                        self.members.heard.insert(id, now);
+                        heard.insert(id, now);
+                    }
+                    if grows {
+                        revisions.note(id, source.filter(|_| *here == theirs));
                     }
                     grows
                 }
@@ -484,7 +577,8 @@ impl Replica {
                 None if full => false,
                 None => {
                     known.members.insert(id, theirs);
-                    self.members.heard.insert(id, now);
+                    heard.insert(id, now);
+                    revisions.note(id, source);
                     true
                 }
             };
@@ -492,6 +586,7 @@ impl Replica {
         }
         if self.version.covers(&table.required) && !known.required.covers(&table.required) {
             known.required.union_with(&table.required);
+            revisions.required = revisions.last + 1;
             news = true;
         }
         if left {
@@ -515,19 +610,68 @@ impl Replica {
         self.end_all(&reason);
     }
 
-    /// The replica continues under another id: nobody need wait for the old one.
-    pub(super) fn rename_member(&mut self, old: ReplicaId, new: ReplicaId) {
+    /// The replica continues under another id: nobody need wait for the old one; nor for the new
+    /// one where it only visits.
+    pub(super) fn rename_member(&mut self, old: ReplicaId, new: ReplicaId, visits: bool) {
         let members = &mut self.members;
         if let Some(member) = members.table.members.get_mut(&old) {
             member.leave(Standing::Gone);
+            members.revisions.note(old, None);
         }
-        let known = members.table.members.get(&new);
-        let generation = known.map_or(0, |member| member.generation + 1);
-        let member = Member::new(generation, Version::new());
-        members.table.members.insert(new, member);
+        if !visits {
+            let known = members.table.members.get(&new);
+            let generation = known.map_or(0, |member| member.generation + 1);
+            let member = Member::new(generation, Version::new());
+            members.table.members.insert(new, member);
+            members.revisions.note(new, None);
+        }
         (members.pending, members.sealing) = (None, None);
         members.beat_at = 0;
         members.changed();
+    }
+
+    /// A peer that writes continues under another id: nobody need wait for the old one.
+    pub(super) fn greet_renamed(
+        &mut self,
+        id: SessionId,
+        now: u64,
+        (old, new): (ReplicaId, ReplicaId),
+        visits: bool,
+    ) {
+        let Some(session) = self.sessions.get_mut(&id).filter(|s| s.receives()) else {
+            return;
+        };
+        session.visits = visits;
+        let told = session.told_members;
+        let members = &mut self.members;
+        if members.untold.remove(&old) && !told {
+            members.untold.insert(new);
+        }
+        let known = members.table.members.get_mut(&old);
+        if let Some(member) = known.filter(|member| member.standing != Standing::Gone) {
+            member.leave(Standing::Gone);
+            members.revisions.note(old, None);
+            members.heard.insert(old, now);
+            members.pending = None;
+            members.changed();
+        }
+        if visits {
+            self.tend(now);
+        } else {
+            self.greet_member(now, new, &Version::new());
+        }
+    }
+
+    /// A peer has sent operations; who has written his first ones does not only visit.
+    pub(super) fn note_writer(&mut self, id: SessionId, now: u64, new: &DotSet) {
+        if let Some(session) = self.sessions.get_mut(&id)
+            && session.visits
+            && let Some(peer) = session.peer
+            && new.last_seq(peer) > 0
+        {
+            session.visits = false;
+            self.greet_member(now, peer, &Version::new());
+        }
     }
 
     /// Goes on from a peer's whole state.
@@ -543,13 +687,13 @@ impl Replica {
     /// Goes on from another's whole state, who asks for what is `required`.
     pub(super) fn begin_anew_from(&mut self, now: u64, whole: &Delta, required: Version) {
         let before = std::mem::take(&mut self.version);
-        let seq = self.document.own_seq();
-        self.document.begin_anew(whole, now);
+        let again = self.document.begin_anew(whole, now);
         self.version = self.document.version();
         let own_seq = self.document.own_seq();
         let mut dots = self.unstored_dots();
         dots.union_with(&self.version.difference(&before));
         self.members.table.required = required;
+        self.members.revisions.required = self.members.revisions.last + 1;
         (self.members.pending, self.members.sealing) = (None, None);
         self.members.changed();
         self.forsake_writes();
@@ -561,21 +705,26 @@ impl Replica {
         }
         self.forsake_bus();
         self.changed();
-        self.events.push_back(Event::Resynced {
-            again: own_seq.saturating_sub(seq),
-        });
+        self.events.push_back(Event::Resynced { again });
         self.end_all(&CloseReason::Resynced);
         self.tend(now);
     }
 
     /// Has it looked at before long what is to be told, and what can be let go of.
     pub(super) fn tend(&mut self, now: u64) {
+        let soon = now.saturating_add(self.config.gossip_interval.max(1) / 8);
+        self.arm_members(self.tell_at().max(soon));
+    }
+
+    /// When news may be told again: after the interval, or after the time for which the bytes of
+    /// the last ones are enough.
+    fn tell_at(&self) -> u64 {
         let interval = self.config.gossip_interval.max(1);
-        let last = self
-            .members
-            .told_at
-            .map_or(0, |at| at.saturating_add(interval));
-        self.arm_members(last.max(now.saturating_add(interval / 8)));
+        let [latest, before] = self.members.revisions.longest;
+        let bytes = latest.max(before) as u64;
+        let worth = bytes.saturating_mul(1000) / self.config.gossip_rate.max(1);
+        let told = self.members.told_at;
+        told.map_or(0, |at| at.saturating_add(interval.max(worth)))
     }
 
     fn arm_members(&mut self, at: u64) {
@@ -594,7 +743,8 @@ impl Replica {
         self.refresh_own(now);
         self.let_go();
         self.refresh_own(now);
-        if self.members.untold_news {
+        let tell_at = self.tell_at();
+        if self.members.untold_news && tell_at <= now {
             self.tell_members(now);
         }
         self.store_members();
@@ -612,8 +762,13 @@ impl Replica {
             let deadlines = silent.map(|at| at.saturating_add(self.config.forget_after));
             deadlines.fold(members.beat_at, u64::min).max(now + 1)
         };
+        let next = if self.members.untold_news {
+            next.min(tell_at)
+        } else {
+            next
+        };
         if next < u64::MAX {
-            self.arm_members(next);
+            self.arm_members(next.max(now + 1));
         }
     }
 
@@ -621,7 +776,12 @@ impl Replica {
     /// that left as long ago.
     fn forget_silent(&mut self, now: u64) {
         let (own, after) = (self.document.replica(), self.config.forget_after);
-        let Members { table, heard, .. } = &mut self.members;
+        let Members {
+            table,
+            heard,
+            revisions,
+            ..
+        } = &mut self.members;
         let mut news = false;
         table.members.retain(|id, member| {
             let since = *heard.entry(*id).or_insert(now);
@@ -631,6 +791,7 @@ impl Replica {
             match member.standing {
                 Standing::Member => {
                     member.leave(Standing::Forgotten);
+                    revisions.note(*id, None);
                     heard.insert(*id, now);
                     self.events.push_back(Event::Forgotten(*id));
                     news = true;
@@ -639,6 +800,7 @@ impl Replica {
                 Standing::Forgotten => true,
                 Standing::Gone => {
                     heard.remove(id);
+                    revisions.members.remove(id);
                     false
                 }
             }
@@ -661,6 +823,10 @@ impl Replica {
             }
         };
         let interval = (self.config.forget_after / 8).max(1);
+        if self.is_visitor() {
+            self.members.beat_at = now.saturating_add(interval);
+            return;
+        }
         let members = &mut self.members.table.members;
         let known = members
             .entry(own)
@@ -673,18 +839,31 @@ impl Replica {
         if let Some(sealed) = sealed {
             known.sealed.union_with(&sealed);
         }
+        self.told = self.told.max(stored.last_seq(own));
         known.beat = now.max(known.beat + 1);
+        self.members.revisions.note(own, None);
         self.members.beat_at = now.saturating_add(interval);
         self.members.changed();
     }
 
     /// Lets go of what nobody can need any more.
     fn let_go(&mut self) {
+        // Who is not waited for will not tell.
+        let Members { table, untold, .. } = &mut self.members;
+        let waits = |member: &Member| member.standing == Standing::Member;
+        untold.retain(|id| table.members.get(id).is_some_and(waits));
         if !self.members.untold.is_empty() {
             return;
         }
         if self.members.pending.is_none() && !self.members.weighed {
-            self.members.weigh();
+            // What was done here and told to nobody will be called otherwise.
+            let met = !self.members.table.members.is_empty();
+            let alone = if met {
+                self.published()
+            } else {
+                self.version.clone()
+            };
+            self.members.weigh(alone);
         }
         let Some(pending) = self.members.pending.take() else {
             return;
@@ -699,7 +878,9 @@ impl Replica {
         let positions = document.forget_stable_among(&pending.stable, &pending.settled, present);
         let own = self.document.replica();
         if positions {
-            self.members.table.required.union_with(&pending.stable);
+            let stable = pending.stable.intersection(&self.published());
+            self.members.table.required.union_with(&stable);
+            self.members.revisions.required = self.members.revisions.last + 1;
             self.members.changed();
             self.changed();
         }
@@ -710,10 +891,14 @@ impl Replica {
         }
     }
 
-    /// Has every peer told the table.
+    /// Has every peer told what is new.
     fn tell_members(&mut self, now: u64) {
         self.members.untold_news = false;
         self.members.told_at = Some(now);
+        let [longest, _] = self.members.revisions.longest;
+        self.members.revisions.longest = [0, longest];
+        self.members.revisions.told = self.members.revisions.last;
+        self.digest_frame = None;
         let ids: Vec<SessionId> = self.sessions.keys().copied().collect();
         for id in ids {
             self.owe_members(id);
@@ -723,7 +908,12 @@ impl Replica {
         }
     }
 
-    /// Has a peer told the table.
+    /// The revision of the table that all peers have been told, or are about to be.
+    pub(super) fn told_revision(&self) -> u64 {
+        self.members.revisions.told
+    }
+
+    /// Has a peer told what is new.
     pub(super) fn owe_members(&mut self, id: SessionId) {
         if let Some(session) = self.sessions.get_mut(&id)
             && session.is_open()
@@ -734,19 +924,49 @@ impl Replica {
         }
     }
 
-    /// One frame for all sessions. It does not fit where there are too many members: then nothing
-    /// becomes stable.
-    pub(super) fn members_frame(&mut self) -> Option<Bytes> {
-        if let Some(frame) = &self.members.frame {
-            return Some(frame.clone());
+    /// What a session has not been told: one frame for all that lack the same. It does not fit
+    /// where there are too many members: then nothing becomes stable.
+    pub(super) fn members_frame(&mut self, id: SessionId) -> Option<Bytes> {
+        let Members {
+            table, revisions, ..
+        } = &mut self.members;
+        let shared = self.sessions.len() > FEW_SESSIONS;
+        let session = self.sessions.get_mut(&id)?;
+        let (from, before) = session.news_told.clone();
+        let to = revisions.last;
+        if from == to {
+            return None;
         }
-        let own = self.members.table.members.get(&self.document.replica());
-        let base = own.map(|own| own.acknowledged.clone()).unwrap_or_default();
-        let frame = frame::members(self.handle, &self.members.table, &base);
+        let own = self.document.replica();
+        let base = Arc::clone(revisions.base.get_or_insert_with(|| {
+            let own = table.members.get(&own);
+            Arc::new(own.map(|own| own.acknowledged.clone()).unwrap_or_default())
+        }));
+        let required = (revisions.required > from).then_some(&table.required);
+        let known = revisions
+            .frames
+            .iter()
+            .find(|(since, _)| shared && *since == from);
+        let frame = if let Some((_, frame)) = known {
+            frame.clone()
+        } else {
+            let to_whom = Some(id).filter(|_| !shared);
+            let members = table.members.iter();
+            let members = members.filter(|(id, _)| revisions.is_news(**id, from, to_whom));
+            let members = members.map(|(id, member)| (*id, member));
+            let news = News::new((from, &before), (to, &base), required, members);
+            frame::members(self.handle, &news)
+        };
         if frame.len() > MAX_FRAME_BYTES {
             return None;
         }
-        self.members.frame = Some(frame.clone());
+        if shared && known.is_none() {
+            revisions.frames.push((from, frame.clone()));
+        }
+        if from > 0 {
+            revisions.longest[0] = revisions.longest[0].max(frame.len());
+        }
+        session.news_told = (to, base);
         Some(frame)
     }
 

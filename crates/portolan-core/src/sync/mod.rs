@@ -34,6 +34,7 @@ mod frame;
 mod inbound;
 mod loans;
 mod members;
+mod news;
 mod outbound;
 mod presence;
 mod replica;

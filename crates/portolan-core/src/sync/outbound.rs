@@ -66,7 +66,7 @@ impl Replica {
             return None;
         }
         if std::mem::take(&mut session.members_due)
-            && let Some(frame) = self.members_frame()
+            && let Some(frame) = self.members_frame(id)
         {
             return Some(frame);
         }
@@ -446,7 +446,7 @@ impl Replica {
         let digest = Digest {
             unstored: self.unsafe_dots().intersection(&version),
             fingerprint: (self.gate() == 0).then(|| self.document.digest()),
-            members: self.members.print(),
+            members: self.told_revision(),
             version,
         };
         let frame = frame::digest(self.handle, &digest);

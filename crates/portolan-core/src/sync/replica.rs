@@ -397,7 +397,7 @@ impl Replica {
     /// ones are taken to be what the others know under their dots.
     pub fn change_replica(&mut self, replica: ReplicaId) {
         self.end_all(&CloseReason::ReplicaChanged);
-        self.rename_member(self.document.replica(), replica);
+        self.rename_member(self.document.replica(), replica, false);
         self.document.change_replica(replica, self.loaded_seq);
         self.borrowing.settle();
         self.reused = false;
@@ -630,6 +630,7 @@ impl Replica {
             document: self.name.clone(),
             replica: self.document.replica(),
             access,
+            visits: self.is_visitor(),
             version: self.stored_version(),
             required: self.members.table.required.clone(),
             credentials,
@@ -746,8 +747,11 @@ impl Replica {
             self.arm_digest(now);
         }
         self.greet_presence(id);
-        if self.sessions.get(&id).is_some_and(Session::receives) {
-            self.greet_member(now, hello.replica, &hello.version);
+        if let Some(session) = self.sessions.get_mut(&id).filter(|s| s.receives()) {
+            session.visits = hello.visits;
+            if !hello.visits {
+                self.greet_member(now, hello.replica, &hello.version);
+            }
         }
         self.owe_members(id);
         self.wake(id);

@@ -117,8 +117,14 @@ pub(super) struct Session {
     pub(super) ack_at: Option<u64>,
     pub(super) acked_at: Option<u64>,
     pub(super) digest_due: bool,
-    /// Whether the table of members is to be told.
+    /// Whether news of the members are to be told.
     pub(super) members_due: bool,
+    /// The revision of the table that was told, and what was acknowledged here then.
+    pub(super) news_told: (u64, Arc<Version>),
+    /// The revision of the peer's that it has told, and what it had then.
+    pub(super) news_heard: (u64, Version),
+    /// Whether nobody need wait for the peer under its present id.
+    pub(super) visits: bool,
     /// Whether the peer has told its own.
     pub(super) told_members: bool,
     /// What this side had and asked for when it said hello.
@@ -244,6 +250,9 @@ impl Session {
             acked_at: None,
             digest_due: false,
             members_due: false,
+            news_told: Default::default(),
+            news_heard: Default::default(),
+            visits: false,
             told_members: false,
             greeted: Default::default(),
             required: Version::new(),

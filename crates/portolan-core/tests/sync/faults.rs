@@ -178,11 +178,11 @@ fn an_unknown_type_is_refused() {
 #[test]
 fn another_protocol_version_is_refused_whatever_follows_it() {
     let error = Frame::decode(frame(1, &[1, 0xff, 0xff, 0xff])).unwrap_err();
-    assert_eq!(error, ProtocolError::Version { ours: 3, theirs: 1 });
+    assert_eq!(error, ProtocolError::Version { ours: 4, theirs: 1 });
     assert_eq!(error.code(), ErrorCode::Version);
     let told = Frame::decode(error.to_frame("")).unwrap();
     let told = told.error().unwrap();
-    assert!(told.message.contains("version 3") && told.message.contains("version 1"));
+    assert!(told.message.contains("version 4") && told.message.contains("version 1"));
     assert!(told.document.is_empty());
 }
 
@@ -190,13 +190,13 @@ fn another_protocol_version_is_refused_whatever_follows_it() {
 fn a_name_out_of_bounds_is_refused() {
     let hello = |name: &[u8]| {
         let mut content = vec![
-            3,
+            4,
             6,
             name.len() as u8 & 0x7f | 0x80,
             (name.len() >> 7) as u8,
         ];
         if name.is_empty() {
-            content = vec![3, 6, 0];
+            content = vec![4, 6, 0];
         }
         content.extend_from_slice(name);
         content.extend_from_slice(&[5, 0, 0, 0, 0, 0, 0, 0, 0, 0]);

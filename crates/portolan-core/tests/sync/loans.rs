@@ -331,25 +331,6 @@ fn who_may_not_write_is_lent_nothing_and_gives_nothing_back() {
 }
 
 #[test]
-fn forgotten_ids_can_be_lent_again() {
-    let mut net = hub(2);
-    let lender = |net: &mut Network, seq| {
-        net.nodes[0].replica.reclaim(ReplicaId::new(2), seq);
-        net.replica(0).spare_ids()
-    };
-    net.set(1, "a", 1);
-    net.settle();
-    assert_eq!(lender(&mut net, 1), 0, "it is there");
-    net.cut(0);
-    assert_eq!(lender(&mut net, 2), 0, "it has not done so much");
-    assert_eq!(lender(&mut net, 1), 1);
-    net.now += 1;
-    net.set(2, "b", 1);
-    net.settle();
-    assert_eq!(id(&net, 2), ReplicaId::new(2));
-}
-
-#[test]
 fn a_lender_that_restarts_lends_nothing_that_it_lent() {
     let mut net = hub(2);
     visit(&mut net, 1, "a");

@@ -1,6 +1,6 @@
 //! Who holds the document, and what goes when all have it.
 
-use portolan_core::sync::{Config, Event, Standing};
+use portolan_core::sync::{Config, Event, Frame, Standing};
 use portolan_core::{Error, Key, Value};
 
 use crate::network::Network;
@@ -358,4 +358,179 @@ fn what_only_a_forgotten_replica_had_is_not_waited_for() {
     assert!(net.nodes[0].replica.forget(now, third));
     pass(&mut net, 60_000);
     assert_eq!(tombstones(&net)[..2], [0, 0]);
+}
+
+/// The peer's operations come, and his table does not: once he is forgotten, what he has not told
+/// is not waited for.
+#[test]
+fn a_table_that_a_forgotten_replica_did_not_tell_is_not_waited_for() {
+    let mut net = chain(2);
+    append(&mut net, 0, 5);
+    pass(&mut net, 30_000);
+    let lost = net.add(true, Config::default());
+    net.set(lost, "k", 1);
+    net.settle();
+    let link = net.join(lost, 0);
+    while net.get(0, "k").is_none() {
+        net.collect();
+        net.links[link].wires[0]
+            .frames
+            .retain(|frame| Frame::decode(frame.clone()).unwrap().kind() != "members");
+        net.deliver(link, 0);
+        net.deliver(link, 1);
+    }
+    net.cut(link);
+    clear(&mut net, 0);
+    pass(&mut net, 60_000);
+    assert_eq!(tombstones(&net)[..2], [5, 5]);
+    let (now, third) = (net.now, net.nodes[lost].id);
+    assert!(net.nodes[0].replica.forget(now, third));
+    pass(&mut net, 60_000);
+    assert_eq!(tombstones(&net)[..2], [0, 0]);
+}
+
+/// A server, and so many replicas without a store that are lent ids.
+fn hub(clients: usize) -> Network {
+    let mut net = Network::new();
+    net.add(true, Config::default());
+    for client in 0..clients {
+        net.add(false, crate::loans::config());
+        net.join(client + 1, 0);
+    }
+    for node in &mut net.nodes {
+        node.replica.observe(false);
+    }
+    net.settle();
+    net
+}
+
+#[test]
+fn who_only_reads_is_no_member_and_loses_nothing_when_he_writes() {
+    let mut net = hub(2);
+    append(&mut net, 0, 5);
+    pass(&mut net, 30_000);
+    assert_eq!(net.replica(0).members(net.now).count(), 0);
+    // One is gone for good, the other for a while.
+    net.cut(0);
+    net.cut(1);
+    write(&mut net, 0, |tx| tx.array("list").delete(1));
+    write(&mut net, 2, |tx| tx.array("list").insert(2, 100));
+    pass(&mut net, 60_000);
+    assert_eq!(tombstones(&net)[0], 0);
+    net.join(2, 0);
+    pass(&mut net, 60_000);
+    assert_eq!(list(&net, 0), values(&[0, 100, 2, 3, 4]));
+    assert_eq!(list(&net, 2), list(&net, 0));
+    assert_eq!(net.replica(0).members(net.now).count(), 1);
+}
+
+#[test]
+fn an_id_that_was_given_back_is_no_member_at_once() {
+    let mut net = hub(2);
+    append(&mut net, 1, 5);
+    net.settle();
+    let standing = |net: &Network| -> Vec<Standing> {
+        let members = net.replica(0).members(net.now);
+        members.map(|member| member.standing).collect()
+    };
+    assert_eq!(standing(&net), [Standing::Member]);
+    assert!(net.nodes[1].replica.give_back());
+    net.settle();
+    assert_eq!(standing(&net), [Standing::Gone]);
+    // Who is lent it is one from then on.
+    append(&mut net, 2, 5);
+    net.settle();
+    assert_eq!(standing(&net), [Standing::Member]);
+    assert_eq!(net.replica(0).version().ranges().len(), 1);
+    clear(&mut net, 2);
+    pass(&mut net, 60_000);
+    assert_eq!(tombstones(&net), [0; 3]);
+}
+
+#[test]
+fn news_of_members_that_were_lost_are_asked_for() {
+    let mut net = chain(2);
+    append(&mut net, 0, 5);
+    pass(&mut net, 30_000);
+    clear(&mut net, 0);
+    // The next thing that each tells of the members is lost.
+    let mut lost = [false; 2];
+    for _ in 0..30 {
+        net.now += 1_000;
+        let now = net.now;
+        for node in &mut net.nodes {
+            node.replica.handle_timeout(now);
+        }
+        net.collect();
+        for (from, lost) in lost.iter_mut().enumerate() {
+            net.links[0].wires[from].frames.retain(|frame| {
+                let members = Frame::decode(frame.clone()).unwrap().kind() == "members";
+                let lose = members && !*lost;
+                *lost |= lose;
+                !lose
+            });
+        }
+        net.settle();
+    }
+    assert_eq!(lost, [true; 2]);
+    pass(&mut net, 90_000);
+    assert!(net.count("missed") > 0);
+    assert_eq!(tombstones(&net), [0, 0]);
+}
+
+/// Bytes of member tables that each client of a server is told and tells for each edit, where
+/// somebody writes once a second.
+fn table_bytes(clients: usize, writers: usize, seconds: usize, durable: bool) -> f64 {
+    let mut net = if durable {
+        let mut net = Network::new();
+        net.add(true, Config::default());
+        for client in 0..clients {
+            net.add(true, Config::default());
+            net.join(client + 1, 0);
+        }
+        net
+    } else {
+        hub(clients)
+    };
+    for node in &mut net.nodes {
+        node.replica.observe(false);
+    }
+    let run = |net: &mut Network, from: usize| {
+        for second in from..from + seconds {
+            net.set(
+                second % writers,
+                &format!("key {}", second % 10),
+                second as i64,
+            );
+            net.pass(1_000);
+        }
+    };
+    run(&mut net, 0);
+    net.log.clear();
+    run(&mut net, seconds);
+    let members = net.log.iter().filter(|(.., kind, _)| *kind == "members");
+    let bytes: usize = members.map(|(.., bytes)| bytes).sum();
+    bytes as f64 / (clients * seconds) as f64
+}
+
+#[test]
+fn tables_of_members_take_few_bytes_for_each_edit_and_client() {
+    // Readers of what a server writes; of what many of them write; services with stores.
+    for (clients, writers, durable, limit) in [
+        (50, 1, false, 10.0),
+        (50, 20, false, 32.0),
+        (30, 1, true, 32.0),
+    ] {
+        let bytes = table_bytes(clients, writers, 100, durable);
+        assert!(bytes < limit, "{clients} {writers} {durable}: {bytes}");
+    }
+}
+
+#[test]
+#[ignore = "takes minutes; tells the figures of the documentation"]
+fn tables_of_members_with_a_thousand_clients() {
+    for (writers, durable) in [(1, false), (1_000, false), (1, true)] {
+        let bytes = table_bytes(1_000, writers, 120, durable);
+        println!("{writers} writers, stores {durable}: {bytes:.1} bytes an edit and client");
+    }
 }

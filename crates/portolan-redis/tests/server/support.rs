@@ -1,5 +1,6 @@
 //! Servers that the tests start, and what looks into them.
 
+use std::ffi::OsString;
 use std::future::Future;
 use std::net::TcpListener;
 use std::process::{Child, Command, Stdio};
@@ -11,9 +12,15 @@ use redis::aio::MultiplexedConnection;
 /// No condition takes as long, however slow the machine.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
+/// Names another server that the tests start in place of the system's `redis-server`: a newer
+/// Redis, or a Valkey.
+const PROGRAM: &str = "PORTOLAN_REDIS_SERVER";
+const DEBIANS: &str = "redis-server";
+
 /// A Redis of a test's own; stopped when dropped.
 pub(crate) struct Redis {
     pub(crate) port: u16,
+    program: OsString,
     arguments: Vec<String>,
     folder: tempfile::TempDir,
     process: Option<Child>,
@@ -39,6 +46,15 @@ impl Redis {
         redis
     }
 
+    /// The one of the system, which speaks TLS; others may be built without.
+    pub(crate) async fn of_the_system(arguments: &[&str]) -> Self {
+        let mut redis = Self::new(free_port(), arguments);
+        redis.program = DEBIANS.into();
+        redis.spawn();
+        redis.answers().await;
+        redis
+    }
+
     /// A Sentinel with these rules.
     pub(crate) async fn sentinel(rules: &str) -> Self {
         let mut redis = Self::new(free_port(), &["--sentinel"]);
@@ -54,6 +70,7 @@ impl Redis {
     fn new(port: u16, arguments: &[&str]) -> Self {
         Self {
             port,
+            program: std::env::var_os(PROGRAM).unwrap_or_else(|| DEBIANS.into()),
             arguments: arguments.iter().map(ToString::to_string).collect(),
             folder: tempfile::tempdir().unwrap(),
             process: None,
@@ -61,7 +78,7 @@ impl Redis {
     }
 
     fn spawn(&mut self) {
-        let mut command = Command::new("redis-server");
+        let mut command = Command::new(&self.program);
         command
             .args(&self.arguments)
             .args(["--port", &self.port.to_string()])

@@ -215,6 +215,26 @@ async fn without_permission_nothing_is_written_in_part() {
         assert_eq!(hash(&mut plain, "fleet").await, before, "without {missing}");
         assert_eq!(entries(&map), before.0);
     }
+    // Without a time to live another script sets; what it may is taken from it while it is joined.
+    let _: String = ask(
+        &mut plain,
+        &[
+            "ACL", "SETUSER", "less", "on", ">secret", "~*", "&*", "+@all",
+        ],
+    )
+    .await;
+    let server = Server::single(&url("less")).unwrap();
+    let rarely = options().digest_period(Duration::from_hours(1));
+    let map = CoordinatedMap::join(&server, "fleet", rarely)
+        .await
+        .unwrap();
+    for missing in ["-hset", "-publish"] {
+        let _: String = ask(&mut plain, &["ACL", "SETUSER", "less", "+@all", missing]).await;
+        let refused = map.set("a", "2").await;
+        assert!(matches!(refused, Err(Error::Refused { .. })), "{refused:?}");
+        assert_eq!(hash(&mut plain, "fleet").await, before, "{missing}");
+        assert_eq!(entries(&map), before.0);
+    }
     // What the guide says is enough.
     let enough = "hello subscribe publish eval evalsha hget hset hdel hexists hlen hgetall hincrby \
                   unlink pttl pexpire get set del time";
@@ -279,7 +299,7 @@ async fn a_server_is_reached_over_tls_if_its_certificate_is_trusted() {
     std::fs::write(&key, signed.signing_key.serialize_pem()).unwrap();
     let port = free_port();
     let certificate = certificate.display().to_string();
-    let redis = Redis::with(&[
+    let redis = Redis::of_the_system(&[
         "--tls-port",
         &port.to_string(),
         "--tls-cert-file",

@@ -75,6 +75,11 @@ impl Replica {
         !self.borrowing.settled && self.document.own_seq() > 0
     }
 
+    /// Whether nothing was told under the own id, and another one is taken before anything is.
+    pub(in crate::sync) fn is_visitor(&self) -> bool {
+        !self.borrowing.settled && self.bus.is_none()
+    }
+
     /// Whether own operations may be told of as they are done.
     pub(in crate::sync) fn is_settled(&self) -> bool {
         self.borrowing.settled
@@ -326,7 +331,7 @@ impl Replica {
             0
         };
         let base = self.version.last_seq(new);
-        self.rename_member(old, new);
+        self.rename_member(old, new, back.is_some());
         self.document.change_replica(new, after);
         self.loaded_seq = base;
         self.told = 0;

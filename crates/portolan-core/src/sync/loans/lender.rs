@@ -69,20 +69,6 @@ impl Replica {
         self.pool.spare.len()
     }
 
-    /// Puts an id into the pool under which nobody writes any more, because it was forgotten
-    /// everywhere: `seq` is the number of its last operation. Without effect where more or less
-    /// than that is known of it here, or somebody shows up under it.
-    pub fn reclaim(&mut self, id: ReplicaId, seq: u64) {
-        let spare = Spare {
-            replica: id,
-            seq,
-            latest: self.document.latest(),
-        };
-        if self.may_lend(&spare, None) {
-            self.pool.put(spare);
-        }
-    }
-
     /// Whether this replica knows all operations of an id, and no session but one shows up under
     /// it.
     fn may_lend(&self, spare: &Spare, but: Option<SessionId>) -> bool {
@@ -132,7 +118,7 @@ impl Replica {
                 Ok(())
             }
             Message::Decline { number } => self.receive_decline(id, number),
-            Message::Rename(rename) => self.receive_rename(id, &rename),
+            Message::Rename(rename) => self.receive_rename(id, now, &rename),
         }
     }
 
@@ -189,7 +175,12 @@ impl Replica {
         Ok(())
     }
 
-    fn receive_rename(&mut self, id: SessionId, rename: &Rename) -> Result<(), ProtocolError> {
+    fn receive_rename(
+        &mut self,
+        id: SessionId,
+        now: u64,
+        rename: &Rename,
+    ) -> Result<(), ProtocolError> {
         let Rename {
             number,
             old,
@@ -217,6 +208,9 @@ impl Replica {
             }
         }
         self.note_holder(id);
+        if known {
+            self.greet_renamed(id, now, (old, new), back.is_some());
+        }
         if let Some(back) = back.filter(|_| known || took) {
             self.take_back(id, old, back);
         }

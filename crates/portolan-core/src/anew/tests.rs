@@ -1,0 +1,358 @@
+//! Whoever begins anew loses nothing that he has written, and brings nothing back.
+
+use proptest::prelude::*;
+
+use crate::edit::{ArrayMut, CounterMut, MapMut, SetMut};
+use crate::transaction::Transaction;
+use crate::view::{ArrayView, Held, MapView};
+use crate::{Document, Dot, Error, Kind, ReplicaId, Value};
+
+const NOW: u64 = 1_767_225_600_000;
+
+#[test]
+fn what_was_inserted_into_an_element_that_is_gone_is_done_again() {
+    let mut here = Document::new(ReplicaId::new(1));
+    let write = |tx: &mut Transaction<'_>| tx.array("list").append("element");
+    let id = here.transact(1, write).unwrap();
+    let mut away = Document::new(ReplicaId::new(2));
+    away.apply(&here.snapshot());
+    let inside = away.transact(2, |tx| {
+        tx.array("list").array(0).append(7)?;
+        tx.array("list").map(0).set("key", 8)
+    });
+    inside.unwrap();
+    here.transact(2, |tx| tx.array("list").delete(0)).unwrap();
+    for _ in 0..3 {
+        let now = here.version();
+        here.forget_stable(&now, &now);
+    }
+    assert_eq!(here.tombstones(), 0);
+
+    let again = away.begin_anew(&here.snapshot(), 3);
+    let list = away.array("list");
+    assert_eq!(list.len(), 1);
+    assert_ne!(list.id(0), Some(id));
+    assert_eq!(list.array(0).get(0), Some(&Value::from(7)));
+    assert_eq!(list.map(0).get("key"), Some(&Value::from(8)));
+    // A program that has the old id finds it.
+    assert!(again.contains(&(id, list.id(0).unwrap())));
+    assert_eq!(away.current(id), list.id(0).unwrap());
+    let delta = away.delta_since(&here.version());
+    assert_eq!(here.misfit(&delta), None);
+    here.apply(&delta);
+    assert_eq!(here.encode(), away.encode());
+}
+
+/// What the others have seen of a counter, they have removed; what came after comes again. Who
+/// comes back later with what another has done again of his counts none of it twice.
+#[test]
+fn of_a_counter_that_is_gone_what_nobody_has_removed_is_added_again() {
+    let [here, away, late] = [1, 2, 3].map(ReplicaId::new);
+    let mut here = Document::new(here);
+    here.transact(1, |tx| tx.array("list").append("element"))
+        .unwrap();
+    let mut away = Document::new(away);
+    let mut late = Document::new(late);
+    away.apply(&here.snapshot());
+    late.apply(&here.snapshot());
+    let add = |document: &mut Document, n: i64| {
+        let write = |tx: &mut Transaction<'_>| tx.array("list").counter(0).add(n);
+        document.transact(2, write).unwrap();
+    };
+    add(&mut away, 2);
+    here.apply(&away.delta_since(&here.version()));
+    add(&mut away, 3);
+    add(&mut late, 10);
+    away.apply(&late.delta_since(&away.version()));
+    add(&mut late, 20);
+    here.transact(3, |tx| tx.array("list").delete(0)).unwrap();
+    let present = |id| id == ReplicaId::new(1);
+    for _ in 0..3 {
+        let now = here.version();
+        here.forget_stable_among(&now, &now, present);
+    }
+    assert_eq!(here.tombstones(), 0);
+
+    away.begin_anew(&here.snapshot(), 4);
+    assert_eq!(away.array("list").counter(0), 13);
+    here.apply(&away.delta_since(&here.version()));
+    late.begin_anew(&here.snapshot(), 5);
+    let counts = |document: &Document| -> Vec<i64> {
+        let list = document.array("list");
+        (0..list.len()).map(|at| list.counter(at)).collect()
+    };
+    let mut all = counts(&late);
+    all.sort_unstable();
+    assert_eq!(all, [13, 20]);
+    here.apply(&late.delta_since(&here.version()));
+    away.apply(&late.delta_since(&away.version()));
+    assert_eq!(counts(&here), counts(&late));
+    assert_eq!([here.digest(); 2], [away.digest(), late.digest()]);
+}
+
+#[derive(Clone, Debug)]
+struct Operation {
+    path: Vec<(u8, Kind)>,
+    what: u8,
+    place: u8,
+}
+
+fn operation() -> impl Strategy<Value = Operation> {
+    let kinds = vec![
+        Kind::Array,
+        Kind::Array,
+        Kind::Array,
+        Kind::Map,
+        Kind::Set,
+        Kind::Counter,
+    ];
+    let path = prop::collection::vec((any::<u8>(), prop::sample::select(kinds)), 1..4);
+    (path, any::<u8>(), any::<u8>()).prop_map(|(path, what, place)| Operation { path, what, place })
+}
+
+enum At<'t, 'd> {
+    Map(MapMut<'t, 'd>),
+    Array(ArrayMut<'t, 'd>),
+    Set(SetMut<'t, 'd>),
+    Counter(CounterMut<'t, 'd>),
+}
+
+/// Does one operation where its path leads, as far as that is; `n` is written nowhere else.
+fn operate(
+    tx: &mut Transaction<'_>,
+    operation: &Operation,
+    n: i64,
+    ids: &mut Vec<Dot>,
+) -> Result<(), Error> {
+    let Operation { path, what, place } = operation;
+    let mut at = At::Map(tx.root());
+    for (pick, kind) in path {
+        at = match at {
+            At::Map(map) => {
+                let key = format!("{}", pick % 2);
+                match kind {
+                    Kind::Map => At::Map(map.into_map(key)),
+                    Kind::Array => At::Array(map.into_array(key)),
+                    Kind::Set => At::Set(map.into_or_set(key)),
+                    Kind::Counter => At::Counter(map.into_counter(key)),
+                }
+            }
+            At::Array(array) if array.len()? > 0 && pick % 4 > 0 => {
+                let index = usize::from(*pick) % array.len()?;
+                match kind {
+                    Kind::Map => At::Map(array.into_map(index)),
+                    Kind::Array => At::Array(array.into_array(index)),
+                    Kind::Set => At::Set(array.into_or_set(index)),
+                    Kind::Counter => At::Counter(array.into_counter(index)),
+                }
+            }
+            other => other,
+        };
+    }
+    let place = usize::from(*place);
+    match at {
+        At::Map(mut map) if what % 3 > 0 => map.set(format!("{}", place % 2), n),
+        At::Map(mut map) => map.unset(&*format!("{}", place % 2)).map(drop),
+        At::Set(mut set) if what % 3 > 0 => set.insert(place as i64 % 4),
+        At::Set(mut set) => set.remove(place as i64 % 4).map(drop),
+        At::Counter(mut counter) if what % 4 > 0 => counter.add(place as i64 + 1),
+        At::Counter(mut counter) => counter.reset().map(drop),
+        At::Array(mut array) => {
+            let len = array.len()?;
+            match what % 12 {
+                0..4 => {
+                    ids.push(array.insert(place % (len + 1), n)?);
+                    Ok(())
+                }
+                4 => {
+                    ids.push(array.append(n)?);
+                    Ok(())
+                }
+                5 | 6 if len > 0 => array.set(place % len, n),
+                7..10 if len > 0 => array.delete(place % len),
+                10 if len > 0 => array.move_to(place % len, usize::from(*what) % len),
+                11 if !ids.is_empty() => array.undelete(ids[place % ids.len()]).map(drop),
+                _ => Ok(()),
+            }
+        }
+    }
+}
+
+/// A replica, and one that does the same and never lets go of anything.
+struct Twins {
+    real: Document,
+    archive: Document,
+    ids: Vec<Dot>,
+}
+
+impl Twins {
+    fn new(id: u64) -> Self {
+        Self {
+            real: Document::new(ReplicaId::new(id)),
+            archive: Document::new(ReplicaId::new(id)),
+            ids: Vec::new(),
+        }
+    }
+
+    fn operate(&mut self, operation: &Operation, n: i64) {
+        let mut ids = self.ids.clone();
+        let real = self
+            .real
+            .transact(NOW, |tx| operate(tx, operation, n, &mut ids));
+        // An element that was let go of does not come back.
+        if real.is_ok() {
+            let archive = &mut self.archive;
+            let again = archive.transact(NOW, |tx| operate(tx, operation, n, &mut self.ids));
+            assert_eq!(again, Ok(()));
+        }
+        assert_eq!(self.real.version(), self.archive.version());
+    }
+
+    fn pull(&mut self, other: &Twins) {
+        let delta = other.real.delta_since(&self.real.version());
+        self.real.apply(&delta);
+        let delta = other.archive.delta_since(&self.archive.version());
+        self.archive.apply(&delta);
+        self.ids.extend(&other.ids);
+        self.ids.sort_unstable();
+        self.ids.dedup();
+    }
+}
+
+/// What shows, but for the order and the ids of elements.
+fn shape(document: &Document) -> String {
+    map_shape(document.root())
+}
+
+fn map_shape(map: MapView<'_>) -> String {
+    let mut all = Vec::new();
+    for (key, _) in &map {
+        all.push(format!("{key}: {}", all_shapes(map.held(key))));
+    }
+    format!("{{{}}}", all.join(", "))
+}
+
+fn array_shape(array: ArrayView<'_>) -> String {
+    let mut all = Vec::new();
+    for at in 0..array.len() {
+        all.push(all_shapes(array.held(at)));
+    }
+    all.sort();
+    format!("[{}]", all.join(", "))
+}
+
+/// The kinds that a key holds, in whatever order they were written.
+fn all_shapes<'a>(held: impl IntoIterator<Item = Held<'a>>) -> String {
+    let mut all: Vec<String> = held.into_iter().map(held_shape).collect();
+    all.sort();
+    all.join(" ")
+}
+
+fn held_shape(held: Held<'_>) -> String {
+    match held {
+        Held::Values(siblings) => {
+            let mut all: Vec<String> = siblings.map(|s| format!("{:?}", s.value)).collect();
+            all.sort();
+            all.join("|")
+        }
+        Held::Map(map) => map_shape(map),
+        Held::Array(array) => array_shape(array),
+        Held::Set(set) => {
+            let mut all: Vec<String> = set.iter().map(|member| format!("{member:?}")).collect();
+            all.sort();
+            format!("set({})", all.join(" "))
+        }
+        Held::Counter(count) => format!("count({count})"),
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(
+        std::env::var("PROPTEST_CASES").ok().and_then(|n| n.parse().ok()).unwrap_or(256)
+    ))]
+
+    /// Two that were together and one that is cut off write on, and let go of what they can. What
+    /// shows once the one has begun anew is what would show if nobody had let go of anything.
+    #[test]
+    fn whoever_begins_anew_loses_nothing_and_brings_nothing_back(
+        common in prop::collection::vec((0..3usize, operation()), 1..30),
+        apart in prop::collection::vec((0..3usize, operation(), any::<bool>()), 1..40),
+        after in prop::collection::vec((0..3usize, operation()), 0..10),
+    ) {
+        let mut all = [1, 2, 3].map(Twins::new);
+        let mut n = 0;
+        for (at, operation) in &common {
+            n += 1;
+            all[*at].operate(operation, n);
+            for other in 0..3 {
+                let [a, b] = [at, &other].map(|at| *at);
+                if let Ok([from, to]) = all.get_disjoint_mut([a, b]) {
+                    to.pull(from);
+                }
+            }
+        }
+        // The first two stay together; the third is cut off.
+        for (at, operation, forget) in &apart {
+            n += 1;
+            all[*at].operate(operation, n);
+            let [a, b, away] = &mut all;
+            a.pull(b);
+            b.pull(a);
+            if !forget {
+                continue;
+            }
+            if *at == 2 {
+                let stable = away.real.version();
+                away.real.forget_stable_among(&stable, &stable, |id| id == ReplicaId::new(3));
+            } else {
+                let stable = a.real.version();
+                for twins in [a, b] {
+                    let present = |id| id != ReplicaId::new(3);
+                    twins.real.forget_stable_among(&stable, &stable, present);
+                }
+            }
+        }
+        let [a, b, away] = &mut all;
+        let again = away.real.begin_anew(&a.real.snapshot(), NOW + 1);
+        for (old, new) in again {
+            let [there, here] = [&a.real, &away.real].map(Document::version);
+            prop_assert!(here.contains(old) && here.contains(new) && !there.contains(new));
+        }
+        let delta = away.real.delta_since(&a.real.version());
+        for there in [&mut *a, &mut *b] {
+            prop_assert_eq!(there.real.misfit(&delta), None);
+            there.real.apply(&delta);
+        }
+        let expected = {
+            let mut merged = Document::new(ReplicaId::new(9));
+            merged.apply(&a.archive.snapshot());
+            merged.apply(&away.archive.delta_since(&merged.version()));
+            shape(&merged)
+        };
+        let fresh = |of: &Document| {
+            let mut fresh = Document::new(ReplicaId::new(9));
+            fresh.apply(&of.snapshot());
+            fresh
+        };
+        let documents = [&a.real, &b.real, &away.real, &fresh(&a.real)];
+        for document in documents {
+            prop_assert_eq!(shape(document), expected.clone());
+            prop_assert_eq!(document.version(), a.real.version());
+            prop_assert_eq!(document.digest(), a.real.digest());
+        }
+        // And they go on together.
+        for (at, operation) in &after {
+            n += 1;
+            let document = &mut all[*at].real;
+            let before = document.own_seq();
+            let _ = document.transact(NOW + 2, |tx| operate(tx, operation, n, &mut Vec::new()));
+            let delta = document.own_since(before);
+            for other in &mut all {
+                prop_assert_eq!(other.real.misfit(&delta), None);
+                other.real.apply(&delta);
+            }
+        }
+        prop_assert_eq!(shape(&all[0].real), shape(&all[2].real));
+        prop_assert_eq!(all[0].real.digest(), all[2].real.digest());
+    }
+}
