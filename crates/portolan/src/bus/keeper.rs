@@ -1,6 +1,7 @@
 //! The task that keeps a map and its log on the bus together: joins, reads on, appends what is new
 //! here, saves snapshots, and begins again whenever something does not fit.
 
+use std::future::pending;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
@@ -69,6 +70,7 @@ struct Keeper {
     sequence: u64,
     /// The tag of the one that was appended and not read back.
     sent: Option<Tag>,
+    sent_bytes: usize,
     position: Option<Position>,
     /// Bytes read since the last snapshot, and of that.
     log_bytes: usize,
@@ -95,6 +97,7 @@ pub(crate) async fn keep(core: Arc<Core>, bus: Arc<dyn Bus>, map: Arc<Shared>) {
         writer: random(),
         sequence: 0,
         sent: None,
+        sent_bytes: 0,
         position: None,
         log_bytes: 0,
         snapshot_bytes: 0,
@@ -173,21 +176,32 @@ impl Keeper {
     async fn stay(&mut self) -> Result<Next, BusError> {
         let (bus, name) = (self.bus.clone(), self.name.clone());
         let period = bus.digest_period();
-        let mut append: Option<BusFuture<'_, Option<u64>>> = None;
+        let mut append = Append::default();
         let mut look_at = Instant::now() + period;
         loop {
+            if let Some(number) = append.answer.take() {
+                let Some(number) = number? else {
+                    return Ok(Next::Join { suspect: false });
+                };
+                self.core.bus_meter.appended();
+                self.works();
+                if !self.take_own(number) {
+                    look_at = look_at.min(Instant::now() + MESSAGE_DELAY);
+                }
+            }
             let Some(map) = self.map.upgrade() else {
                 return Ok(Next::End);
             };
             let waiting = self.inbox.take();
             let fits = self.take_heard(&map, waiting.heard);
             if waiting.disturbed || !fits || Instant::now() >= look_at {
-                if let Some(next) = self.read_on(&map).await? {
+                let answered = append.waiting.is_none();
+                if let Some(next) = append.beside(self.read_on(&map)).await? {
                     return Ok(next);
                 }
                 self.works();
                 look_at = Instant::now() + period;
-                if append.is_none() && self.sent.take().is_some() {
+                if answered && self.sent.take().is_some() {
                     // It was there when the bus answered, and is not any more.
                     map.with(|state, _| state.replica.entry_lost());
                 }
@@ -195,34 +209,18 @@ impl Keeper {
             if !map.read(|state| state.replica.is_on_bus()) {
                 return Ok(Next::Join { suspect: false });
             }
-            if append.is_none()
+            if append.is_free()
                 && let Some(position) = self.position
                 && let Some(entry) = map.with(|state, now| state.replica.poll_entry(now))
             {
                 let (tag, entry) = self.tagged(&entry);
-                self.sent = Some(tag);
-                append = Some(bus.append(&name, position.epoch, entry));
+                (self.sent, self.sent_bytes) = (Some(tag), entry.len());
+                append.waiting = Some(bus.append(&name, position.epoch, entry));
             }
-            self.save(&map).await?;
+            append.beside(self.save(&map)).await?;
             drop(map);
-            let appended = async {
-                match &mut append {
-                    Some(append) => append.await,
-                    None => std::future::pending().await,
-                }
-            };
             tokio::select! {
-                number = appended => {
-                    append = None;
-                    let Some(number) = number? else {
-                        return Ok(Next::Join { suspect: false });
-                    };
-                    self.core.bus_meter.appended();
-                    self.works();
-                    if !self.take_own(number) {
-                        look_at = look_at.min(Instant::now() + MESSAGE_DELAY);
-                    }
-                }
+                () = append.answered() => {}
                 () = self.inbox.wait() => {}
                 () = self.wake.notified() => {}
                 () = sleep_until(look_at) => {}
@@ -238,6 +236,7 @@ impl Keeper {
         let Some(map) = self.map.upgrade().filter(|_| number == position.place + 1) else {
             return false;
         };
+        self.log_bytes += self.sent_bytes;
         self.take(&map, &[(number, Bytes::copy_from_slice(&tag))]);
         true
     }
@@ -589,6 +588,43 @@ impl Keeper {
         }
         if let Some(map) = self.map.upgrade() {
             map.on_bus();
+        }
+    }
+}
+
+/// An entry on its way to the log, and what was answered.
+#[derive(Default)]
+struct Append<'b> {
+    waiting: Option<BusFuture<'b, Option<u64>>>,
+    answer: Option<Result<Option<u64>, BusError>>,
+}
+
+impl Append<'_> {
+    fn is_free(&self) -> bool {
+        self.waiting.is_none() && self.answer.is_none()
+    }
+
+    /// Waits until there is an answer.
+    async fn answered(&mut self) {
+        match &mut self.waiting {
+            Some(waiting) if self.answer.is_none() => {
+                self.answer = Some(waiting.await);
+                self.waiting = None;
+            }
+            _ if self.answer.is_some() => {}
+            _ => pending().await,
+        }
+    }
+
+    /// Does something else meanwhile. What waits may hold what the other waits for: neither may be
+    /// left alone.
+    async fn beside<T>(&mut self, work: impl Future<Output = T>) -> T {
+        tokio::pin!(work);
+        loop {
+            tokio::select! {
+                done = &mut work => return done,
+                () = self.answered(), if self.waiting.is_some() => {}
+            }
         }
     }
 }
