@@ -66,7 +66,7 @@ mod tests {
     use super::*;
 
     /// Seeds that once failed, each with what was wrong.
-    const REGRESSIONS: [(u64, &str); 4] = [
+    const REGRESSIONS: [(u64, &str); 8] = [
         (11, "the position of a move that lost stayed for ever"),
         (80, "operations of a forgotten replica were waited for"),
         (309, "an undone move of a deleted element left a position"),
@@ -74,6 +74,13 @@ mod tests {
             491,
             "what had begun anew was sent back before that was stored",
         ),
+        (
+            8,
+            "only the member table knew that a store was an old backup",
+        ),
+        (384, "what was kept back was asked of everybody"),
+        (574, "what was kept back was forgotten and called otherwise"),
+        (625, "members waited for what an old backup had lost"),
     ];
 
     #[test]

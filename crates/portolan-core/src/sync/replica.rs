@@ -628,6 +628,9 @@ impl Replica {
 
     /// Queues a hello, or the answer to one.
     fn greet(&mut self, id: SessionId, reply: bool, access: Access, credentials: Option<Bytes>) {
+        let version = self.stored_version();
+        // The peer tells others what it was told here.
+        self.told = self.told.max(version.last_seq(self.document.replica()));
         let hello = Hello {
             protocol: PROTOCOL,
             reply,
@@ -635,7 +638,7 @@ impl Replica {
             replica: self.document.replica(),
             access,
             visits: self.is_visitor(),
-            version: self.stored_version(),
+            version,
             required: self.members.table.required.clone(),
             credentials,
         };

@@ -478,6 +478,82 @@ fn news_of_members_that_were_lost_are_asked_for() {
     assert_eq!(tombstones(&net), [0, 0]);
 }
 
+/// What is written and told to nobody gets other names later: nobody has to have it.
+#[test]
+fn what_was_kept_back_is_not_asked_of_the_others() {
+    let mut net = Network::new();
+    for borrows in [false, true] {
+        let config = Config {
+            forget_after: 20_000,
+            borrows,
+            ..Config::default()
+        };
+        net.add(!borrows, config);
+    }
+    for node in &mut net.nodes {
+        node.replica.observe(false);
+    }
+    let link = net.join(1, 0);
+    append(&mut net, 0, 10);
+    // An id that can be lent, so that what was kept back is called otherwise in the end.
+    append(&mut net, 1, 1);
+    net.settle();
+    assert!(net.nodes[1].replica.give_back());
+    pass(&mut net, 5_000);
+    net.cut(link);
+    write(&mut net, 1, |tx| {
+        let mut list = tx.array("list");
+        list.delete(3)?;
+        list.delete(3)?;
+        list.insert(3, 100)
+    });
+    write(&mut net, 0, |tx| tx.array("list").delete(8));
+    pass(&mut net, 120_000);
+    let name = net.replica(1).document().replica();
+    net.join(1, 0);
+    pass(&mut net, 120_000);
+    assert_ne!(net.replica(1).document().replica(), name);
+    assert_alike(&net);
+    assert!(!net.has_event(0, |event| matches!(event, Event::Resynced { .. })));
+    assert_eq!(list(&net, 0), values(&[0, 1, 2, 100, 5, 6, 7, 9, 0]));
+}
+
+/// Somebody has heard what a replica had stored, and never got it: if it comes back without, its
+/// store is an old backup.
+#[test]
+fn an_old_backup_is_noticed_though_nobody_has_what_it_lost() {
+    let mut net = chain(2);
+    net.set(0, "a", 1);
+    pass(&mut net, 20_000);
+    let kept = net.nodes[0].disk.as_ref().unwrap().stored.len();
+    net.set(0, "b", 2);
+    for _ in 0..20 {
+        net.now += 1_000;
+        let now = net.now;
+        for node in &mut net.nodes {
+            node.replica.handle_timeout(now);
+        }
+        for _ in 0..4 {
+            net.collect();
+            // What it wrote gets lost on the way.
+            net.links[0].wires[1].frames.retain(|frame| {
+                let kind = Frame::decode(frame.clone()).unwrap().kind();
+                !["update", "delta", "part"].contains(&kind)
+            });
+            for from in [0, 1] {
+                while net.deliver(0, from) {}
+            }
+        }
+    }
+    assert_eq!(net.get(1, "b"), None);
+    let disk = net.nodes[0].disk.as_mut().unwrap();
+    disk.stored.truncate(kept);
+    net.crash(0);
+    net.join(1, 0);
+    net.settle();
+    assert!(net.has_event(0, |event| *event == Event::ReplicaReused));
+}
+
 /// Bytes of member tables that each client of a server is told and tells for each edit, where
 /// somebody writes once a second.
 fn table_bytes(clients: usize, writers: usize, seconds: usize, durable: bool) -> f64 {
