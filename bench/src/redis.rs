@@ -1,7 +1,8 @@
-//! The suite of coordinated maps: each task beside the bare commands that do the least of it, on
-//! one Redis and in one process.
+//! The suite of maps on Redis: each task of coordinated maps beside the bare commands that do the
+//! least of it, on one Redis and in one process; and the bus beside a server without one.
 
 mod bare;
+mod bus;
 mod reads;
 mod server;
 mod writes;
@@ -15,6 +16,8 @@ use server::Server;
 
 /// What is not Portolan.
 const BARE: &str = "bare";
+/// What has no bus.
+const ONE_SERVER: &str = "one-server";
 
 const KILLS: &str = "redis/kills";
 const SET: &str = "redis/set";
@@ -23,9 +26,10 @@ const GET: &str = "redis/get";
 const GET_2: &str = "redis/get-2-threads";
 const JOIN: &str = "redis/join";
 const LATENCY: &str = "redis/latency";
+const BUS: &str = "redis/bus";
 
 /// The tasks of the suite.
-pub(crate) const TASKS: [&str; 7] = [KILLS, SET, SET_64, GET, GET_2, JOIN, LATENCY];
+pub(crate) const TASKS: [&str; 8] = [KILLS, SET, SET_64, GET, GET_2, JOIN, LATENCY, BUS];
 
 /// Who joins while sets are measured; one of them writes.
 const REPLICAS: usize = 11;
@@ -39,7 +43,8 @@ pub(crate) fn run(options: &Options, report: &mut Report) -> anyhow::Result<()> 
             let measured = runtime.block_on(measure(task, run % 2 == 1));
             let (own, bare) = measured.with_context(|| format!("{task} failed"))?;
             report.add(task, PORTOLAN, own);
-            report.add(task, BARE, bare);
+            let rival = if task == BUS { ONE_SERVER } else { BARE };
+            report.add(task, rival, bare);
         }
     }
     Ok(())
@@ -64,6 +69,8 @@ async fn measure(task: &str, own_first: bool) -> anyhow::Result<(Vec<Measure>, V
             (GET_2, false) => bare = reads::bare_gets(2)?,
             (JOIN, true) => own = reads::join(&server).await?,
             (JOIN, false) => bare = bare::read_all(&server).await?,
+            (BUS, true) => own = bus::two_servers(&server).await?,
+            (BUS, false) => bare = bus::one_server().await?,
             (LATENCY, true) => own = writes::latency(&server).await?,
             _ => bare = bare::latency(&server).await?,
         }

@@ -6,7 +6,7 @@
 
 pub(crate) mod client;
 mod process;
-mod system;
+pub(crate) mod system;
 
 use std::time::Duration;
 

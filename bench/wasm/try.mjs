@@ -9,49 +9,58 @@ const engine = instance.exports;
 const NOTHING = -1;
 const [NULL, FALSE, TRUE, INT, FLOAT, STR, BYTES, LIST, MAP] = Array(9).keys();
 
-/** The bytes of a plain value, as `plain.rs` reads them. */
+/** An integer without a sign, seven bits a byte. */
+function varint(n) {
+  const bytes = [];
+  for (let rest = BigInt(n); bytes.push(Number(rest & 127n)), (rest >>= 7n); ) {
+    bytes[bytes.length - 1] |= 128;
+  }
+  return Uint8Array.from(bytes);
+}
+
+/** The bytes of a plain value, as the engine reads them. */
 function written(value) {
-  const tagged = (tag, size, fill) => {
-    const bytes = new Uint8Array(1 + size);
-    bytes[0] = tag;
-    fill(new DataView(bytes.buffer, 1));
-    return bytes;
-  };
-  const counted = (tag, count, parts) =>
-    joined([tagged(tag, 4, (view) => view.setUint32(0, count, true)), ...parts]);
-  const text = (string) => {
-    const bytes = new TextEncoder().encode(string);
-    return counted(STR, bytes.length, [bytes]);
-  };
-  if (value === null) return Uint8Array.of(NULL);
-  if (typeof value === "boolean") return Uint8Array.of(value ? TRUE : FALSE);
-  if (typeof value === "bigint") return tagged(INT, 8, (view) => view.setBigInt64(0, value, true));
-  if (typeof value === "number") return tagged(FLOAT, 8, (view) => view.setFloat64(0, value, true));
-  if (typeof value === "string") return text(value);
-  if (value instanceof Uint8Array) return counted(BYTES, value.length, [value]);
-  if (Array.isArray(value)) return counted(LIST, value.length, value.map(written));
-  const fields = Object.entries(value);
-  return counted(MAP, fields.length, fields.flatMap(([name, item]) => [text(name), written(item)]));
+  const tagged = (tag, ...parts) => joined([Uint8Array.of(tag), ...parts]);
+  const counted = (items) => [varint(items.length), ...items];
+  const utf8 = (string) => new TextEncoder().encode(string);
+  const text = (string) => joined([varint(utf8(string).length), utf8(string)]);
+  if (value === null) return tagged(NULL);
+  if (typeof value === "boolean") return tagged(value ? TRUE : FALSE);
+  if (typeof value === "bigint") {
+    return tagged(INT, varint(BigInt.asUintN(64, (value << 1n) ^ (value >> 63n))));
+  }
+  if (typeof value === "number") return tagged(FLOAT, new Uint8Array(Float64Array.of(value).buffer));
+  if (typeof value === "string") return tagged(STR, text(value));
+  if (value instanceof Uint8Array) return tagged(BYTES, varint(value.length), value);
+  if (Array.isArray(value)) return tagged(LIST, ...counted(value.map(written)));
+  const sorted = Object.entries(value).sort(([a], [b]) => Buffer.compare(utf8(a), utf8(b)));
+  return tagged(MAP, ...counted(sorted.map(([name, item]) => joined([text(name), written(item)]))));
 }
 
 /** The values that stand one behind the other in bytes. */
 function* read(bytes) {
-  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.length);
   let at = 0;
-  const take = (size) => (at += size) - size;
-  const count = () => view.getUint32(take(4), true);
-  const some = (size) => bytes.slice(take(size), at);
+  const some = (size) => bytes.slice(at, (at += size));
+  const varint = () => {
+    for (let n = 0n, shift = 0n; ; shift += 7n) {
+      const byte = bytes[at++];
+      n |= BigInt(byte & 127) << shift;
+      if (byte < 128) return n;
+    }
+  };
+  const count = () => Number(varint());
+  const text = () => new TextDecoder().decode(some(count()));
   const next = () => {
-    switch (view.getUint8(take(1))) {
+    switch (bytes[at++]) {
       case NULL: return null;
       case FALSE: return false;
       case TRUE: return true;
-      case INT: return view.getBigInt64(take(8), true);
-      case FLOAT: return view.getFloat64(take(8), true);
-      case STR: return new TextDecoder().decode(some(count()));
+      case INT: { const n = varint(); return BigInt.asIntN(64, (n >> 1n) ^ -(n & 1n)); }
+      case FLOAT: return new DataView(some(8).buffer).getFloat64(0, true);
+      case STR: return text();
       case BYTES: return some(count());
       case LIST: return Array.from({ length: count() }, next);
-      case MAP: return Object.fromEntries(Array.from({ length: count() }, () => [next(), next()]));
+      case MAP: return Object.fromEntries(Array.from({ length: count() }, () => [text(), next()]));
     }
   };
   while (at < bytes.length) yield next();
@@ -138,6 +147,32 @@ assert.equal(call("document_apply", cara, [state]), 0);
 assert.deepEqual(entries(cara), entries(ada));
 state[state.length >> 1] ^= 1;
 assert.equal(call("document_apply", cara, [state]), -2);
+
+// What a server writes, in each format: the same state, and the same bytes again.
+const golden = new URL("../../crates/portolan-core/tests/golden/", import.meta.url);
+for (const name of ["delta-1.bin", "delta-2.bin", "delta-2-adopted.bin", "delta-3.bin"]) {
+  const bytes = await readFile(new URL(name, golden));
+  const dan = engine.document_new(4n);
+  assert.equal(call("document_apply", dan, [bytes]), 0, name);
+  const again = ask("document_encode", dan);
+  assert.deepEqual(Buffer.from(again), bytes, name);
+  const eva = engine.document_new(5n);
+  assert.equal(call("document_apply", eva, [again]), 0, name);
+  assert.deepEqual(ask("document_encode", eva), again, name);
+}
+
+// A list of so many elements is packed, and read again, one by one or as a whole.
+for (let i = 0; i < 1_500; i++) write("array_insert", cara, ["many", `${i % 7}`], now + 3, i >> 1);
+const packed = ask("document_encode", cara);
+const dora = engine.document_new(6n);
+assert.equal(call("document_apply", dora, [packed]), 0);
+assert.deepEqual(elements(dora, "many"), elements(cara, "many"));
+assert.deepEqual(ask("document_encode", dora), packed);
+for (let at = 0; at < packed.length; at += 97) {
+  const damaged = packed.slice();
+  damaged[at] ^= 4;
+  assert.equal(call("document_apply", dora, [damaged]), -2);
+}
 
 // Many writes, more memory than the module begins with.
 for (let i = 0; i < 20_000; i++) write("map_set", cara, [`key-${i}`, BigInt(i)], now + 3);

@@ -35,6 +35,10 @@ const STEPS: &[Step] = &[
         check: tests,
     },
     Step {
+        name: "valkey",
+        check: valkey,
+    },
+    Step {
         name: "examples",
         check: examples,
     },
@@ -142,6 +146,21 @@ fn tests() -> Result<()> {
     prerequisites::iso_codes()?;
     prerequisites::redis()?;
     run_command(&mut cargo(["test", "--no-fail-fast"]))
+}
+
+/// The tests with a Redis once more, with a Valkey. Where there is none they are left out: what is
+/// promised is held by those with the Redis.
+fn valkey() -> Result<()> {
+    prerequisites::redis()?;
+    let program = match prerequisites::valkey() {
+        Ok(program) => program,
+        Err(error) => {
+            println!("left out: {error:#}");
+            return Ok(());
+        }
+    };
+    let mut test = cargo(["test", "--package", "portolan-redis", "--tests"]);
+    run_command(test.env("PORTOLAN_REDIS_SERVER", program))
 }
 
 /// Each folder of `examples/` is a program that checks what it shows and ends by itself.

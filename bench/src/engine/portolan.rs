@@ -128,7 +128,7 @@ impl Engine for Map {
     }
 
     fn export(&mut self) -> anyhow::Result<Vec<u8>> {
-        Ok(self.document.encode())
+        Ok(self.document.encode_packed())
     }
 
     fn import(&mut self, bytes: &[u8]) -> anyhow::Result<()> {

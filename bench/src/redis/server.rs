@@ -36,10 +36,11 @@ impl Server {
     }
 
     pub(super) fn client(&self) -> anyhow::Result<redis::Client> {
-        Ok(redis::Client::open(format!(
-            "redis://127.0.0.1:{}",
-            self.port
-        ))?)
+        Ok(redis::Client::open(self.url())?)
+    }
+
+    pub(super) fn url(&self) -> String {
+        format!("redis://127.0.0.1:{}", self.port)
     }
 
     pub(super) async fn connect(&self) -> anyhow::Result<MultiplexedConnection> {
@@ -51,7 +52,7 @@ impl Server {
     }
 
     pub(super) async fn join(&self, name: &str) -> anyhow::Result<CoordinatedMap> {
-        let server = portolan_redis::Server::single(&format!("redis://127.0.0.1:{}", self.port))?;
+        let server = portolan_redis::Server::single(&self.url())?;
         let options = Options::default().patience(PATIENCE);
         Ok(CoordinatedMap::join(&server, name, options).await?)
     }

@@ -94,6 +94,11 @@ impl System {
 }
 
 impl Running {
+    /// Where clients connect to.
+    pub(crate) fn url(&self) -> &str {
+        &self.url
+    }
+
     /// The command of a client in this role.
     pub(crate) fn client(&self, role: &str) -> anyhow::Result<Command> {
         let mut command = match self.clients {
@@ -109,7 +114,11 @@ impl Running {
     }
 }
 
-fn serve_portolan(mut command: Command, store: Option<TempDir>) -> anyhow::Result<Running> {
+/// Starts a server of Portolan, which is told where to listen.
+pub(crate) fn serve_portolan(
+    mut command: Command,
+    store: Option<TempDir>,
+) -> anyhow::Result<Running> {
     // Another program may take the port in between; then the server says so and ends.
     let address = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?;
     command

@@ -5,13 +5,22 @@
 //! [`buffer_input`], writes there, calls, and reads as many bytes at [`buffer_output`] as the
 //! call returned. So no pointer comes in from outside.
 
-mod plain;
+#![cfg_attr(target_family = "wasm", no_std)]
 
-use std::cell::RefCell;
+extern crate alloc;
+
+#[cfg(target_family = "wasm")]
+mod memory;
+mod plain;
+#[cfg(target_family = "wasm")]
+mod runtime;
+
+use alloc::vec::Vec;
 
 use portolan_core::{Delta, Document, Error, Key, ReplicaId, Transaction};
 
 use plain::Reader;
+use spin::Mutex;
 
 /// Returned where there is nothing.
 const NOTHING: i32 = -1;
@@ -23,10 +32,13 @@ struct Module {
     buffer: Vec<u8>,
 }
 
-thread_local! {
-    static MODULE: RefCell<Module> = const {
-        RefCell::new(Module { documents: Vec::new(), buffer: Vec::new() })
-    };
+static MODULE: Mutex<Module> = Mutex::new(Module {
+    documents: Vec::new(),
+    buffer: Vec::new(),
+});
+
+fn with_module<T>(f: impl FnOnce(&mut Module) -> T) -> T {
+    f(&mut MODULE.lock())
 }
 
 /// Functions under their own names, for who loads the module.
@@ -43,7 +55,7 @@ macro_rules! exports {
 exports! {
     /// Room for so many bytes of input; where it is.
     fn buffer_input(bytes: usize) -> *mut u8 {
-        MODULE.with_borrow_mut(|module| {
+        with_module(|module| {
             module.buffer.clear();
             module.buffer.resize(bytes, 0);
             module.buffer.as_mut_ptr()
@@ -52,13 +64,13 @@ exports! {
 
     /// Where the result of the last call is.
     fn buffer_output() -> *const u8 {
-        MODULE.with_borrow(|module| module.buffer.as_ptr())
+        with_module(|module| module.buffer.as_ptr())
     }
 
     /// A new document, written to under an id that nobody else uses; its number here.
     fn document_new(replica: u64) -> usize {
-        MODULE.with_borrow_mut(|module| {
-            module.documents.push(Document::new(ReplicaId::new(replica)));
+        with_module(|module| {
+            module.documents.push(Document::without_past(ReplicaId::new(replica)));
             module.documents.len() - 1
         })
     }
@@ -89,7 +101,7 @@ exports! {
 
     /// Joins in what [`document_encode`] or [`document_since`] gave elsewhere.
     fn document_apply(document: usize) -> i32 {
-        MODULE.with_borrow_mut(|module| {
+        with_module(|module| {
             let Ok(delta) = Delta::decode(&module.buffer) else {
                 return REFUSED;
             };
@@ -101,7 +113,7 @@ exports! {
     /// The winner under a key.
     fn map_get(document: usize) -> i32 {
         answer(document, |document, input, out| {
-            plain::put(out, document.get(&Reader::new(input).key()?)?);
+            document.get(&Reader::new(input).key()?)?.encode_to(out);
             Some(())
         })
     }
@@ -112,7 +124,7 @@ exports! {
             for (key, mut siblings) in document {
                 if let Some(winner) = siblings.next() {
                     plain::put_key(out, key);
-                    plain::put(out, winner.value);
+                    winner.value.encode_to(out);
                 }
             }
             Some(())
@@ -147,7 +159,8 @@ exports! {
     /// The element at an index of the array under a key.
     fn array_get(document: usize, index: usize) -> i32 {
         answer(document, |document, input, out| {
-            plain::put(out, document.array(&Reader::new(input).key()?).get(index)?);
+            let key = Reader::new(input).key()?;
+            document.array(&key).get(index)?.encode_to(out);
             Some(())
         })
     }
@@ -157,7 +170,7 @@ exports! {
         answer(document, |document, input, out| {
             for (_, mut siblings) in document.array(&Reader::new(input).key()?).iter() {
                 if let Some(winner) = siblings.next() {
-                    plain::put(out, winner.value);
+                    winner.value.encode_to(out);
                 }
             }
             Some(())
@@ -188,7 +201,7 @@ exports! {
 
 /// Has a document read: what it finds takes the place of the question in the buffer.
 fn answer(document: usize, read: impl FnOnce(&Document, &[u8], &mut Vec<u8>) -> Option<()>) -> i32 {
-    MODULE.with_borrow_mut(|module| {
+    with_module(|module| {
         let mut found = Vec::new();
         let known = read(&module.documents[document], &module.buffer, &mut found);
         module.buffer = found;
@@ -196,19 +209,19 @@ fn answer(document: usize, read: impl FnOnce(&Document, &[u8], &mut Vec<u8>) -> 
     })
 }
 
-/// Has a document write, in a transaction, under the key that the buffer begins with.
+/// Has a document do an operation under the key that the buffer begins with.
 fn write(
     document: usize,
     now: f64,
     mut write: impl FnMut(&mut Transaction<'_>, Key, Reader<'_>) -> Option<Result<(), Error>>,
 ) -> i32 {
     let write: &mut dyn FnMut(&mut Transaction<'_>, Key, Reader<'_>) -> _ = &mut write;
-    MODULE.with_borrow_mut(|module| {
+    with_module(|module| {
         let mut input = Reader::new(&module.buffer);
         let document = &mut module.documents[document];
-        let written = document.transact(now as u64, |tx| {
-            let key = input.key().ok_or(())?;
-            write(tx, key, input).ok_or(())?.map_err(drop)
+        let written = document.write(now as u64, |tx| {
+            let key = input.key()?;
+            write(tx, key, input)?.ok()
         });
         written.map_or(REFUSED, |()| 0)
     })

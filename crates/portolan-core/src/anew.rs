@@ -7,6 +7,9 @@
 //! element beside one that is gone, or a write to one that is gone) done again by a new operation,
 //! which removes the old one. All of that is ordinary operations to everybody else.
 
+use alloc::vec;
+use alloc::vec::Vec;
+
 mod again;
 mod lost;
 
@@ -98,7 +101,7 @@ impl Document {
         let mut anew = Document::with_hash_seed(self.replica(), self.index.seed());
         anew.apply(whole);
         anew.clock.observe(self.clock.last());
-        anew.renamings = std::mem::take(&mut self.renamings);
+        anew.renamings = core::mem::take(&mut self.renamings);
         let beyond = self.replicas.applied_beyond(&anew.version());
         if !beyond.is_empty() {
             let mut delta = self.delta_of(&beyond);

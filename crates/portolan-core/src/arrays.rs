@@ -6,35 +6,33 @@
 //! this is live. Where it stands now, if it has moved, tells the container of moves beside the
 //! array: the winner there is the position.
 
-use hashbrown::{HashMap, HashTable};
-use smallvec::SmallVec;
+use alloc::vec;
+use alloc::vec::Vec;
 
 use crate::clock::Timestamp;
 use crate::containers::{Form, ROOT};
 use crate::document::Document;
 use crate::error::Error;
-use crate::index::spread;
-use crate::journal::{Journal, Step};
+use crate::journal::Journal;
 use crate::key::{Key, KeyRef};
 use crate::nested::Run;
 use crate::replica::Dot;
-use crate::sequence::{
-    self, Birth, Elements, NOWHERE, Position, Rank, Sequence, Side, Spot, SpotHash,
-};
+use crate::sequence::{self, Birth, Elements, NOWHERE, Position, Rank, Sequence, Side, Spot};
 use crate::slab::Slot;
+use crate::spotmap::SpotMap;
 use crate::value::Value;
 
 /// Positions that wait for others: for their parent, or for the element that moved to them.
 #[derive(Debug, Default)]
 pub(crate) struct Orphans {
-    waiting: HashTable<Waiting>,
-    origins: HashMap<Spot, Origin, SpotHash>,
+    /// By the hash of the position that is awaited.
+    waiting: SpotMap<Vec<Waiting>>,
+    origins: SpotMap<Origin>,
 }
 
 /// Those that wait for one position.
 #[derive(Debug)]
 struct Waiting {
-    hash: u32,
     awaited: Dot,
     spots: Vec<Spot>,
 }
@@ -57,29 +55,36 @@ pub(crate) type Adopted = (Rank, u32);
 impl Orphans {
     /// Notes one; `hash` is that of the awaited dot.
     fn add(&mut self, hash: u32, awaited: Dot, spot: Spot, origin: Origin) {
-        let same = |waiting: &Waiting| waiting.awaited == awaited;
-        let hash_of = |waiting: &Waiting| spread(waiting.hash);
-        let entry = self.waiting.entry(spread(hash), same, hash_of);
-        let new = || Waiting {
-            hash,
-            awaited,
-            spots: Vec::new(),
-        };
-        entry.or_insert_with(new).into_mut().spots.push(spot);
         self.origins.insert(spot, origin);
+        let Some(all) = self.waiting.get_mut(hash) else {
+            let spots = vec![spot];
+            self.waiting.insert(hash, vec![Waiting { awaited, spots }]);
+            return;
+        };
+        match all.iter_mut().find(|waiting| waiting.awaited == awaited) {
+            Some(waiting) => waiting.spots.push(spot),
+            None => all.push(Waiting {
+                awaited,
+                spots: vec![spot],
+            }),
+        }
     }
 
     /// Those that wait for a position, which is there now.
     fn take(&mut self, hash: u32, awaited: Dot) -> Vec<Spot> {
-        let same = |waiting: &Waiting| waiting.awaited == awaited;
-        match self.waiting.find_entry(spread(hash), same) {
-            Ok(entry) => entry.remove().0.spots,
-            Err(_) => Vec::new(),
+        let Some(all) = self.waiting.get_mut(hash) else {
+            return Vec::new();
+        };
+        let found = all.iter().position(|waiting| waiting.awaited == awaited);
+        let spots = found.map_or(Vec::new(), |at| all.swap_remove(at).spots);
+        if all.is_empty() {
+            self.waiting.remove(hash);
         }
+        spots
     }
 
     pub(crate) fn origin(&self, spot: Spot) -> Option<&Origin> {
-        self.origins.get(&spot)
+        self.origins.get(spot)
     }
 }
 
@@ -151,49 +156,83 @@ impl Document {
         Some(done)
     }
 
-    /// Inserts values before an index, or appends them, with the dots `own:seq` and following.
+    /// Inserts a value before an index, or appends it, with the dot `own:seq`.
     pub(crate) fn insert_born(
         &mut self,
         array: u32,
         index: Option<usize>,
-        values: impl ExactSizeIterator<Item = Value>,
-        seq: u64,
-        timestamp: Timestamp,
+        value: Value,
+        (seq, timestamp): (u64, Timestamp),
+        journal: &mut Journal,
+    ) -> Option<Spot> {
+        let birth = self.own_birth(seq, timestamp);
+        let spot = self.with_sequence(array, |sequence, elements| {
+            sequence.insert(elements, array, index, birth, value)
+        })?;
+        self.note_own(array, spot, seq);
+        self.note_step(spot, true, journal);
+        Some(spot)
+    }
+
+    /// As [`insert_born`](Self::insert_born), of several in a row, with this dot and those that
+    /// follow it.
+    pub(crate) fn insert_all_born(
+        &mut self,
+        array: u32,
+        index: Option<usize>,
+        mut values: impl Iterator<Item = Value>,
+        (seq, timestamp): (u64, Timestamp),
         journal: &mut Journal,
     ) {
-        let count = values.len() as u64;
-        let birth = Birth {
+        let Some(first) = values.next() else {
+            return;
+        };
+        let first = self.insert_born(array, index, first, (seq, timestamp), journal);
+        let Some(first) = first else {
+            return;
+        };
+        let birth = self.own_birth(seq + 1, timestamp);
+        let spots = self.with_sequence(array, |sequence, elements| {
+            sequence.insert_behind(elements, first, index.is_none(), birth, values)
+        });
+        let spots = spots.unwrap_or_default();
+        let later = self.may_hash_later(seq + 1);
+        for (spot, seq) in spots.iter().zip(seq + 1..) {
+            self.replicas.get_mut(self.own).placed.insert(seq, *spot, 0);
+            if later {
+                self.note_unhashed(*spot);
+            } else {
+                self.note_birth(*spot);
+            }
+        }
+        self.live += spots.len();
+        self.containers.get_mut(array).records += spots.len() as u32;
+        if journal.is_observed() {
+            for spot in spots {
+                self.note_step(spot, true, journal);
+            }
+        }
+    }
+
+    fn own_birth(&self, seq: u64, timestamp: Timestamp) -> Birth {
+        Birth {
             replica: self.own,
             id: self.replica(),
             seq,
             timestamp,
-        };
-        let len = self.sequence(array).map_or(0, Sequence::len);
-        let mut spots = SmallVec::<[Spot; 4]>::new();
-        self.with_sequence(array, |sequence, elements| {
-            let each = |spot, _| spots.push(spot);
-            match index {
-                Some(index) => sequence.insert(elements, array, index, birth, values, each),
-                None => sequence.append(elements, array, birth, values, each),
-            }
-        });
-        for (spot, seq) in spots.into_iter().zip(seq..) {
-            self.replicas.get_mut(self.own).placed.insert(seq, spot, 0);
+        }
+    }
+
+    /// Notes an element that was just born here.
+    fn note_own(&mut self, array: u32, spot: Spot, seq: u64) {
+        self.replicas.get_mut(self.own).placed.insert(seq, spot, 0);
+        if self.may_hash_later(seq) {
+            self.note_unhashed(spot);
+        } else {
             self.note_birth(spot);
         }
-        self.live += count as usize;
-        self.containers.get_mut(array).records += count as u32;
-        if journal.observed {
-            let id = self.replica();
-            for (at, seq) in (index.unwrap_or(len)..).zip(seq..seq + count) {
-                journal.steps.push(Step {
-                    array,
-                    element: Dot::new(id, seq),
-                    index: at,
-                    shown: true,
-                });
-            }
-        }
+        self.live += 1;
+        self.containers.retain(array);
     }
 
     /// The element at an index.
@@ -218,7 +257,14 @@ impl Document {
 
     /// Lets every element show that has something to show, where it belongs. The last element of
     /// an array that comes or goes may be all that the element shows which holds the array.
+    #[inline]
     pub(crate) fn settle(&mut self, journal: &mut Journal) {
+        if !self.unsettled.moves.is_empty() || !self.unsettled.elements.is_empty() {
+            self.settle_all(journal);
+        }
+    }
+
+    fn settle_all(&mut self, journal: &mut Journal) {
         while let Some((moves, id)) = self.unsettled.moves.pop() {
             self.settle_place(moves, id, journal);
         }
@@ -302,25 +348,6 @@ impl Document {
     pub(crate) fn is_orphan(&self, element: Spot) -> bool {
         let place = self.elements.place(element);
         self.orphans.origin(place).is_some()
-    }
-
-    /// Notes that a shown element comes or goes.
-    fn note_step(&self, element: Spot, shown: bool, journal: &mut Journal) {
-        if !journal.observed {
-            return;
-        }
-        let array = self.elements[element].array();
-        let index = self
-            .sequence(array)
-            .and_then(|sequence| sequence.index_of(&self.elements, element));
-        if let Some(index) = index {
-            journal.steps.push(Step {
-                array,
-                element: self.dot_at(element),
-                index,
-                shown,
-            });
-        }
     }
 
     /// The index, among the others, of a position at which an element has stood.
@@ -479,8 +506,7 @@ impl Document {
         let parent = run.parent.and_then(|parent| self.spot(parent));
         let parent = parent.unwrap_or(NOWHERE);
         self.with_sequence(array, |sequence, elements| {
-            let shown = |at: usize| shown[at];
-            sequence.place_run(elements, &spots, parent, run.side, run.chain, shown);
+            sequence.place_run(elements, &spots, parent, run.side, run.chain, &shown);
         });
         self.keep_parent(parent);
         for (spot, shown) in spots.iter().zip(&shown) {
@@ -488,7 +514,7 @@ impl Document {
                 self.entomb(*spot);
             }
         }
-        if journal.observed || self.containers.have_moves() {
+        if journal.is_observed() || self.containers.have_moves() {
             for spot in spots {
                 self.note_step(spot, true, journal);
                 journal.found(spot);
@@ -568,7 +594,7 @@ impl Document {
             }
             let hash = self.index.hash(ROOT, KeyRef::Element(dot));
             for waiting in self.orphans.take(hash, dot) {
-                let Some(origin) = self.orphans.origins.remove(&waiting) else {
+                let Some(origin) = self.orphans.origins.remove(waiting) else {
                     continue;
                 };
                 match self.awaited(self.elements[waiting].array(), &origin) {
@@ -607,10 +633,13 @@ impl Document {
         if self.orphans.origin(spot).is_none() {
             self.with_sequence(array, |sequence, elements| sequence.remove(elements, spot));
         } else {
-            self.orphans.origins.remove(&spot);
-            self.orphans.waiting.retain(|waiting| {
-                waiting.spots.retain(|other| *other != spot);
-                !waiting.spots.is_empty()
+            self.orphans.origins.remove(spot);
+            self.orphans.waiting.retain(|all| {
+                all.retain_mut(|waiting| {
+                    waiting.spots.retain(|other| *other != spot);
+                    !waiting.spots.is_empty()
+                });
+                !all.is_empty()
             });
         }
         self.elements.remove(spot);

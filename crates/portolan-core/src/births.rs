@@ -1,9 +1,11 @@
 //! The values that elements of arrays were born with, as live operations, and their fingerprints.
 //!
-//! Those of a large delta are not taken when it is applied, but when somebody asks for the digest,
-//! or one of the values goes: most of what is loaded is read long before it is compared.
+//! Those of a large delta or transaction are not taken with it, but when somebody asks for the
+//! digest, or one of the values goes: most of what is loaded is read long before it is compared.
 
-use xxhash_rust::xxh3::xxh3_128;
+use alloc::vec::Vec;
+
+use crate::hashing::xxh3_128;
 
 use crate::codec::{ELEMENT, STR, put_key, put_value};
 use crate::containers::Containers;
@@ -52,7 +54,10 @@ impl Document {
 
     /// Takes the fingerprints that were to come later. Linear in their number.
     pub(crate) fn hash_births(&mut self) {
-        let unhashed = std::mem::take(&mut self.unhashed);
+        if crate::SMALL {
+            return; // runs are placed one by one there, each with its fingerprint
+        }
+        let unhashed = core::mem::take(&mut self.unhashed);
         let (elements, containers) = (&self.elements, &self.containers);
         let replica = |spot: &Spot| elements[*spot].replica();
         for run in unhashed.chunk_by(|a, b| replica(a) == replica(b)) {
@@ -94,6 +99,32 @@ impl Document {
         known.live.insert(element.seq(), BIRTH | spot, print);
     }
 
+    /// As [`note_birth`](Self::note_birth), the fingerprint to come later.
+    pub(crate) fn note_unhashed(&mut self, spot: Spot) {
+        self.unhashed.push(spot);
+        let element = &self.elements[spot];
+        let known = self.replicas.get_mut(element.replica());
+        known.live.insert(element.seq(), BIRTH | spot, 0);
+    }
+
+    /// Whether fingerprints of own births from `seq` on may come later: where the transaction is
+    /// large. Those that came before it are taken by then, so that whoever asks for the digest
+    /// after each of many transactions has each counted a few times.
+    pub(crate) fn may_hash_later(&mut self, seq: u64) -> bool {
+        let done = self.own_seq();
+        if crate::SMALL || seq - done <= LARGE as u64 {
+            return false;
+        }
+        let before = |spot: &Spot| {
+            let element = &self.elements[*spot];
+            element.replica() != self.own || element.seq() <= done
+        };
+        if self.unhashed.last().is_some_and(before) {
+            self.hash_births();
+        }
+        true
+    }
+
     /// Takes the value away that an element was born with.
     pub(crate) fn kill_birth(&mut self, spot: Spot, killer: u64, journal: &mut Journal) {
         self.hash_births();
@@ -122,6 +153,10 @@ impl Document {
     }
 }
 
+/// Positions of a delta, and operations of a transaction, from which on fingerprints are taken
+/// when they are needed: of fewer it is not worth remembering.
+pub(crate) const LARGE: usize = 1024;
+
 /// The longest text whose fingerprint is taken of bytes in place.
 const SMALL_TEXT: usize = 23;
 /// The room that these take: 24 before the key, at most 19 of it, two before the text, 16 behind.
@@ -143,6 +178,7 @@ pub(crate) fn birth_fingerprint(
     // Most elements are small, and very many: their bytes are put together in place.
     if let Value::Str(text) = value
         && text.len() <= SMALL_TEXT
+        && !crate::SMALL
     {
         let mut bytes = [0; SMALL_PRINT];
         bytes[..24].copy_from_slice(head.as_flattened());
@@ -204,12 +240,42 @@ mod tests {
     #[test]
     fn fingerprints_that_come_later_are_those_taken_at_once() {
         let mut writer = Document::new(ReplicaId::new(1));
-        let done = writer.transact(1, |tx| {
-            let mut list = tx.array("l");
-            for at in 0..3000usize {
-                list.insert(at * 7 % (at + 1), Value::from(at as i64 % 10))?;
+        let inserted = |writer: &mut Document, from: usize, to: usize| {
+            let done = writer.transact(1, |tx| {
+                let mut list = tx.array("l");
+                (from..to).try_for_each(|at| {
+                    let inserted = list.insert(at * 7 % (at + 1), Value::from(at as i64 % 10));
+                    inserted.map(drop)
+                })
+            });
+            done.expect("within limits");
+        };
+        // In one transaction, in two large ones, and in small ones.
+        inserted(&mut writer, 0, 3000);
+        assert!(writer.unhashed.len() > 1900);
+        for steps in [1500, 100] {
+            let mut other = Document::new(ReplicaId::new(1));
+            for from in (0..3000).step_by(steps) {
+                inserted(&mut other, from, from + steps);
             }
-            (0..500).try_for_each(|at| list.delete(at * 3))
+            assert!(other.unhashed.len() < 500);
+            let told = other.digest();
+            other.hash_births();
+            assert_eq!(other.digest(), told);
+            assert!(!other.recount());
+        }
+        // What is taken back leaves nothing.
+        let before = writer.digest();
+        let failed = writer.transact(2, |tx| {
+            let mut list = tx.array("l");
+            (0..2000).try_for_each(|at| list.append(Value::from(at)).map(drop))?;
+            list.delete(100_000)
+        });
+        assert!(failed.is_err());
+        assert_eq!(writer.digest(), before);
+        assert!(!writer.recount());
+        let done = writer.transact(3, |tx| {
+            (0..500).try_for_each(|at| tx.array("l").delete(at * 3))
         });
         done.expect("within limits");
         let mut copy = Document::new(ReplicaId::new(2));

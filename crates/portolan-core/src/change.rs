@@ -1,5 +1,7 @@
 //! What changed: exact events.
 
+use alloc::vec::Vec;
+
 use crate::clock::Timestamp;
 use crate::key::Key;
 use crate::replica::{Dot, ReplicaId};

@@ -2,7 +2,7 @@
 //!
 //! A timestamp orders siblings, history and what a person sees; no merge depends on it.
 
-use std::fmt;
+use core::fmt;
 
 /// 48 bits of milliseconds since the Unix epoch, then 16 bits of counter.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]

@@ -1,13 +1,14 @@
 //! The primitives of every encoding: LEB128 integers, lengths that are bounded before memory is
 //! taken, dot sets, keys and values. `docs/format.md` gives the bytes.
 
-use std::collections::BTreeMap;
-use std::sync::Arc;
+use alloc::collections::BTreeMap;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
 
 use smol_str::SmolStr;
 
 use crate::dots::{DotRange, DotSet};
-use crate::error::DecodeError;
+use crate::error::{DecodeError, Fault};
 use crate::key::Key;
 use crate::limits::{MAX_KEY_BYTES, MAX_VALUE_BYTES, MAX_VALUE_DEPTH};
 use crate::replica::{Dot, ReplicaId};
@@ -18,7 +19,7 @@ use crate::value::Value;
 pub(crate) fn put_varint(out: &mut Vec<u8>, n: u64) {
     if n < 0x80 {
         out.push(n as u8);
-    } else if n < 1 << 56 {
+    } else if n < 1 << 56 && !crate::SMALL {
         put_middling_varint(out, n);
     } else {
         put_long_varint(out, n);
@@ -65,6 +66,23 @@ pub(crate) fn put_bytes(out: &mut Vec<u8>, bytes: &[u8]) {
     out.extend_from_slice(bytes);
 }
 
+/// As [`put_bytes`], for bytes that are few in most cases: two words are quicker than a copy of any
+/// length.
+#[inline]
+fn put_short(out: &mut Vec<u8>, bytes: &[u8]) {
+    match (bytes.first_chunk::<8>(), bytes.last_chunk::<8>()) {
+        (Some(first), Some(last)) if bytes.len() <= 16 => {
+            out.push(bytes.len() as u8);
+            let end = out.len() + bytes.len();
+            out.extend_from_slice(first);
+            // They overlap where they are more than the bytes.
+            out.truncate(end - 8);
+            out.extend_from_slice(last);
+        }
+        _ => put_bytes(out, bytes),
+    }
+}
+
 /// Reads from bytes that nobody vouches for.
 #[derive(Clone, Debug)]
 pub(crate) struct Reader<'a> {
@@ -87,12 +105,13 @@ impl<'a> Reader<'a> {
         &self.bytes[self.at..]
     }
 
-    pub(crate) fn malformed(&self, what: &'static str) -> DecodeError {
-        DecodeError::Malformed { at: self.at, what }
+    #[cold]
+    pub(crate) fn malformed(&self, what: &'static str) -> Fault {
+        DecodeError::Malformed { at: self.at, what }.into()
     }
 
     #[inline]
-    pub(crate) fn byte(&mut self) -> Result<u8, DecodeError> {
+    pub(crate) fn byte(&mut self) -> Result<u8, Fault> {
         let byte = *self
             .bytes
             .get(self.at)
@@ -102,7 +121,7 @@ impl<'a> Reader<'a> {
     }
 
     #[inline]
-    pub(crate) fn take(&mut self, len: usize) -> Result<&'a [u8], DecodeError> {
+    pub(crate) fn take(&mut self, len: usize) -> Result<&'a [u8], Fault> {
         let end = self
             .at
             .checked_add(len)
@@ -115,7 +134,7 @@ impl<'a> Reader<'a> {
 
     /// An integer in its shortest form only, so that equal content has equal bytes.
     #[inline]
-    pub(crate) fn varint(&mut self) -> Result<u64, DecodeError> {
+    pub(crate) fn varint(&mut self) -> Result<u64, Fault> {
         let first = self.byte()?;
         if first < 0x80 {
             return Ok(u64::from(first));
@@ -139,54 +158,46 @@ impl<'a> Reader<'a> {
     }
 
     #[inline]
-    pub(crate) fn zigzag(&mut self) -> Result<i64, DecodeError> {
+    pub(crate) fn zigzag(&mut self) -> Result<i64, Fault> {
         let n = self.varint()?;
         Ok((n >> 1) as i64 ^ -((n & 1) as i64))
     }
 
     /// Eight bytes, little-endian.
-    pub(crate) fn u64_le(&mut self) -> Result<u64, DecodeError> {
+    pub(crate) fn u64_le(&mut self) -> Result<u64, Fault> {
         let mut word = [0; 8];
         word.copy_from_slice(self.take(8)?);
         Ok(u64::from_le_bytes(word))
     }
 
     /// A count of things that take at least one byte each of what remains.
-    pub(crate) fn count(&mut self, what: &'static str) -> Result<usize, DecodeError> {
+    pub(crate) fn count(&mut self, what: &'static str) -> Result<usize, Fault> {
         let limit = self.remaining() as u64;
         self.bounded(what, limit)
     }
 
     /// An integer of at most `limit`.
-    pub(crate) fn bounded(&mut self, what: &'static str, limit: u64) -> Result<usize, DecodeError> {
+    pub(crate) fn bounded(&mut self, what: &'static str, limit: u64) -> Result<usize, Fault> {
         let found = self.varint()?;
         if found > limit {
-            return Err(DecodeError::Limit { what, found, limit });
+            return Err(Fault::limit(what, found, limit));
         }
         Ok(found as usize)
     }
 
     /// A length of at most `limit`, and so many bytes.
-    pub(crate) fn bytes(
-        &mut self,
-        what: &'static str,
-        limit: usize,
-    ) -> Result<&'a [u8], DecodeError> {
+    pub(crate) fn bytes(&mut self, what: &'static str, limit: usize) -> Result<&'a [u8], Fault> {
         let len = self.bounded(what, limit as u64)?;
         self.take(len)
     }
 
-    pub(crate) fn text(
-        &mut self,
-        what: &'static str,
-        limit: usize,
-    ) -> Result<&'a str, DecodeError> {
+    pub(crate) fn text(&mut self, what: &'static str, limit: usize) -> Result<&'a str, Fault> {
         let bytes = self.bytes(what, limit)?;
-        std::str::from_utf8(bytes).map_err(|_| self.malformed("text that is not UTF-8"))
+        core::str::from_utf8(bytes).map_err(|_| self.malformed("text that is not UTF-8"))
     }
 
     /// Fails where anything is left.
-    pub(crate) fn finish(&self) -> Result<(), DecodeError> {
+    pub(crate) fn finish(&self) -> Result<(), Fault> {
         if self.remaining() > 0 {
             return Err(self.malformed("bytes after the end"));
         }
@@ -212,7 +223,7 @@ pub(crate) fn put_dots(out: &mut Vec<u8>, dots: &DotSet) {
 }
 
 /// Reads what [`put_dots`] wrote, and nothing else: replicas ascend, ranges ascend and do not touch.
-pub(crate) fn read_dots(reader: &mut Reader<'_>) -> Result<DotSet, DecodeError> {
+pub(crate) fn read_dots(reader: &mut Reader<'_>) -> Result<DotSet, Fault> {
     let mut dots = DotSet::new();
     let mut previous = None;
     for _ in 0..reader.count("the number of replicas")? {
@@ -261,6 +272,7 @@ const MAP: u8 = 8;
 pub(crate) const ELEMENT: u8 = 9;
 
 /// Appends a key: its kind, and its content.
+#[inline]
 pub(crate) fn put_key(out: &mut Vec<u8>, key: &Key) {
     match key {
         Key::Bool(false) => out.push(BOOL_FALSE),
@@ -271,7 +283,7 @@ pub(crate) fn put_key(out: &mut Vec<u8>, key: &Key) {
         }
         Key::Str(s) => {
             out.push(STR);
-            put_bytes(out, s.as_bytes());
+            put_short(out, s.as_bytes());
         }
         Key::Bytes(b) => {
             out.push(BYTES);
@@ -286,7 +298,7 @@ pub(crate) fn put_key(out: &mut Vec<u8>, key: &Key) {
 }
 
 /// Reads what [`put_key`] wrote.
-pub(crate) fn read_key(reader: &mut Reader<'_>) -> Result<Key, DecodeError> {
+pub(crate) fn read_key(reader: &mut Reader<'_>) -> Result<Key, Fault> {
     const LENGTH: &str = "the length of a key";
     Ok(match reader.byte()? {
         BOOL_FALSE => Key::Bool(false),
@@ -339,6 +351,7 @@ pub(crate) fn put_word_body(out: &mut Vec<u8>, tag: u8, word: u64) {
 }
 
 /// Appends a value's content, without its tag.
+#[inline(never)]
 pub(crate) fn put_value_body(out: &mut Vec<u8>, value: &Value) {
     match value {
         Value::Null | Value::Bool(_) => {}
@@ -361,13 +374,19 @@ pub(crate) fn put_value_body(out: &mut Vec<u8>, value: &Value) {
 }
 
 /// Appends a value: its tag and its content.
+#[inline]
 pub(crate) fn put_value(out: &mut Vec<u8>, value: &Value) {
-    out.push(value_tag(value));
-    put_value_body(out, value);
+    if let Value::Int(i) = value {
+        out.push(INT);
+        put_zigzag(out, *i);
+    } else {
+        out.push(value_tag(value));
+        put_value_body(out, value);
+    }
 }
 
 /// Reads what [`put_value`] wrote.
-pub(crate) fn read_value(reader: &mut Reader<'_>) -> Result<Value, DecodeError> {
+pub(crate) fn read_value(reader: &mut Reader<'_>) -> Result<Value, Fault> {
     let tag = reader.byte()?;
     read_value_body(reader, tag, 0)
 }
@@ -377,7 +396,7 @@ pub(crate) fn read_value_body(
     reader: &mut Reader<'_>,
     tag: u8,
     depth: usize,
-) -> Result<Value, DecodeError> {
+) -> Result<Value, Fault> {
     const LENGTH: &str = "the length of a value";
     Ok(match tag {
         0 => Value::Null,
@@ -389,11 +408,7 @@ pub(crate) fn read_value_body(
         BYTES => Value::Bytes(reader.bytes(LENGTH, MAX_VALUE_BYTES)?.into()),
         LIST | MAP if depth >= MAX_VALUE_DEPTH => {
             let (found, limit) = (depth as u64 + 1, MAX_VALUE_DEPTH as u64);
-            return Err(DecodeError::Limit {
-                what: "the depth of a value",
-                found,
-                limit,
-            });
+            return Err(Fault::limit("the depth of a value", found, limit));
         }
         LIST => {
             let len = reader.count(LENGTH)?;
@@ -423,7 +438,7 @@ pub(crate) fn read_value_body(
 
 /// First four bytes of the XXH3 hash: guards what is stored or sent against damage, not malice.
 pub(crate) fn checksum(bytes: &[u8]) -> [u8; 4] {
-    (xxhash_rust::xxh3::xxh3_64(bytes) as u32).to_le_bytes()
+    (crate::hashing::xxh3_64(bytes) as u32).to_le_bytes()
 }
 
 /// Appends the checksum of all that `out` holds.
@@ -433,12 +448,12 @@ pub(crate) fn put_checksum(out: &mut Vec<u8>) {
 }
 
 /// Splits off and verifies the checksum at the end.
-pub(crate) fn check_checksum(bytes: &[u8]) -> Result<&[u8], DecodeError> {
+pub(crate) fn check_checksum(bytes: &[u8]) -> Result<&[u8], Fault> {
     let (body, sum) = bytes
         .split_last_chunk::<4>()
         .ok_or(DecodeError::Truncated(bytes.len()))?;
     if checksum(body) != *sum {
-        return Err(DecodeError::Checksum);
+        return Err(DecodeError::Checksum.into());
     }
     Ok(body)
 }
@@ -480,7 +495,7 @@ mod tests {
         let mut bytes = vec![LIST];
         put_varint(&mut bytes, u64::MAX);
         assert!(matches!(
-            read_value(&mut Reader::new(&bytes)),
+            read_value(&mut Reader::new(&bytes)).map_err(DecodeError::from),
             Err(DecodeError::Limit { .. })
         ));
     }

@@ -4,8 +4,12 @@
 //! write into the same container. It shows as long as something is in it, and nothing is left of
 //! it afterwards.
 
+use alloc::boxed::Box;
+use alloc::vec;
+use alloc::vec::Vec;
+
+use crate::hashing::xxh3_128_with_seed;
 use hashbrown::HashTable;
-use xxhash_rust::xxh3::xxh3_128_with_seed;
 
 use crate::codec::put_key;
 use crate::counters::is_count;
@@ -272,7 +276,14 @@ impl Containers {
     }
 
     /// Drops the records that nothing needs any more. Nobody may hold a number meanwhile.
+    #[inline]
     pub(crate) fn sweep(&mut self) {
+        if !self.emptied.is_empty() {
+            self.sweep_emptied();
+        }
+    }
+
+    fn sweep_emptied(&mut self) {
         while let Some(number) = self.emptied.pop() {
             let Some(known) = &self.table[number as usize] else {
                 continue;

@@ -8,6 +8,9 @@
 //! after counts. After Weidner and Almeida, *An oblivious observed-resettable embeddable replicated
 //! counter* (PaPoC 2022), with the notes in place of FIFO delivery.
 
+use alloc::vec;
+use alloc::vec::Vec;
+
 use crate::clock::Timestamp;
 use crate::document::Document;
 use crate::error::Error;
@@ -216,18 +219,6 @@ impl Document {
             let (seq, timestamp) = next(self);
             let note = Value::from(vec![Value::Int(seen_seq as i64), Value::Int(sum)]);
             self.put(counter, Key::Element(epoch), note, seq, timestamp, journal);
-        }
-    }
-
-    /// Notes what a counter shows before it is changed, for the event.
-    pub(crate) fn count_before(&self, counter: u32, journal: &mut Journal) {
-        if journal.observed
-            && journal
-                .counts
-                .last()
-                .is_none_or(|(last, _)| *last != counter)
-        {
-            journal.counts.push((counter, self.count(counter)));
         }
     }
 }

@@ -4,7 +4,11 @@
 //! [packed](crate::packed); `docs/format.md` gives the bytes: the dots, then the live values in
 //! columns, sorted by key, so that neighbours are alike and what they share is not written again.
 
-use smallvec::{SmallVec, smallvec};
+use alloc::boxed::Box;
+use alloc::vec;
+use alloc::vec::Vec;
+
+use crate::few::{SmallVec, smallvec};
 use smol_str::{SmolStr, SmolStrBuilder};
 
 use crate::clock::Timestamp;
@@ -13,7 +17,7 @@ use crate::codec::{
     put_zigzag, read_dots, read_value_body, value_tag,
 };
 use crate::dots::DotSet;
-use crate::error::DecodeError;
+use crate::error::{DecodeError, Fault};
 use crate::key::Key;
 use crate::limits::{MAX_KEY_BYTES, MAX_VALUE_BYTES};
 use crate::nested::{DeltaContainer, Nested, put_containers, put_positions};
@@ -142,7 +146,9 @@ impl Delta {
         if positions >= PACKED_POSITIONS {
             return self.encode_packed();
         }
-        if let ([entry], None) = (self.entries.as_slice(), &self.nested) {
+        if !crate::SMALL
+            && let ([entry], None) = (self.entries.as_slice(), &self.nested)
+        {
             return encode_single(&self.applied, &self.dead, entry);
         }
         let nested = self.nested.as_deref();
@@ -167,15 +173,15 @@ impl Delta {
     /// some hundred bytes of memory for each of them (maps of one key each, as values: two
     /// hundred).
     pub fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
-        Self::read(Reader::new(check_checksum(bytes)?))
+        Ok(Self::read(Reader::new(check_checksum(bytes)?))?)
     }
 
     /// Reads to the end what [`encode`](Self::encode) wrote, but for the checksum.
-    pub(crate) fn read(mut reader: Reader<'_>) -> Result<Self, DecodeError> {
+    pub(crate) fn read(mut reader: Reader<'_>) -> Result<Self, Fault> {
         let total = reader.remaining();
         let version = reader.byte()?;
         if !(FLAT..=PACKED).contains(&version) {
-            return Err(DecodeError::UnknownVersion(version));
+            return Err(DecodeError::UnknownVersion(version).into());
         }
         let applied = read_dots(&mut reader)?;
         let dead = read_dots(&mut reader)?;
@@ -222,7 +228,7 @@ impl Delta {
         total: usize,
         applied: DotSet,
         dead: DotSet,
-    ) -> Result<Self, DecodeError> {
+    ) -> Result<Self, Fault> {
         let mut expansion = Expansion::of_bytes(total);
         let count = Nested::read_count(&mut reader)?;
         let mut nested = match count {
@@ -579,7 +585,7 @@ fn times_in_runs(changes: usize, times: usize) -> bool {
     changes * 2 < times
 }
 
-fn read_times(reader: &mut Reader<'_>, entries: &mut [DeltaEntry]) -> Result<(), DecodeError> {
+fn read_times(reader: &mut Reader<'_>, entries: &mut [DeltaEntry]) -> Result<(), Fault> {
     let (mut before, mut changes, times) = (0u64, 0, entries.len());
     let form = reader.byte()?;
     match form {
@@ -613,8 +619,8 @@ fn read_times(reader: &mut Reader<'_>, entries: &mut [DeltaEntry]) -> Result<(),
 pub(crate) fn read_runs<'a, T: Copy + PartialEq>(
     reader: &mut Reader<'a>,
     count: usize,
-    mut item: impl FnMut(&mut Reader<'a>) -> Result<T, DecodeError>,
-) -> Result<SmallVec<[(usize, T); 2]>, DecodeError> {
+    mut item: impl FnMut(&mut Reader<'a>) -> Result<T, Fault>,
+) -> Result<SmallVec<[(usize, T); 2]>, Fault> {
     let mut runs = SmallVec::<[(usize, T); 2]>::new();
     let mut left = count;
     while left > 0 {
@@ -656,18 +662,25 @@ const KEY_STR: u8 = 5;
 const KEY_BYTES: u8 = 6;
 const KEY_ELEMENT: u8 = 9;
 
-/// Runs `f` on the bytes that stand for a key: its kind, then its content; they sort as keys do.
+/// Where the content of a key is put that does not lie in it as bytes.
+pub(crate) type Room = [u8; 16];
+
+/// The bytes that stand for a key: its kind, then its content; they sort as keys do.
 #[inline]
-fn with_sort_bytes<R>(key: &Key, f: impl FnOnce(u8, &[u8]) -> R) -> R {
+fn sort_bytes<'a>(key: &'a Key, room: &'a mut Room) -> (u8, &'a [u8]) {
     match key {
-        Key::Bool(false) => f(KEY_FALSE, &[]),
-        Key::Bool(true) => f(KEY_TRUE, &[]),
-        Key::Int(i) => f(KEY_INT, &(*i as u64 ^ (1 << 63)).to_be_bytes()),
-        Key::Str(s) => f(KEY_STR, s.as_bytes()),
-        Key::Bytes(b) => f(KEY_BYTES, b),
+        Key::Bool(false) => (KEY_FALSE, &[]),
+        Key::Bool(true) => (KEY_TRUE, &[]),
+        Key::Int(i) => {
+            room[..8].copy_from_slice(&(*i as u64 ^ (1 << 63)).to_be_bytes());
+            (KEY_INT, &room[..8])
+        }
+        Key::Str(s) => (KEY_STR, s.as_bytes()),
+        Key::Bytes(b) => (KEY_BYTES, b),
         Key::Element(id) => {
-            let words = [id.replica.get(), id.seq].map(u64::to_be_bytes);
-            f(KEY_ELEMENT, words.as_flattened())
+            let id = u128::from(id.replica.get()) << 64 | u128::from(id.seq);
+            *room = id.to_be_bytes();
+            (KEY_ELEMENT, room)
         }
     }
 }
@@ -683,30 +696,47 @@ pub(crate) const MAX_SHARED_BYTES: usize = 128;
 /// lengths, or 15 and the length, then the bytes. The kind of the key counts as its first byte.
 #[inline]
 pub(crate) fn put_front_coded(out: &mut Vec<u8>, before: Option<&Key>, key: &Key) {
-    common_start(before, key, |kind, text, shared, _| {
-        put_sort_bytes(out, shared, kind, text);
-    });
+    let mut room = Room::default();
+    let start = Start::of(before, key, &mut room);
+    put_sort_bytes(out, start.shared, start.kind, start.text);
 }
 
-/// Runs `f` on the kind of a key and its other sort bytes, how many of all these it shares with the
-/// key before, and what that has behind them (0 where it ends).
-#[inline]
-pub(crate) fn common_start(before: Option<&Key>, key: &Key, f: impl FnOnce(u8, &[u8], usize, u8)) {
-    with_sort_bytes(key, |kind, text| {
-        let (shared, replaced) = before.map_or((0, 0), |before| {
-            with_sort_bytes(before, |kind_before, text_before| {
-                if kind != kind_before {
-                    return (0, kind_before);
+/// A key beside the one before it.
+pub(crate) struct Start<'a> {
+    pub(crate) kind: u8,
+    /// Its other sort bytes.
+    pub(crate) text: &'a [u8],
+    /// How many of all these it shares with the key before.
+    pub(crate) shared: usize,
+    /// What that has behind them, 0 where it ends.
+    pub(crate) replaced: u8,
+}
+
+impl<'a> Start<'a> {
+    #[inline]
+    pub(crate) fn of(before: Option<&Key>, key: &'a Key, room: &'a mut Room) -> Self {
+        let (kind, text) = sort_bytes(key, room);
+        let (mut shared, mut replaced) = (0, 0);
+        if let Some(before) = before {
+            let mut room = Room::default();
+            let (kind_before, text_before) = sort_bytes(before, &mut room);
+            replaced = kind_before;
+            if kind == kind_before {
+                shared = 1 + common_prefix(text_before, text);
+                let same = shared == 1 + text.len() && text.len() == text_before.len();
+                if !same {
+                    shared = shared.min(MAX_SHARED_BYTES);
                 }
-                let shared = match 1 + common_prefix(text_before, text) {
-                    all if all == 1 + text.len() && text.len() == text_before.len() => all,
-                    shared => shared.min(MAX_SHARED_BYTES),
-                };
-                (shared, text_before.get(shared - 1).copied().unwrap_or(0))
-            })
-        });
-        f(kind, text, shared, replaced);
-    });
+                replaced = text_before.get(shared - 1).copied().unwrap_or(0);
+            }
+        }
+        Self {
+            kind,
+            text,
+            shared,
+            replaced,
+        }
+    }
 }
 
 /// As [`put_front_coded`], for a text of which the first `shared` bytes are those of the text
@@ -770,7 +800,7 @@ fn common_prefix(a: &[u8], b: &[u8]) -> usize {
 #[derive(Default)]
 pub(crate) struct Keys {
     /// The sort bytes of the last one.
-    current: SmallVec<[u8; 64]>,
+    current: Vec<u8>,
 }
 
 impl Keys {
@@ -780,27 +810,30 @@ impl Keys {
     }
 
     #[inline]
-    fn next(&mut self, reader: &mut Reader<'_>, last: Option<&Key>) -> Result<Key, DecodeError> {
+    fn next(&mut self, reader: &mut Reader<'_>, last: Option<&Key>) -> Result<Key, Fault> {
         let [shared, own] = read_lengths(reader)?;
         let own = reader.take(own)?;
+        let own = own.split_first().map(|(first, more)| (*first, more));
         self.follow(reader, shared, own, last)
     }
 
-    /// The key that shares so many bytes with the `last` one, and has these of its own.
+    /// The key that shares so many bytes with the `last` one, and has these of its own: the first,
+    /// and more.
     #[inline]
     pub(crate) fn follow(
         &mut self,
         reader: &Reader<'_>,
         shared: usize,
-        own: &[u8],
+        own: Option<(u8, &[u8])>,
         last: Option<&Key>,
-    ) -> Result<Key, DecodeError> {
+    ) -> Result<Key, Fault> {
         if shared > self.current.len() {
             return Err(reader.malformed("a key that shares more than there is"));
         }
-        check_length(shared + own.len())?;
-        let rest = &self.current[shared..];
-        if own.is_empty() && rest.is_empty() {
+        check_length(shared + own.map_or(0, |(_, more)| 1 + more.len()))?;
+        let rest = self.current[shared..].split_first();
+        let rest = rest.map(|(first, more)| (*first, more));
+        if own.is_none() && rest.is_none() {
             // A sibling holds the same key, not one more.
             let last = last.cloned();
             return last.ok_or_else(|| reader.malformed("a key without a kind"));
@@ -809,7 +842,7 @@ impl Keys {
             return Err(reader.malformed("a key that shares more than it may"));
         }
         let behind = if shared < MAX_SHARED_BYTES {
-            own.first() > rest.first()
+            own.map(|(first, _)| first) > rest.map(|(first, _)| first)
         } else {
             own > rest
         };
@@ -817,14 +850,17 @@ impl Keys {
             return Err(reader.malformed("keys out of order, or that share less than they could"));
         }
         self.current.truncate(shared);
-        self.current.extend_from_slice(own);
+        if let Some((first, more)) = own {
+            self.current.push(first);
+            self.current.extend_from_slice(more);
+        }
         key_of_sort_bytes(reader, &self.current)
     }
 }
 
 /// How many sort bytes a key shares with the one before, and how many of its own follow.
 #[inline]
-fn read_lengths(reader: &mut Reader<'_>) -> Result<[usize; 2], DecodeError> {
+fn read_lengths(reader: &mut Reader<'_>) -> Result<[usize; 2], Fault> {
     let lengths = usize::from(reader.byte()?);
     let mut parts = [lengths >> 4, lengths & 15];
     for part in &mut parts {
@@ -837,20 +873,16 @@ fn read_lengths(reader: &mut Reader<'_>) -> Result<[usize; 2], DecodeError> {
 }
 
 /// Whether a key may have so many sort bytes.
-fn check_length(sort_bytes: usize) -> Result<(), DecodeError> {
+fn check_length(sort_bytes: usize) -> Result<(), Fault> {
     if sort_bytes > MAX_KEY_BYTES + 1 {
         let (found, limit) = ((sort_bytes - 1) as u64, MAX_KEY_BYTES as u64);
-        return Err(DecodeError::Limit {
-            what: "the length of a key",
-            found,
-            limit,
-        });
+        return Err(Fault::limit("the length of a key", found, limit));
     }
     Ok(())
 }
 
 #[inline]
-fn key_of_sort_bytes(reader: &Reader<'_>, bytes: &[u8]) -> Result<Key, DecodeError> {
+fn key_of_sort_bytes(reader: &Reader<'_>, bytes: &[u8]) -> Result<Key, Fault> {
     let Some((kind, text)) = bytes.split_first() else {
         return Err(reader.malformed("a key without a kind"));
     };
@@ -861,7 +893,7 @@ fn key_of_sort_bytes(reader: &Reader<'_>, bytes: &[u8]) -> Result<Key, DecodeErr
             Ok(bytes) => Ok(Key::Int((u64::from_be_bytes(bytes) ^ (1 << 63)) as i64)),
             Err(_) => Err(reader.malformed("an integer key that has not eight bytes")),
         },
-        (KEY_STR, text) => match std::str::from_utf8(text) {
+        (KEY_STR, text) => match core::str::from_utf8(text) {
             Ok(text) => Ok(Key::Str(SmolStr::new(text))),
             Err(_) => Err(reader.malformed("text that is not UTF-8")),
         },
@@ -882,7 +914,7 @@ fn key_of_sort_bytes(reader: &Reader<'_>, bytes: &[u8]) -> Result<Key, DecodeErr
 pub(crate) fn read_front_coded(
     reader: &mut Reader<'_>,
     before: Option<&Key>,
-) -> Result<Key, DecodeError> {
+) -> Result<Key, Fault> {
     let [shared, own] = read_lengths(reader)?;
     let own = reader.take(own)?;
     let Some(before) = before else {
@@ -891,29 +923,27 @@ pub(crate) fn read_front_coded(
         }
         return key_of_sort_bytes(reader, own);
     };
-    let check = |kind: u8, text: &[u8]| {
-        let (next, rest) = match shared.checked_sub(1) {
-            None => (Some(&kind), None),
-            Some(at) => {
-                let rest = text.get(at..);
-                let rest =
-                    rest.ok_or_else(|| reader.malformed("a key that shares more than there is"))?;
-                (rest.first(), Some(rest))
-            }
-        };
-        let more = match rest {
-            Some(rest) if rest == own => !own.is_empty(),
-            _ => shared > MAX_SHARED_BYTES || shared < MAX_SHARED_BYTES && own.first() == next,
-        };
-        if more {
-            return Err(reader.malformed("a key that shares more than it may, or less"));
+    let mut room = Room::default();
+    let (kind, content) = sort_bytes(before, &mut room);
+    let (next, rest) = match shared.checked_sub(1) {
+        None => (Some(&kind), None),
+        Some(at) => {
+            let rest = content.get(at..);
+            let rest =
+                rest.ok_or_else(|| reader.malformed("a key that shares more than there is"))?;
+            (rest.first(), Some(rest))
         }
-        Ok(())
     };
-    with_sort_bytes(before, check)?;
+    let more = match rest {
+        Some(rest) if rest == own => !own.is_empty(),
+        _ => shared > MAX_SHARED_BYTES || shared < MAX_SHARED_BYTES && own.first() == next,
+    };
+    if more {
+        return Err(reader.malformed("a key that shares more than it may, or less"));
+    }
     // Most keys are texts, and what they share ends between two characters.
     if let (Key::Str(before), Some(at)) = (before, shared.checked_sub(1))
-        && let (Some(start), Ok(end)) = (before.get(..at), std::str::from_utf8(own))
+        && let (Some(start), Ok(end)) = (before.get(..at), core::str::from_utf8(own))
     {
         if end.is_empty() && start.len() == before.len() {
             return Ok(Key::Str(before.clone()));
@@ -924,12 +954,10 @@ pub(crate) fn read_front_coded(
         return Ok(Key::Str(text.finish()));
     }
     let mut bytes = SmallVec::<[u8; 64]>::new();
-    with_sort_bytes(before, |kind, text| {
-        if let Some(at) = shared.checked_sub(1) {
-            bytes.push(kind);
-            bytes.extend_from_slice(&text[..at]);
-        }
-    });
+    if let Some(at) = shared.checked_sub(1) {
+        bytes.push(kind);
+        bytes.extend_from_slice(&content[..at]);
+    }
     bytes.extend_from_slice(own);
     key_of_sort_bytes(reader, &bytes)
 }
@@ -938,12 +966,12 @@ fn read_entries(
     reader: &mut Reader<'_>,
     applied: &DotSet,
     containers: &[DeltaContainer],
-) -> Result<Entries, DecodeError> {
+) -> Result<Entries, Fault> {
     // An entry takes two bytes at the least, of its key and of its number, and many times that in
     // memory: the room for all is taken when some have come.
     let most = reader.remaining() / 2;
     let count = reader.bounded("the number of values", most as u64)?;
-    if count == 1 && containers.is_empty() {
+    if count == 1 && containers.is_empty() && !crate::SMALL {
         return Ok(smallvec![read_single(reader, applied)?]);
     }
     let groups = if containers.is_empty() {
@@ -1016,7 +1044,7 @@ pub(crate) fn check_entries(
     reader: &Reader<'_>,
     applied: &DotSet,
     entries: &[DeltaEntry],
-) -> Result<(), DecodeError> {
+) -> Result<(), Fault> {
     if !entries.iter().all(|entry| applied.contains(entry.dot)) {
         return Err(reader.malformed("a value whose operation is not among the applied ones"));
     }
@@ -1038,7 +1066,7 @@ pub(crate) fn check_entries(
 }
 
 /// As [`read_entries`] where there is one: each column has one item, each run the length one.
-fn read_single(reader: &mut Reader<'_>, applied: &DotSet) -> Result<DeltaEntry, DecodeError> {
+fn read_single(reader: &mut Reader<'_>, applied: &DotSet) -> Result<DeltaEntry, Fault> {
     let key = read_front_coded(reader, None)?;
     read_run_of_one(reader)?;
     let tag = reader.byte()?;
@@ -1076,23 +1104,19 @@ fn read_single(reader: &mut Reader<'_>, applied: &DotSet) -> Result<DeltaEntry, 
 
 const ELEMENT_OUTSIDE: &str = "an element outside of arrays";
 
-fn read_run_of_one(reader: &mut Reader<'_>) -> Result<(), DecodeError> {
+fn read_run_of_one(reader: &mut Reader<'_>) -> Result<(), Fault> {
     match reader.bounded("the length of a run", 1)? {
         1 => Ok(()),
         _ => Err(reader.malformed("an empty run")),
     }
 }
 
-pub(crate) fn read_bounded_value(reader: &mut Reader<'_>, tag: u8) -> Result<Value, DecodeError> {
+pub(crate) fn read_bounded_value(reader: &mut Reader<'_>, tag: u8) -> Result<Value, Fault> {
     let before = reader.remaining();
     let value = read_value_body(reader, tag, 0)?;
     let (found, limit) = ((before - reader.remaining()) as u64, MAX_VALUE_BYTES as u64);
     if found > limit {
-        return Err(DecodeError::Limit {
-            what: "the size of a value",
-            found,
-            limit,
-        });
+        return Err(Fault::limit("the size of a value", found, limit));
     }
     Ok(value)
 }
@@ -1104,7 +1128,8 @@ fn repeats_a_dot(applied: &DotSet, entries: &[DeltaEntry]) -> bool {
     if dots().is_sorted_by(|a, b| a < b) {
         return false;
     }
-    if applied.len() > entries.len() as u64 * 64 {
+    // One way is enough for a page.
+    if crate::SMALL || applied.len() > entries.len() as u64 * 64 {
         let mut sorted: Vec<Dot> = dots().collect();
         sort(&mut sorted);
         return sorted.windows(2).any(|pair| pair[0] == pair[1]);

@@ -1,8 +1,9 @@
 //! One replica of a document: a tree of dot stores and what is known of every operation.
 
-use std::fmt;
-use std::ops::{Bound, RangeBounds};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use alloc::string::String;
+use alloc::vec::Vec;
+use core::fmt;
+use core::ops::{Bound, RangeBounds};
 
 use crate::arrays::{Orphans, Unsettled};
 use crate::change::Batch;
@@ -14,6 +15,7 @@ use crate::error::Error;
 use crate::index::Index;
 use crate::journal::Recorder;
 use crate::key::{Key, KeyRef};
+use crate::lock::{Guard, Lock};
 use crate::log::RemovalLog;
 use crate::order::Order;
 use crate::past::Past;
@@ -56,7 +58,7 @@ pub struct Document {
     pub(crate) slab: Slab,
     /// From container and key to the first of what stands under it.
     pub(crate) index: Index,
-    pub(crate) order: Mutex<Order>,
+    pub(crate) order: Lock<Order>,
     /// Keys of the root.
     pub(crate) keys: usize,
     pub(crate) containers: Containers,
@@ -91,9 +93,20 @@ impl Document {
         Self::with_hash_seed(replica, replica.get())
     }
 
+    /// As [`new`](Self::new), keeping nothing of what is replaced or removed until
+    /// [`keep_past`](Self::keep_past) says so. A program that never does is smaller: what looks
+    /// back is not part of it.
+    pub fn without_past(replica: ReplicaId) -> Self {
+        Self::with_past(replica, replica.get(), Past::unkept())
+    }
+
     /// As [`new`](Self::new), with random bits that nobody outside knows, so that nobody can
     /// choose keys that collide in the index.
     pub fn with_hash_seed(replica: ReplicaId, seed: u64) -> Self {
+        Self::with_past(replica, seed, Past::default())
+    }
+
+    fn with_past(replica: ReplicaId, seed: u64, past: Past) -> Self {
         let mut replicas = Replicas::default();
         let own = replicas.intern(replica);
         Self {
@@ -102,7 +115,7 @@ impl Document {
             clock: Clock::default(),
             slab: Slab::default(),
             index: Index::with_seed(seed),
-            order: Mutex::default(),
+            order: Lock::default(),
             keys: 0,
             containers: Containers::new(seed),
             elements: Elements::default(),
@@ -113,7 +126,7 @@ impl Document {
             loaded: 0,
             renamings: Vec::new(),
             log: RemovalLog::default(),
-            past: Past::default(),
+            past,
             live: 0,
             digest: 0,
             unhashed: Vec::new(),
@@ -143,8 +156,8 @@ impl Document {
     }
 
     /// Fingerprint of the live state: equal states have equal digests. Constant time, but for the
-    /// elements of arrays that were loaded since something was last removed or synchronised: these
-    /// are counted each time.
+    /// elements of arrays that were loaded, or inserted by a large transaction, since something was
+    /// last removed or synchronised: these are counted each time.
     ///
     /// The sum of the XXH3-128 hashes of all live operations (dot, timestamp, key and value), so
     /// that it does not depend on the order in which they came.
@@ -227,6 +240,16 @@ impl Document {
         Ok(done)
     }
 
+    /// As [`transact`](Self::transact), but what was written stands, whatever the closure gives: for
+    /// single operations, each of which is done or fails without a trace. A program that uses
+    /// nothing else is smaller: what takes back is not part of it.
+    pub fn write<T>(&mut self, now: u64, f: impl FnOnce(&mut Transaction<'_>) -> T) -> T {
+        let mut transaction = Transaction::begin_to_stand(self, now);
+        let done = f(&mut transaction);
+        transaction.commit();
+        done
+    }
+
     /// A transaction of one `set`: replaces every sibling seen here.
     pub fn set(
         &mut self,
@@ -234,16 +257,13 @@ impl Document {
         key: impl Into<Key>,
         value: impl Into<Value>,
     ) -> Result<(), Error> {
-        self.transact(now, |tx| tx.set(key, value))
+        self.write(now, |tx| tx.set(key, value))
     }
 
     /// A transaction of one `unset`: removes what is seen here under the key. False, and no
     /// operation, where there is nothing.
     pub fn unset<'k>(&mut self, now: u64, key: impl Into<KeyRef<'k>>) -> bool {
-        let mut transaction = Transaction::begin(self, now);
-        let removed = transaction.unset(key);
-        transaction.commit();
-        removed
+        self.write(now, |tx| tx.unset(key))
     }
 
     /// Lets go of the log of what the operations in `stable` removed, those that every replica
@@ -273,20 +293,21 @@ impl Document {
     }
 
     /// The dot of the live operation at a slot.
+    #[inline]
     pub(crate) fn dot(&self, slot: Slot) -> Dot {
         let replica = self.slab[slot].replica;
         self.replicas.dot(replica, self.slab.stamp(slot).seq)
     }
 
     /// The order, settled.
-    pub(crate) fn settled_order(&self) -> MutexGuard<'_, Order> {
-        let mut order = self.order.lock().unwrap_or_else(PoisonError::into_inner);
+    pub(crate) fn settled_order(&self) -> Guard<'_, Order> {
+        let mut order = self.order.lock();
         order.settle(&self.slab);
         order
     }
 
     /// The order, built and settled.
-    pub(crate) fn built_order(&self) -> MutexGuard<'_, Order> {
+    pub(crate) fn built_order(&self) -> Guard<'_, Order> {
         let mut order = self.settled_order();
         if !order.is_built() {
             order.build(&self.slab, self.index.heads().collect());
@@ -297,7 +318,7 @@ impl Document {
     /// The slots of what stands under a key, from the first.
     pub(crate) fn chain(&self, head: Slot) -> impl Iterator<Item = Slot> + '_ {
         let mut slot = head;
-        std::iter::from_fn(move || {
+        core::iter::from_fn(move || {
             let current = Some(slot).filter(|slot| *slot != NONE)?;
             slot = self.slab[current].next;
             Some(current)
@@ -315,7 +336,7 @@ impl Document {
     pub(crate) fn heads(&self, container: u32) -> Vec<Slot> {
         let all = (Bound::Unbounded, Bound::Unbounded);
         let mut entries = Entries::new(self, container, all);
-        std::iter::from_fn(|| entries.next_head()).collect()
+        core::iter::from_fn(|| entries.next_head()).collect()
     }
 
     /// Whether nothing shows in a container.

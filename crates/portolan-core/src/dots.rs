@@ -1,8 +1,10 @@
 //! Sets of dots, as ranges: versions, and what is known to be dead.
 
-use std::fmt;
+use alloc::format;
+use alloc::vec::Vec;
+use core::fmt;
 
-use smallvec::{SmallVec, smallvec};
+use crate::few::{SmallVec, smallvec};
 
 use crate::replica::{Dot, ReplicaId};
 use crate::sorting::sort;
@@ -23,9 +25,19 @@ pub struct DotRange {
 /// As a causal context it is a version vector (a replica's range that starts at 1) and a dot
 /// cloud (every further range) in one. Memory and the cost of union, difference and comparison
 /// are linear in the number of ranges, whatever the number of dots.
-#[derive(Clone, PartialEq, Eq, Hash, Default)]
+#[derive(PartialEq, Eq, Hash, Default)]
 pub struct DotSet {
     ranges: SmallVec<[DotRange; 1]>,
+}
+
+/// In one piece, not range by range.
+impl Clone for DotSet {
+    #[inline]
+    fn clone(&self) -> Self {
+        let mut ranges = SmallVec::<[DotRange; 1]>::new();
+        ranges.extend_from_slice(&self.ranges);
+        Self { ranges }
+    }
 }
 
 /// The operations that a replica has applied: what "up to date" means.
@@ -100,16 +112,19 @@ impl DotSet {
     }
 
     /// Adds the operations `first..=last` of one replica.
+    #[inline]
     pub fn insert_range(&mut self, replica: ReplicaId, first: u64, last: u64) {
         debug_assert!(1 <= first && first <= last);
-        // What comes in sequence extends the last range.
-        if let Some(end) = self.ranges.last_mut()
-            && end.replica == replica
-            && first == end.last.saturating_add(1)
-        {
-            end.last = last;
-            return;
+        match self.ranges.last_mut() {
+            // What comes in sequence extends the last range.
+            Some(end) if end.replica == replica && first == end.last.saturating_add(1) => {
+                end.last = last;
+            }
+            _ => self.melt_in(replica, first, last),
         }
+    }
+
+    fn melt_in(&mut self, replica: ReplicaId, first: u64, last: u64) {
         // The ranges from `from` up to `to` overlap or touch the new one and melt into it.
         let from = self.ranges.partition_point(|r| {
             r.replica < replica || (r.replica == replica && r.last < first - 1)

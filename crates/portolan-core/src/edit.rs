@@ -1,5 +1,7 @@
 //! Writing into containers, within a transaction.
 
+use alloc::vec::Vec;
+
 use crate::containers::Kind;
 use crate::error::Error;
 use crate::key::{Key, KeyRef};
@@ -223,7 +225,7 @@ impl<'t, 'd> ArrayMut<'t, 'd> {
     /// Appends a value and gives the new element's id. Elements appended by several replicas
     /// stand in the order of timestamp, then replica id, on every replica.
     pub fn append(&mut self, value: impl Into<Value>) -> Result<Dot, Error> {
-        self.insert_born(None, [value.into()])
+        self.insert_born(None, value.into())
     }
 
     /// Appends several values; gives the id of the first, the others follow in sequence.
@@ -235,14 +237,14 @@ impl<'t, 'd> ArrayMut<'t, 'd> {
         if values.is_empty() {
             return Ok(None);
         }
-        self.insert_born(None, values).map(Some)
+        self.insert_all_born(None, values).map(Some)
     }
 
     /// Inserts a value before the element at an index, or at the end; gives the new element's id.
     /// It stays between its neighbours, and what is concurrently inserted there does not come
     /// between what one replica inserts in a row.
     pub fn insert(&mut self, index: usize, value: impl Into<Value>) -> Result<Dot, Error> {
-        self.insert_born(Some(index), [value.into()])
+        self.insert_born(Some(index), value.into())
     }
 
     /// Inserts several values in a row; gives the id of the first, the others follow in sequence.
@@ -255,27 +257,39 @@ impl<'t, 'd> ArrayMut<'t, 'd> {
         if values.is_empty() {
             return Ok(None);
         }
-        self.insert_born(Some(index), values).map(Some)
+        self.insert_all_born(Some(index), values).map(Some)
     }
 
-    fn insert_born<V>(&mut self, index: Option<usize>, values: V) -> Result<Dot, Error>
-    where
-        V: IntoIterator<Item = Value, IntoIter: ExactSizeIterator> + AsRef<[Value]>,
-    {
-        let array = self.0.number()?;
-        values.as_ref().iter().try_for_each(check_value)?;
-        let len = self.len()?;
-        if let Some(index) = index.filter(|index| *index > len) {
-            return Err(Error::IndexOutOfBounds { index, len });
-        }
-        let values = values.into_iter();
+    fn insert_born(&mut self, index: Option<usize>, value: Value) -> Result<Dot, Error> {
+        let array = self.place_for(index)?;
+        check_value(&value)?;
         let transaction = &mut *self.0.transaction;
-        let (seq, timestamp) = transaction.take_dots(values.len() as u64);
+        let dot = transaction.take_dots(1);
         let journal = &mut transaction.journal;
-        transaction
-            .document
-            .insert_born(array, index, values, seq, timestamp, journal);
-        Ok(Dot::new(transaction.document.replica(), seq))
+        let document = &mut *transaction.document;
+        document.insert_born(array, index, value, dot, journal);
+        Ok(Dot::new(document.replica(), dot.0))
+    }
+
+    fn insert_all_born(&mut self, index: Option<usize>, values: Vec<Value>) -> Result<Dot, Error> {
+        let array = self.place_for(index)?;
+        values.iter().try_for_each(check_value)?;
+        let transaction = &mut *self.0.transaction;
+        let dot = transaction.take_dots(values.len() as u64);
+        let journal = &mut transaction.journal;
+        let document = &mut *transaction.document;
+        document.insert_all_born(array, index, values.into_iter(), dot, journal);
+        Ok(Dot::new(document.replica(), dot.0))
+    }
+
+    /// The number of the array, if it has such an index.
+    fn place_for(&self, index: Option<usize>) -> Result<u32, Error> {
+        let array = self.0.number()?;
+        let len = self.len()?;
+        match index {
+            Some(index) if index > len => Err(Error::IndexOutOfBounds { index, len }),
+            _ => Ok(array),
+        }
     }
 
     /// Replaces what the element at an index holds; a value concurrently set there stays beside

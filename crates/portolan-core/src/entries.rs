@@ -1,10 +1,12 @@
 //! Reading: the siblings of a key, and keys in order.
 
-use std::ops::Bound;
+use alloc::vec::Vec;
+use core::ops::Bound;
 
 use crate::clock::Timestamp;
 use crate::document::Document;
 use crate::key::Key;
+use crate::order::LEAST;
 use crate::replica::Dot;
 use crate::sequence::Spot;
 use crate::slab::{NONE, Slot};
@@ -74,6 +76,7 @@ impl<'a> Siblings<'a> {
 impl<'a> Iterator for Siblings<'a> {
     type Item = Sibling<'a>;
 
+    #[inline]
     fn next(&mut self) -> Option<Sibling<'a>> {
         if self.next == NONE {
             return self.born.take();
@@ -150,20 +153,14 @@ impl<'a> Entries<'a> {
         let order = self.document.built_order();
         let slab = &self.document.slab;
         let container = self.container;
-        match &self.after {
+        let (start, behind) = match &self.after {
             After::End => return,
-            After::Start => {
-                order.fetch(slab, |place| place.0 < container, BATCH, &mut self.ready);
-            }
-            After::Until(key) => {
-                let start = (container, key.borrowed());
-                order.fetch(slab, |place| place < start, BATCH, &mut self.ready);
-            }
-            After::Past(key) => {
-                let start = (container, key.borrowed());
-                order.fetch(slab, |place| place <= start, BATCH, &mut self.ready);
-            }
-        }
+            After::Start => (LEAST, false),
+            After::Until(key) => (key.borrowed(), false),
+            After::Past(key) => (key.borrowed(), true),
+        };
+        let start = (container, start);
+        order.fetch(slab, start, behind, BATCH, &mut self.ready);
         let inside = |slot: &Slot| slab[*slot].container == container;
         if !self.ready.last().is_none_or(inside) {
             self.ready.retain(inside);
@@ -205,7 +202,7 @@ impl<'a> Entries<'a> {
     /// The same keys, each with everything under it: values and containers, the kind written last
     /// first.
     pub fn held(mut self) -> impl Iterator<Item = (&'a Key, AllHeld<'a>)> {
-        std::iter::from_fn(move || {
+        core::iter::from_fn(move || {
             let (key, values) = self.next()?;
             Some((key, self.document.all_held(values.next, values)))
         })

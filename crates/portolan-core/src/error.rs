@@ -1,5 +1,7 @@
 //! What can go wrong in the engine.
 
+use alloc::boxed::Box;
+
 use crate::limits::{MAX_DEPTH, MAX_KEY_BYTES, MAX_VALUE_BYTES, MAX_VALUE_DEPTH};
 
 /// Why an operation was refused. Nothing was changed.
@@ -39,6 +41,33 @@ pub enum Error {
     /// What one replica has added to a counter does not fit 64 bits.
     #[error("the counter would exceed 64 bits: reset it first")]
     CounterOverflow,
+}
+
+/// A [`DecodeError`] on its way out of a decoder, nearly every step of which may fail: one word, so
+/// that handing it on takes next to nothing.
+#[derive(Debug, PartialEq)]
+pub(crate) struct Fault(Box<DecodeError>);
+
+impl Fault {
+    /// More of something than allowed.
+    #[cold]
+    pub(crate) fn limit(what: &'static str, found: u64, limit: u64) -> Self {
+        DecodeError::Limit { what, found, limit }.into()
+    }
+}
+
+impl From<DecodeError> for Fault {
+    #[cold]
+    fn from(error: DecodeError) -> Self {
+        Self(Box::new(error))
+    }
+}
+
+impl From<Fault> for DecodeError {
+    #[cold]
+    fn from(fault: Fault) -> Self {
+        *fault.0
+    }
 }
 
 /// Why bytes from outside were refused. Nothing was applied.

@@ -1,6 +1,7 @@
 //! Deltas and snapshots out of the state.
 
-use hashbrown::HashMap;
+use alloc::boxed::Box;
+use alloc::vec::Vec;
 
 use crate::containers::ROOT;
 use crate::delta::{Delta, DeltaEntry, EntryRef, encode, encode_packed};
@@ -9,9 +10,10 @@ use crate::dots::{DotSet, Version};
 use crate::nested::{DeltaContainer, Nested, Run};
 use crate::order;
 use crate::rows::Rows;
-use crate::sequence::{NOWHERE, Side, Spot, SpotHash};
+use crate::sequence::{NOWHERE, Side, Spot};
 use crate::slab::{BIRTH, Slot};
 use crate::sorting::{sort, sort_by};
+use crate::spotmap::SpotMap;
 
 impl Document {
     /// What a replica at `version` lacks. Costs the difference; where the log of what was removed
@@ -48,6 +50,9 @@ impl Document {
             return self.snapshot().encode();
         }
         let (applied, dead) = (self.version(), self.replicas.early());
+        if crate::SMALL {
+            return self.snapshot().encode();
+        }
         if let Some(rows) = Rows::of(self) {
             return rows.encode(&applied, &dead);
         }
@@ -142,7 +147,7 @@ impl Document {
         let inner = entries.iter().map(|entry| entry.container).chain(arrays);
         let (containers, numbers) = self.containers_above(inner);
         for entry in entries.iter_mut() {
-            entry.container = numbers.get(&entry.container).copied().unwrap_or(ROOT);
+            entry.container = numbers.get(entry.container).copied().unwrap_or(ROOT);
         }
         let mut nested = Nested {
             containers,
@@ -154,7 +159,7 @@ impl Document {
         for spot in spots {
             let element = &self.elements[*spot];
             if array.0 != element.array() {
-                let number = numbers.get(&element.array()).copied().unwrap_or(ROOT);
+                let number = numbers.get(element.array()).copied().unwrap_or(ROOT);
                 array = (element.array(), number);
             }
             nested.births.push(element.born().cloned());
@@ -205,15 +210,15 @@ impl Document {
     fn containers_above(
         &self,
         inner: impl Iterator<Item = u32>,
-    ) -> (Vec<DeltaContainer>, HashMap<u32, u32, SpotHash>) {
-        let mut numbers = HashMap::<u32, u32, SpotHash>::default();
+    ) -> (Vec<DeltaContainer>, SpotMap<u32>) {
+        let mut numbers = SpotMap::<u32>::default();
         for container in inner {
             let mut at = container;
             while at != ROOT && numbers.insert(at, 0).is_none() {
                 at = self.containers.get(at).parent;
             }
         }
-        let mut levels: Vec<u32> = numbers.keys().copied().collect();
+        let mut levels: Vec<u32> = numbers.iter().map(|(number, _)| number as u32).collect();
         sort_by(&mut levels, |a, b| {
             self.containers.depth(*a).cmp(&self.containers.depth(*b))
         });
@@ -224,7 +229,7 @@ impl Document {
                 .iter()
                 .map(|number| {
                     let known = self.containers.get(*number);
-                    let parent = numbers.get(&known.parent).copied().unwrap_or(ROOT);
+                    let parent = numbers.get(known.parent).copied().unwrap_or(ROOT);
                     let (key, form) = (known.key.clone(), known.form);
                     (DeltaContainer { parent, key, form }, *number)
                 })
@@ -254,7 +259,8 @@ impl Document {
         let order = self.settled_order();
         let mut heads = Vec::with_capacity(self.index.len());
         if order.is_built() {
-            order.fetch(&self.slab, |_| false, usize::MAX, &mut heads);
+            let start = (ROOT, order::LEAST);
+            order.fetch(&self.slab, start, false, usize::MAX, &mut heads);
         } else {
             heads.extend(self.index.heads());
             heads = order::sort(&self.slab, heads);

@@ -1,6 +1,8 @@
 //! What led from one state to another: the difference, or one transaction after the other.
 
-use std::collections::BTreeMap;
+use alloc::collections::BTreeMap;
+use alloc::vec;
+use alloc::vec::Vec;
 
 use crate::change::{Change, Place};
 use crate::clock::Timestamp;
@@ -164,7 +166,7 @@ impl Document {
         let mut order: Vec<usize> = (0..groups.len()).collect();
         order.sort_by_key(|group| (groups[*group].0, groups[*group].1, *group));
         let steps = order.into_iter().map(|group| {
-            let (timestamp, _, dots) = std::mem::take(&mut groups[group]);
+            let (timestamp, _, dots) = core::mem::take(&mut groups[group]);
             let ranges = dots.ranges().iter();
             let past = ranges.flat_map(|range| {
                 let first = Dot::new(range.replica, range.first);
@@ -173,7 +175,7 @@ impl Document {
             // What the group removed itself came and went.
             let past = past.filter(|(dot, _)| killed.get(dot) != Some(&group));
             let past: Vec<&PastValue> = past.map(|(_, value)| *value).collect();
-            let dead = std::mem::take(&mut dead[group]);
+            let dead = core::mem::take(&mut dead[group]);
             Group {
                 by: sole_replica(&dots),
                 timestamp,

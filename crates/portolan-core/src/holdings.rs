@@ -1,6 +1,8 @@
 //! A document as one side of a reconciliation: what ranges of its operations amount to, and the
 //! deltas that follow from what differs.
 
+use alloc::vec::Vec;
+
 use crate::births::birth_fingerprint;
 use crate::containers::ROOT;
 use crate::delta::Delta;
@@ -173,7 +175,7 @@ impl Document {
             });
             digest = digest.wrapping_add(sum);
         }
-        std::mem::replace(&mut self.digest, digest) != digest
+        core::mem::replace(&mut self.digest, digest) != digest
     }
 }
 

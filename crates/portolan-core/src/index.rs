@@ -1,13 +1,16 @@
 //! From container and key to the first of what stands there.
 //!
 //! A hash table of slots and nothing else: what a look-up waits for is memory, so a table of half
-//! the size, of which more stays in the caches, is worth the entries that are read in vain (one
-//! look-up in twenty: those that share their seven bits in the table). Growth goes through the
-//! entries, which keep their hashes, as they lie in memory.
+//! the size, of which more stays in the caches, is worth the entries that are read in vain. These
+//! are few: a slot needs no more bits than there are slots, and the others of its word hold as
+//! many of its hash. Growth goes through the entries, which keep their hashes, as they lie in
+//! memory.
 
+use alloc::vec::Vec;
+
+use crate::hashing::xxh3_64_with_seed;
 use hashbrown::HashTable;
-use hashbrown::hash_table::{Entry as Place, OccupiedEntry};
-use xxhash_rust::xxh3::xxh3_64_with_seed;
+use hashbrown::hash_table::{Entry as Found, OccupiedEntry, VacantEntry};
 
 use crate::key::KeyRef;
 use crate::order::as_they_stand;
@@ -15,14 +18,60 @@ use crate::slab::{Record, Slab, Slot};
 
 #[derive(Debug)]
 pub(crate) struct Index {
-    heads: HashTable<Slot>,
+    /// Slots, in the bits of `mask`; above them the bits of their hashes.
+    heads: HashTable<u32>,
+    mask: u32,
     seed: u64,
+}
+
+/// The place of a key.
+pub(crate) enum Place<'a> {
+    /// Of one that is new.
+    Vacant(Vacant<'a>),
+    /// Of one under which something stands.
+    Occupied(Occupied<'a>),
+}
+
+pub(crate) struct Vacant<'a> {
+    place: VacantEntry<'a, u32>,
+    tag: u32,
+}
+
+impl Vacant<'_> {
+    /// Gives it an entry of the hash that was asked for.
+    #[inline]
+    pub(crate) fn insert(self, slot: Slot) {
+        self.place.insert(self.tag | slot);
+    }
+}
+
+pub(crate) struct Occupied<'a> {
+    place: OccupiedEntry<'a, u32>,
+    mask: u32,
+}
+
+impl Occupied<'_> {
+    /// The first of what stands under the key.
+    pub(crate) fn head(&self) -> Slot {
+        self.place.get() & self.mask
+    }
+
+    /// Makes another the first.
+    pub(crate) fn replace(mut self, slot: Slot) {
+        let word = self.place.get_mut();
+        *word = *word & !self.mask | slot;
+    }
+
+    pub(crate) fn remove(self) {
+        self.place.remove();
+    }
 }
 
 impl Index {
     pub(crate) fn with_seed(seed: u64) -> Self {
         Self {
             heads: HashTable::new(),
+            mask: 0,
             seed,
         }
     }
@@ -34,7 +83,7 @@ impl Index {
 
     /// The first of what stands under each key, in no order.
     pub(crate) fn heads(&self) -> impl Iterator<Item = Slot> + '_ {
-        self.heads.iter().copied()
+        self.heads.iter().map(|word| word & self.mask)
     }
 
     /// The first of what stands under a key, and its record.
@@ -45,13 +94,16 @@ impl Index {
         container: u32,
         key: KeyRef<'_>,
     ) -> Option<(Slot, &'a Record)> {
-        let hash = spread(self.hash(container, key));
+        let (hash, mask) = (self.hash(container, key), self.mask);
         let mut found = None;
-        self.heads.find(hash, |head| {
-            let entry = &slab[*head];
-            let same = entry.is_at(container, key);
+        self.heads.find(spread(hash), |word| {
+            if (word ^ hash) & !mask != 0 {
+                return false;
+            }
+            let (head, record) = (word & mask, &slab[word & mask]);
+            let same = record.is_at(container, key);
             if same {
-                found = Some((*head, entry));
+                found = Some((head, record));
             }
             same
         });
@@ -60,14 +112,12 @@ impl Index {
 
     /// The first of the chain that an entry stands in.
     pub(crate) fn head_of(&self, slab: &Slab, slot: Slot) -> Option<Slot> {
-        let entry = &slab[slot];
-        let key = entry.key.borrowed();
-        let same = |head: &Slot| *head == slot || slab[*head].is_at(entry.container, key);
-        self.heads.find(spread(entry.hash), same).copied()
+        let record = &slab[slot];
+        let (head, _) = self.find(slab, record.container, record.key.borrowed())?;
+        Some(head)
     }
 
-    /// The place of a key, by what [`hash`](Self::hash) gives for it; where the key is new it has
-    /// to be given an entry of that hash before the next call.
+    /// The place of a key, by what [`hash`](Self::hash) gives for it.
     #[inline]
     pub(crate) fn place(
         &mut self,
@@ -75,47 +125,63 @@ impl Index {
         hash: u32,
         container: u32,
         key: KeyRef<'_>,
-    ) -> Place<'_, Slot> {
-        if self.heads.len() == self.heads.capacity() {
-            // What is full of places that were given up does not grow by this.
-            self.rebuild(slab, self.heads.len() + self.heads.len() / 2 + 1);
-        }
-        self.heads.entry(
-            spread(hash),
-            |head| slab[*head].is_at(container, key),
-            |head| rehash(slab, *head),
-        )
-    }
-
-    #[cold]
-    fn rebuild(&mut self, slab: &Slab, room: usize) {
-        let mut heads: Vec<Slot> = self.heads.iter().copied().collect();
-        as_they_stand(&mut heads);
-        self.heads = HashTable::with_capacity(room);
-        for head in heads {
-            self.heads
-                .insert_unique(rehash(slab, head), head, |head| rehash(slab, *head));
+    ) -> Place<'_> {
+        self.reserve(slab, 1);
+        let (tag, mask) = (hash & !self.mask, self.mask);
+        let same = |word: &u32| word & !mask == tag && slab[word & mask].is_at(container, key);
+        let rehash = |word: &u32| spread(slab[word & mask].hash);
+        match self.heads.entry(spread(hash), same, rehash) {
+            Found::Vacant(place) => Place::Vacant(Vacant { place, tag }),
+            Found::Occupied(place) => Place::Occupied(Occupied { place, mask }),
         }
     }
 
     /// The place of a key of which the first is known.
-    pub(crate) fn place_of(&mut self, slab: &Slab, head: Slot) -> Option<OccupiedEntry<'_, Slot>> {
-        let place = self
-            .heads
-            .find_entry(rehash(slab, head), |other| *other == head);
-        place.ok()
+    pub(crate) fn place_of(&mut self, slab: &Slab, head: Slot) -> Option<Occupied<'_>> {
+        self.reserve(slab, 0);
+        let (hash, mask) = (slab[head].hash, self.mask);
+        let word = hash & !mask | head;
+        let place = self.heads.find_entry(spread(hash), |other| *other == word);
+        let place = place.ok()?;
+        Some(Occupied { place, mask })
     }
 
     /// Room for so many more keys.
+    #[inline]
     pub(crate) fn reserve(&mut self, slab: &Slab, keys: usize) {
-        self.heads.reserve(keys, |head| rehash(slab, *head));
+        let (needed, room) = (self.heads.len() + keys, self.heads.capacity());
+        if needed > room {
+            // What is full of places that were given up does not grow by this.
+            self.rebuild(
+                slab,
+                needed.max(self.heads.len() + self.heads.len() / 2 + 1),
+            );
+        } else if slab.limit() > self.mask {
+            self.rebuild(slab, room);
+        }
+    }
+
+    #[cold]
+    fn rebuild(&mut self, slab: &Slab, room: usize) {
+        let mut heads: Vec<Slot> = self.heads().collect();
+        as_they_stand(&mut heads);
+        self.heads = HashTable::with_capacity(room);
+        // Twice the slots that there are, and more.
+        self.mask = u32::MAX >> slab.limit().leading_zeros().saturating_sub(1);
+        for head in heads {
+            let hash = slab[head].hash;
+            let word = hash & !self.mask | head;
+            let rehash = |word: &u32| spread(slab[word & self.mask].hash);
+            self.heads.insert_unique(spread(hash), word, rehash);
+        }
     }
 
     /// Gives memory back where few keys are left of many.
     pub(crate) fn shrink(&mut self, slab: &Slab) {
         if self.heads.len() < self.heads.capacity() / 8 {
-            let room = self.heads.len() * 2;
-            self.heads.shrink_to(room, |head| rehash(slab, *head));
+            let (room, mask) = (self.heads.len() * 2, self.mask);
+            let rehash = |word: &u32| spread(slab[word & mask].hash);
+            self.heads.shrink_to(room, rehash);
         }
     }
 
@@ -143,7 +209,7 @@ pub(crate) fn hash(seed: u64, container: u32, key: KeyRef<'_>) -> u32 {
         KeyRef::Bytes(bytes) => hash_long(bytes, seed ^ 3),
         KeyRef::Element(id) => fold(id.replica.get(), id.seq, seed ^ 4),
     };
-    (hash ^ (hash >> 32)) as u32
+    hash as u32
 }
 
 impl Record {
@@ -159,11 +225,6 @@ const GOLDEN: u64 = 0x9e37_79b9_7f4a_7c15;
 #[inline]
 pub(crate) fn spread(hash: u32) -> u64 {
     u64::from(hash).wrapping_mul(GOLDEN)
-}
-
-#[inline]
-fn rehash(slab: &Slab, head: Slot) -> u64 {
-    spread(slab[head].hash)
 }
 
 /// Two words as one, each bit of which hangs on all of theirs: both halves of a product, whose
@@ -203,9 +264,15 @@ fn hash_long(bytes: &[u8], seed: u64) -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeSet;
+    use std::collections::{BTreeMap, BTreeSet};
+
+    use proptest::prelude::*;
 
     use super::*;
+    use crate::clock::Timestamp;
+    use crate::key::Key;
+    use crate::slab::{Entry, NONE};
+    use crate::value::Value;
 
     #[test]
     fn short_texts_that_are_alike_have_different_hashes() {
@@ -217,6 +284,76 @@ mod tests {
         let hash = |text: &String| hash_short(text.as_bytes(), 7);
         let hashes: BTreeSet<u64> = texts.iter().map(hash).collect();
         assert_eq!(hashes.len(), texts.len());
+    }
+
+    fn entry(index: &Index, container: u32, key: &Key, next: Slot) -> Entry {
+        Entry {
+            container,
+            next,
+            key: key.clone(),
+            value: Value::Null,
+            hash: index.hash(container, key.borrowed()),
+            replica: 0,
+            timestamp: Timestamp::default(),
+            seq: 1,
+        }
+    }
+
+    proptest! {
+        /// Keys that come, get more siblings than there are keys, and go.
+        #[test]
+        fn the_first_of_each_chain_is_found_whatever_slots_it_has(
+            steps in prop::collection::vec((0..2u32, 0..40i64, 0..400u32), 1..60),
+            seed: u64,
+        ) {
+            let (mut index, mut slab) = (Index::with_seed(seed), Slab::default());
+            let mut model: BTreeMap<(u32, Key), Slot> = BTreeMap::new();
+            for (container, key, siblings) in steps {
+                let key = Key::from(key);
+                let place = (container, key.clone());
+                if siblings % 4 == 0 && let Some(head) = model.remove(&place) {
+                    let found = index.place_of(&slab, head);
+                    prop_assert!(found.is_some());
+                    found.into_iter().for_each(Occupied::remove);
+                    let mut next = head;
+                    while next != NONE {
+                        next = slab.remove(next).next;
+                    }
+                    index.shrink(&slab);
+                    continue;
+                }
+                for _ in 0..siblings {
+                    let head = model.get(&place).copied();
+                    let fresh = entry(&index, container, &key, head.unwrap_or(NONE));
+                    match index.place(&slab, fresh.hash, container, key.borrowed()) {
+                        Place::Vacant(vacant) => {
+                            prop_assert_eq!(head, None);
+                            let slot = slab.insert(fresh);
+                            vacant.insert(slot);
+                            model.insert(place.clone(), slot);
+                        }
+                        Place::Occupied(occupied) => {
+                            prop_assert_eq!(head, Some(occupied.head()));
+                            let slot = slab.insert(fresh);
+                            occupied.replace(slot);
+                            model.insert(place.clone(), slot);
+                        }
+                    }
+                }
+            }
+            prop_assert_eq!(index.len(), model.len());
+            let heads: BTreeSet<Slot> = index.heads().collect();
+            prop_assert_eq!(heads, model.values().copied().collect());
+            for ((container, key), head) in &model {
+                let found = index.find(&slab, *container, key.borrowed());
+                prop_assert_eq!(found.map(|(slot, _)| slot), Some(*head));
+                let last = std::iter::successors(Some(*head), |slot| {
+                    Some(slab[*slot].next).filter(|next| *next != NONE)
+                }).last();
+                let first = last.and_then(|slot| index.head_of(&slab, slot));
+                prop_assert_eq!(first, Some(*head));
+            }
+        }
     }
 
     #[test]

@@ -1,7 +1,10 @@
 //! Joining what comes from outside, and becoming somebody else.
 
-use smallvec::{SmallVec, smallvec};
+use alloc::vec::Vec;
 
+use crate::few::{SmallVec, smallvec};
+
+use crate::births::LARGE;
 use crate::change::Origin;
 use crate::clock::Timestamp;
 use crate::codec::{put_key, put_value};
@@ -18,10 +21,6 @@ use crate::replicas::groups;
 use crate::sequence::Spot;
 use crate::slab::{BIRTH, Entry, NONE, Slot};
 use crate::sorting::sort;
-
-/// Positions of a delta whose fingerprints are taken when they are needed: of fewer it is not
-/// worth remembering.
-const LARGE: usize = 1024;
 
 /// Changes of id after which elements are still found by the ids that they had before.
 const MAX_RENAMINGS: usize = 1024;
@@ -49,8 +48,8 @@ impl Document {
             }
             latest => latest,
         };
-        self.note_past_of(&new, timestamp, &journal);
-        if journal.observed {
+        self.note_past(Origin::Remote, &new, timestamp, &journal);
+        if journal.is_observed() {
             self.record_batch(Origin::Remote, &new, journal);
         }
         self.containers.sweep();
@@ -62,10 +61,11 @@ impl Document {
         if new.is_empty() {
             return new; // what these operations removed is dead here already
         }
+        let whole = new == delta.applied;
         self.clock.observe(delta.latest());
         let containers = self.intern_containers(delta);
         let mut dead = DotSet::new();
-        if new != delta.applied {
+        if !whole {
             self.kill_superseded(delta, journal);
         }
         if !delta.dead.is_empty() {
@@ -78,21 +78,15 @@ impl Document {
         if let Some(nested) = &delta.nested {
             placed += self.place_positions(nested, &containers, journal);
         }
-        for (id, dots) in groups(&new) {
-            let number = self.replicas.intern(id);
-            let known = self.replicas.get_mut(number);
-            known.applied.union_with(&dots);
-            if number == self.own {
-                self.loaded = known.applied.last_seq(id);
-            }
-            if !known.early.is_empty() {
-                known.early = known.early.difference(&dots);
-            }
+        if let [_] = new.ranges() {
+            self.note_applied(&new);
+        } else {
+            groups(&new).for_each(|(_, dots)| self.note_applied(&dots));
         }
         if placed < new.len() {
             dead.union_with(&self.dead_among(&new));
         }
-        if new != delta.applied {
+        if !whole {
             // What the new operations removed may have been dead here before, by others; whoever
             // is given the new ones later may lack those.
             dead.union_with(&self.dead_among(&delta.applied.difference(&new)));
@@ -100,6 +94,23 @@ impl Document {
         self.log.note_all(&new, dead, self.live());
         self.settle(journal);
         new
+    }
+
+    /// Notes that operations are applied, all of them of one replica.
+    #[inline]
+    fn note_applied(&mut self, dots: &DotSet) {
+        let Some(range) = dots.ranges().first() else {
+            return;
+        };
+        let number = self.replicas.intern(range.replica);
+        let known = self.replicas.get_mut(number);
+        known.applied.union_with(dots);
+        if number == self.own {
+            self.loaded = known.applied.last_seq(range.replica);
+        }
+        if !known.early.is_empty() {
+            known.early = known.early.difference(dots);
+        }
     }
 
     /// The numbers here of a delta's containers, the root first.
@@ -148,7 +159,7 @@ impl Document {
                 spots.push(slot & !BIRTH);
             }
         }
-        if journal.observed && !self.containers.is_flat() {
+        if journal.is_observed() && !self.containers.is_flat() {
             for slot in &slots {
                 let container = self.slab[*slot].container;
                 if self.containers.get(container).form == Form::Counter {
@@ -218,7 +229,7 @@ impl Document {
         // proof: the numbers of containers are checked when a delta is decoded.
         let container = containers[entry.container as usize];
         if container != ROOT
-            && journal.observed
+            && journal.is_observed()
             && self.containers.get(container).form == Form::Counter
         {
             self.count_before(container, journal);
@@ -258,8 +269,8 @@ impl Document {
             (births, times) = (behind, after);
             let known = self.replicas.get(replica);
             let dots = DotSet::from_range(run.replica, run.first, run.last());
-            if run.length > 1 && !known.applied.intersects(&dots) && !known.early.intersects(&dots)
-            {
+            let several = run.length > 1 && !crate::SMALL;
+            if several && !known.applied.intersects(&dots) && !known.early.intersects(&dots) {
                 placed += self.place_run(array, run, replica, (values, stamps), later, journal);
                 continue;
             }

@@ -1,6 +1,7 @@
 //! What a transaction or a delta has done so far: for taking it back, and for telling of it.
 
-use std::collections::BTreeMap;
+use alloc::collections::BTreeMap;
+use alloc::vec::Vec;
 
 use crate::change::{Batch, Change, Origin, Place};
 use crate::clock::Timestamp;
@@ -32,9 +33,27 @@ pub(crate) struct Journal {
     pub(crate) found: Vec<Spot>,
     /// What counters showed before each change.
     pub(crate) counts: Vec<(u32, i64)>,
-    /// Whether to note what only events need.
-    pub(crate) observed: bool,
+    /// What notes what only events need, where somebody wants them.
+    observer: Option<&'static Observer>,
 }
+
+/// What only events need. Where nothing ever observes, nothing leads there, and a program for pages
+/// is a tenth smaller.
+#[derive(Debug)]
+struct Observer {
+    /// [`Document::changes`].
+    changes: fn(&Document, &Cause<'_>, Journal) -> Vec<Change>,
+    /// [`Document::observe_step`].
+    step: fn(&Document, Spot, bool, &mut Journal),
+    /// [`Document::count`].
+    count: fn(&Document, u32) -> i64,
+}
+
+static OBSERVER: Observer = Observer {
+    changes: Document::changes,
+    step: Document::observe_step,
+    count: Document::count,
+};
 
 /// An element that came to show at an index, or that showed there and shows no more.
 #[derive(Clone, Copy, Debug)]
@@ -57,9 +76,15 @@ impl Step {
 impl Journal {
     pub(crate) fn new(document: &Document) -> Self {
         Self {
-            observed: document.recorder.is_some(),
+            observer: document.recorder.as_ref().map(|recorder| recorder.observer),
             ..Self::default()
         }
+    }
+
+    /// Whether somebody wants events.
+    #[inline]
+    pub(crate) fn is_observed(&self) -> bool {
+        self.observer.is_some()
     }
 
     #[inline]
@@ -70,14 +95,14 @@ impl Journal {
     /// The position of an element has been found.
     #[inline]
     pub(crate) fn found(&mut self, element: Spot) {
-        if self.observed {
+        if self.is_observed() {
             self.found.push(element);
         }
     }
 
     #[inline]
     pub(crate) fn added(&mut self, container: u32, key: &Key) {
-        if self.observed {
+        if self.is_observed() {
             self.added.push((container, key.clone()));
         }
     }
@@ -86,21 +111,19 @@ impl Journal {
 /// The batches that nobody has taken so far.
 pub(crate) struct Recorder {
     batches: Vec<Batch>,
-    /// [`Document::changes`]. Where nothing ever observes, nothing leads there, and a program for
-    /// pages is a tenth smaller.
-    changes: fn(&Document, &Cause<'_>, Journal) -> Vec<Change>,
+    observer: &'static Observer,
 }
 
 impl Recorder {
     pub(crate) fn new() -> Self {
         Self {
             batches: Vec::new(),
-            changes: Document::changes,
+            observer: &OBSERVER,
         }
     }
 
     pub(crate) fn take(&mut self) -> Vec<Batch> {
-        std::mem::take(&mut self.batches)
+        core::mem::take(&mut self.batches)
     }
 }
 
@@ -151,9 +174,45 @@ impl Document {
             .next()
             .filter(|first| writers.all(|other| other == *first));
         let cause = Cause { origin, new, sole };
-        let changes = (recorder.changes)(self, &cause, journal);
+        let changes = (recorder.observer.changes)(self, &cause, journal);
         if let (false, Some(recorder)) = (changes.is_empty(), &mut self.recorder) {
             recorder.batches.push(Batch { origin, changes });
+        }
+    }
+
+    /// Notes that a shown element comes or goes.
+    #[inline]
+    pub(crate) fn note_step(&self, element: Spot, shown: bool, journal: &mut Journal) {
+        if let Some(observer) = journal.observer {
+            (observer.step)(self, element, shown, journal);
+        }
+    }
+
+    fn observe_step(&self, element: Spot, shown: bool, journal: &mut Journal) {
+        let array = self.elements[element].array();
+        let index = self
+            .sequence(array)
+            .and_then(|sequence| sequence.index_of(&self.elements, element));
+        if let Some(index) = index {
+            journal.steps.push(Step {
+                array,
+                element: self.dot_at(element),
+                index,
+                shown,
+            });
+        }
+    }
+
+    /// Notes what a counter shows before it is changed.
+    #[inline]
+    pub(crate) fn count_before(&self, counter: u32, journal: &mut Journal) {
+        let last = journal.counts.last();
+        if let Some(observer) = journal.observer
+            && last.is_none_or(|(last, _)| *last != counter)
+        {
+            journal
+                .counts
+                .push((counter, (observer.count)(self, counter)));
         }
     }
 

@@ -1,7 +1,9 @@
 //! Keys of a map.
 
-use std::fmt;
-use std::sync::Arc;
+use alloc::string::String;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::fmt;
 
 use smol_str::SmolStr;
 

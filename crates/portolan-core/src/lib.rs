@@ -18,6 +18,10 @@
 //! - No tombstones: what is overwritten or removed leaves its dot in the version and nothing else.
 //! - No arbitration: a value is dropped only by an operation that saw it.
 //!
+//! # Features
+//! - `std`, on by default: documents that several threads may read at once, and the machine's clock
+//!   for [`types`]. Without it the crate needs an allocator and nothing else.
+//!
 //! ```
 //! use portolan_core::{Delta, Document, ReplicaId, Version};
 //!
@@ -37,6 +41,10 @@
 //!
 //! The method follows Almeida, Shoker and Baquero, *Delta state replicated data types* (JPDC
 //! 2018): state is key → {dot → value} with a causal context, a delta a piece of both.
+
+#![cfg_attr(not(feature = "std"), no_std)]
+
+extern crate alloc;
 
 pub mod limits;
 pub mod sync;
@@ -58,6 +66,8 @@ mod edit;
 mod entries;
 mod error;
 mod extract;
+mod few;
+mod hashing;
 mod history;
 mod holdings;
 mod index;
@@ -65,6 +75,7 @@ mod join;
 mod journal;
 mod key;
 mod live;
+mod lock;
 mod log;
 mod nested;
 mod order;
@@ -80,6 +91,7 @@ mod sequence;
 mod sets;
 mod slab;
 mod sorting;
+mod spotmap;
 mod stability;
 mod transaction;
 mod undo;
@@ -87,6 +99,10 @@ mod value;
 mod view;
 mod visibility;
 mod words;
+
+/// Whether fewer bytes of code are worth more than speed: in wasm, which pages load. Where there are
+/// a short way and a fast one, the fast one is left out then.
+pub(crate) const SMALL: bool = cfg!(target_family = "wasm");
 
 pub use change::{Batch, Change, Origin, Place};
 pub use clock::{Clock, Timestamp};

@@ -4,8 +4,10 @@
 //! what is live and not how much was ever written. Pages and blocks know the sum of their
 //! fingerprints: the sum over a long range costs its blocks.
 
-use std::collections::BTreeMap;
-use std::ops::{AddAssign, Range, SubAssign};
+use alloc::boxed::Box;
+use alloc::vec::Vec;
+use core::ops::{AddAssign, Range, SubAssign};
+use core::slice;
 
 use crate::slab::{NONE, Slot};
 
@@ -65,19 +67,6 @@ struct Page {
     tally: Tally,
 }
 
-impl Page {
-    /// Those of its slots that stand for the numbers `first..=last`; `number` is its own.
-    fn live(&self, number: u64, first: u64, last: u64) -> impl Iterator<Item = (u64, Slot)> + '_ {
-        let base = number * PAGE;
-        let from = first.saturating_sub(base).min(PAGE) as usize;
-        let to = last.saturating_sub(base).min(PAGE - 1) as usize;
-        let slots = self.slots[from..=to].iter().zip(base + from as u64..);
-        slots
-            .filter(|(slot, _)| **slot != NONE)
-            .map(|(slot, seq)| (seq, *slot))
-    }
-}
-
 impl Default for Page {
     fn default() -> Self {
         Self {
@@ -94,17 +83,11 @@ struct Block {
     tally: Tally,
 }
 
-impl Block {
-    /// Those that there are; `number` is the block's own.
-    fn pages(&self, number: u64) -> impl Iterator<Item = (u64, &Page)> {
-        let pages = self.pages.iter().zip(number * PAGES..);
-        pages.filter_map(|(page, number)| Some((number, page.as_deref()?)))
-    }
-}
-
 #[derive(Debug, Default)]
 pub(crate) struct LiveDots {
-    blocks: BTreeMap<u64, Box<Block>>,
+    /// By number. In a row: there is one for some hundred operations, and nearly all come behind
+    /// the others.
+    blocks: Vec<(u64, Box<Block>)>,
     /// The page last written to, kept out of its block: operations come in sequence.
     tail: Option<(u64, Box<Page>)>,
 }
@@ -118,8 +101,30 @@ impl LiveDots {
     fn page(&self, number: u64) -> Option<&Page> {
         match &self.tail {
             Some((tail, page)) if *tail == number => Some(page),
-            _ => self.blocks.get(&(number / PAGES))?.pages[place(number)].as_deref(),
+            _ => {
+                let at = self.find(number / PAGES).ok()?;
+                self.blocks[at].1.pages[place(number)].as_deref()
+            }
         }
+    }
+
+    /// Where the block of this number stands, or would.
+    fn find(&self, block: u64) -> Result<usize, usize> {
+        match self.blocks.last() {
+            Some((last, _)) if *last >= block => self
+                .blocks
+                .binary_search_by_key(&block, |(number, _)| *number),
+            _ => Err(self.blocks.len()),
+        }
+    }
+
+    /// The block of this number, known or new.
+    fn block_mut(&mut self, block: u64) -> &mut Block {
+        let at = self.find(block).unwrap_or_else(|at| {
+            self.blocks.insert(at, (block, Box::default()));
+            at
+        });
+        &mut self.blocks[at].1
     }
 
     /// Notes a live operation, of which there was no slot so far, with its fingerprint.
@@ -187,9 +192,8 @@ impl LiveDots {
                 Some((tail, page)) if *tail == number => page.tally += more,
                 _ => {
                     // proof: a live operation has a page.
-                    if let Some(block) = self.blocks.get_mut(&(number / PAGES))
-                        && let Some(page) = &mut block.pages[place(number)]
-                    {
+                    let block = self.block_mut(number / PAGES);
+                    if let Some(page) = &mut block.pages[place(number)] {
                         page.tally += more;
                         block.tally += more;
                     }
@@ -205,7 +209,7 @@ impl LiveDots {
             Some(tail) if tail == number => self.tail_page(),
             // What comes out of sequence leaves the tail where it is.
             Some(tail) if number < tail => {
-                let block = self.blocks.entry(number / PAGES).or_default();
+                let block = self.block_mut(number / PAGES);
                 block.tally += tally;
                 block.pages[place(number)].get_or_insert_default()
             }
@@ -228,18 +232,19 @@ impl LiveDots {
         if let Some((old, full)) = self.tail.replace((number, page))
             && full.tally.count > 0
         {
-            let block = self.blocks.entry(old / PAGES).or_default();
+            let block = self.block_mut(old / PAGES);
             block.tally += full.tally;
             block.pages[place(old)] = Some(full);
         }
     }
 
     fn take_page(&mut self, number: u64) -> Option<Box<Page>> {
-        let block = self.blocks.get_mut(&(number / PAGES))?;
+        let at = self.find(number / PAGES).ok()?;
+        let block = &mut self.blocks[at].1;
         let page = block.pages[place(number)].take()?;
         block.tally -= page.tally;
         if block.tally.count == 0 {
-            self.blocks.remove(&(number / PAGES));
+            self.blocks.remove(at);
         }
         Some(page)
     }
@@ -251,21 +256,23 @@ impl LiveDots {
         let (page, block) = match &mut self.tail {
             Some((tail, page)) if *tail == number => (page, None),
             _ => {
-                let block = self.blocks.get_mut(&(number / PAGES))?;
-                (block.pages[place(number)].as_mut()?, Some(&mut block.tally))
+                let at = self.find(number / PAGES).ok()?;
+                let block = &mut *self.blocks[at].1;
+                let page = block.pages[place(number)].as_mut()?;
+                (page, Some((at, &mut block.tally)))
             }
         };
-        let slot = std::mem::replace(&mut page.slots[(seq % PAGE) as usize], NONE);
+        let slot = core::mem::replace(&mut page.slots[(seq % PAGE) as usize], NONE);
         if slot == NONE {
             return None;
         }
         page.tally -= Tally::of(print);
         let empty = page.tally.count == 0;
         match block {
-            Some(tally) => {
+            Some((at, tally)) => {
                 *tally -= Tally::of(print);
                 if tally.count == 0 {
-                    self.blocks.remove(&(number / PAGES));
+                    self.blocks.remove(at);
                 } else if empty {
                     self.take_page(number);
                 }
@@ -289,11 +296,8 @@ impl LiveDots {
         let (low, high) = (first.div_ceil(PAGE), last.saturating_add(1) / PAGE);
         let mut tally = Tally::default();
         let mut edge = |first: u64, last: u64| {
-            let number = first / PAGE;
-            if let Some(page) = self.page(number) {
-                for (_, slot) in page.live(number, first, last) {
-                    tally += Tally::of(print(slot));
-                }
+            for (_, slot) in self.range(first, last) {
+                tally += Tally::of(print(slot));
             }
         };
         if low > high {
@@ -314,7 +318,7 @@ impl LiveDots {
         let mut tally = Tally::default();
         let mut add = |pages: Range<u64>| {
             if !pages.is_empty() {
-                for (_, page) in self.stored(pages.start, pages.end - 1) {
+                for (_, page) in self.touched(pages.start * PAGE, pages.end * PAGE - 1) {
                     tally += page.tally;
                 }
             }
@@ -323,44 +327,37 @@ impl LiveDots {
         if low < high {
             add(pages.start..low * PAGES);
             add(high * PAGES..pages.end);
-            for (_, block) in self.blocks.range(low..high) {
+            for (_, block) in self.stored(low, high - 1) {
                 tally += block.tally;
+            }
+            if let Some((number, page)) = &self.tail
+                && (low..high).contains(&(number / PAGES))
+            {
+                tally += page.tally;
             }
         } else {
             add(pages.clone());
-        }
-        if let Some((number, page)) = &self.tail
-            && pages.contains(number)
-        {
-            tally += page.tally;
         }
         tally
     }
 
     /// The blocks that hold live operations with numbers in `first..=last`, ascending: the last
     /// number of each, and how many are live in it, those out of the range included.
-    pub(crate) fn blocks(&self, first: u64, last: u64) -> impl Iterator<Item = (u64, u64)> + '_ {
-        let range = first / BLOCK..=last / BLOCK;
-        let tail = self
-            .tail
-            .as_ref()
-            .map(|(number, page)| (number / PAGES, page));
-        let tail = tail.filter(|(block, _)| range.contains(block));
-        let alone = tail.filter(|(block, _)| !self.blocks.contains_key(block));
-        let split = alone.map_or(*range.end(), |(block, _)| block);
-        let counted = move |from: u64, to: u64| {
-            self.blocks.range(from..=to).map(move |(number, block)| {
-                let more = tail.filter(|(of, _)| of == number);
-                let more = more.map_or(0, |(_, page)| page.tally.count);
-                (*number, block.tally.count + more)
-            })
-        };
-        let before = counted(*range.start(), split);
-        let after = (split < *range.end()).then(|| counted(split + 1, *range.end()));
-        before
-            .chain(alone.map(|(block, page)| (block, page.tally.count)))
-            .chain(after.into_iter().flatten())
-            .map(|(block, count)| (block * BLOCK + (BLOCK - 1), count))
+    pub(crate) fn blocks(&self, first: u64, last: u64) -> Blocks<'_> {
+        let (low, high) = (first / BLOCK, last / BLOCK);
+        let tail = self.tail.as_ref();
+        let tail = tail.map(|(number, page)| (number / PAGES, page.tally.count));
+        Blocks {
+            tail: tail.filter(|(block, _)| (low..=high).contains(block)),
+            stored: self.stored(low, high),
+        }
+    }
+
+    /// The blocks numbered `low..=high` but for the last page written to.
+    fn stored(&self, low: u64, high: u64) -> &[(u64, Box<Block>)] {
+        let from = self.find(low).unwrap_or_else(|at| at);
+        let to = self.find(high).map_or_else(|at| at, |at| at + 1);
+        self.blocks.get(from..to).unwrap_or_default()
     }
 
     /// Calls `each` for the longest runs of numbers in `first..=last` that are not live, ascending,
@@ -386,7 +383,8 @@ impl LiveDots {
                     next = base.saturating_add(PAGE);
                     continue;
                 }
-                for (seq, _) in page.live(number, start, last) {
+                let (from, to) = (start.max(base), last.min(base.saturating_add(PAGE - 1)));
+                for (seq, _) in self.range(from, to) {
                     if next < seq && !each(next, seq - 1) {
                         return;
                     }
@@ -409,7 +407,7 @@ impl LiveDots {
             page.tally
         };
         let mut all = Tally::default();
-        for block in self.blocks.values_mut() {
+        for (_, block) in &mut self.blocks {
             block.tally = Tally::default();
             for page in block.pages.iter_mut().flatten() {
                 block.tally += again(page);
@@ -430,30 +428,148 @@ impl LiveDots {
     }
 
     /// The live numbers in `first..=last` with their slots, ascending; costs the pages touched.
-    pub(crate) fn range(&self, first: u64, last: u64) -> impl Iterator<Item = (u64, Slot)> + '_ {
-        let pages = self.touched(first, last);
-        pages.flat_map(move |(number, page)| page.live(number, first, last))
+    pub(crate) fn range(&self, first: u64, last: u64) -> Live<'_> {
+        Live {
+            pages: self.touched(first, last),
+            first,
+            last,
+            slots: [].iter(),
+            next: first,
+        }
     }
 
     /// The pages that hold numbers in `first..=last`, ascending.
-    fn touched(&self, first: u64, last: u64) -> impl Iterator<Item = (u64, &Page)> + '_ {
-        let (low, high) = (first / PAGE, last / PAGE);
-        let tail = self.tail.as_ref().map(|(number, page)| (*number, &**page));
-        let tail = tail.filter(|(number, _)| (low..=high).contains(number));
-        // A transaction's operations stand on the page last written to: no need to look further.
-        let further = low < high || tail.is_none();
-        let split = tail.map_or(high, |(number, _)| number);
-        let before = further.then(|| self.stored(low, split));
-        let after = (split < high).then(|| self.stored(split + 1, high));
-        let (before, after) = (before.into_iter(), after.into_iter());
-        before.flatten().chain(tail).chain(after.flatten())
+    fn touched(&self, first: u64, last: u64) -> Pages<'_> {
+        Pages {
+            dots: self,
+            next: first / PAGE,
+            last: last / PAGE,
+            block: None,
+        }
     }
+}
 
-    /// The pages numbered `low..=high` that are in blocks, ascending.
-    fn stored(&self, low: u64, high: u64) -> impl Iterator<Item = (u64, &Page)> + '_ {
-        let blocks = self.blocks.range(low / PAGES..=high / PAGES);
-        let pages = blocks.flat_map(|(number, block)| block.pages(*number));
-        pages.filter(move |(number, _)| (low..=high).contains(number))
+/// Pages, ascending, with their numbers.
+struct Pages<'a> {
+    dots: &'a LiveDots,
+    /// The first number that is of interest still, and the last.
+    next: u64,
+    last: u64,
+    /// Where the block of `next` stands, or the one behind it, once that was looked for.
+    block: Option<usize>,
+}
+
+impl<'a> Iterator for Pages<'a> {
+    type Item = (u64, &'a Page);
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.next > self.last {
+            return None;
+        }
+        let tail = self.dots.tail.as_ref();
+        let tail = tail.map(|(number, page)| (*number, &**page));
+        let tail = tail.filter(|(number, _)| (self.next..=self.last).contains(number));
+        let found = match tail {
+            // A transaction's operations stand on the page last written to: no need to look
+            // further.
+            Some((number, _)) if number == self.next => tail,
+            _ => match (self.stored(), tail) {
+                (Some(stored), Some(tail)) if tail.0 < stored.0 => Some(tail),
+                (stored, tail) => stored.or(tail),
+            },
+        };
+        let (number, page) = found.filter(|(number, _)| *number <= self.last)?;
+        self.next = number + 1;
+        Some((number, page))
+    }
+}
+
+impl<'a> Pages<'a> {
+    /// The next page that is in a block.
+    fn stored(&mut self) -> Option<(u64, &'a Page)> {
+        let dots = self.dots;
+        let find = || dots.find(self.next / PAGES).unwrap_or_else(|at| at);
+        let mut at = self.block.unwrap_or_else(find);
+        let found = loop {
+            let Some((block, pages)) = dots.blocks.get(at) else {
+                break None;
+            };
+            let base = block * PAGES;
+            let from = self.next.saturating_sub(base).min(PAGES);
+            let mut numbered = (base + from..).zip(&pages.pages[from as usize..]);
+            let found = numbered.find_map(|(number, page)| Some((number, page.as_deref()?)));
+            if found.is_some() {
+                break found;
+            }
+            at += 1;
+        };
+        self.block = Some(at);
+        found
+    }
+}
+
+/// Live numbers, ascending, with their slots.
+pub(crate) struct Live<'a> {
+    pages: Pages<'a>,
+    first: u64,
+    last: u64,
+    /// What is left of a page, and the number with which it begins.
+    slots: slice::Iter<'a, Slot>,
+    next: u64,
+}
+
+impl Iterator for Live<'_> {
+    type Item = (u64, Slot);
+
+    fn next(&mut self) -> Option<Self::Item> {
+        loop {
+            for slot in self.slots.by_ref() {
+                let seq = self.next;
+                self.next = seq.wrapping_add(1);
+                if *slot != NONE {
+                    return Some((seq, *slot));
+                }
+            }
+            let (number, page) = self.pages.next()?;
+            let base = number * PAGE;
+            let from = self.first.saturating_sub(base) as usize;
+            let to = (self.last - base).min(PAGE - 1) as usize;
+            self.slots = page.slots[from..=to].iter();
+            self.next = base + from as u64;
+        }
+    }
+}
+
+/// Blocks, ascending: the last number of each, and how many are live in it.
+pub(crate) struct Blocks<'a> {
+    /// That of the page last written to, and how many are live there.
+    tail: Option<(u64, u64)>,
+    stored: &'a [(u64, Box<Block>)],
+}
+
+impl Iterator for Blocks<'_> {
+    type Item = (u64, u64);
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let stored = self
+            .stored
+            .first()
+            .map(|(number, block)| (*number, block.tally.count));
+        let tail = self.tail;
+        let number = match (stored, tail) {
+            (Some((stored, _)), Some((tail, _))) => stored.min(tail),
+            (stored, tail) => stored.or(tail)?.0,
+        };
+        let mut count = 0;
+        if let Some((_, more)) = stored.filter(|(of, _)| *of == number) {
+            count += more;
+            self.stored = &self.stored[1..];
+        }
+        if let Some((_, more)) = tail.filter(|(of, _)| *of == number) {
+            count += more;
+            self.tail = None;
+        }
+        Some((number * BLOCK + (BLOCK - 1), count))
     }
 }
 

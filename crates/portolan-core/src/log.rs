@@ -9,7 +9,9 @@
 //! It is enough to note a dead dot with the first operation that is known here to have removed
 //! it: whoever has applied that operation knows the dot to be dead.
 
-use smallvec::SmallVec;
+use alloc::vec::Vec;
+
+use crate::few::SmallVec;
 
 use crate::dots::DotSet;
 use crate::limits::MIN_LOG_DOTS;
@@ -90,8 +92,11 @@ impl RemovalLog {
         }
         let killers = self.recent.iter().map(|(killer, _)| *killer).collect();
         let dead = self.recent.iter().map(|(_, dead)| *dead).collect();
-        self.recent.clear();
-        self.recent.shrink_to(RECENT);
+        if self.recent.len() > RECENT {
+            self.recent = Vec::new();
+        } else {
+            self.recent.clear();
+        }
         self.push(Block { killers, dead }, live);
     }
 

@@ -1,16 +1,20 @@
 //! What a delta holds beside the root's values: containers, and the positions of arrays.
 
+use alloc::vec;
+use alloc::vec::Vec;
+
 use crate::arrays::{Adopted, Origin};
 use crate::clock::Timestamp;
 use crate::codec::{Reader, put_key, put_varint, put_zigzag, read_key};
 use crate::containers::Form;
 use crate::delta::{DeltaEntry, replicas_of};
 use crate::dots::DotSet;
-use crate::error::DecodeError;
+use crate::error::Fault;
 use crate::key::Key;
 use crate::limits::MAX_DEPTH;
 use crate::packed::{
-    Coding, Expansion, Groups, SIGNED, UNSIGNED, ValueColumns, Values, read_numbers,
+    Coding, Expansion, Groups, Numbers, SIGNED, Singly, UNSIGNED, ValueColumns, Values,
+    read_numbers,
 };
 use crate::replica::{Dot, ReplicaId};
 use crate::sequence::Side;
@@ -148,18 +152,18 @@ impl Names<'_> {
         number as u64
     }
 
-    fn read(&self, reader: &mut Reader<'_>) -> Result<ReplicaId, DecodeError> {
+    fn read(&self, reader: &mut Reader<'_>) -> Result<ReplicaId, Fault> {
         let number = reader.varint()? as i64;
         self.of(reader, number)
     }
 
     /// The replica of a number.
-    fn of(&self, reader: &Reader<'_>, number: i64) -> Result<ReplicaId, DecodeError> {
+    fn of(&self, reader: &Reader<'_>, number: i64) -> Result<ReplicaId, Fault> {
         let (found, limit) = (number as u64, self.known.len() + self.others.len());
         let limit = limit.saturating_sub(1) as u64;
         if found > limit {
             let what = "the number of a replica";
-            return Err(DecodeError::Limit { what, found, limit });
+            return Err(Fault::limit(what, found, limit));
         }
         let number = number as usize;
         let id = match number.checked_sub(self.known.len()) {
@@ -272,7 +276,7 @@ fn put_births(out: &mut Vec<u8>, nested: &Nested, coding: Coding, expansion: &mu
         put_varint(out, turns.len() as u64);
     }
     coding.put_each(out, &turns, UNSIGNED);
-    let before = std::iter::once(0).chain(nested.times.iter().map(|time| time.bits()));
+    let before = core::iter::once(0).chain(nested.times.iter().map(|time| time.bits()));
     let steps = nested.times.iter().zip(before);
     let steps: Groups = steps
         .map(|(time, before)| time.bits().wrapping_sub(before) as i64)
@@ -304,17 +308,14 @@ impl Nested {
     }
 
     /// The number of containers beside the root.
-    pub(crate) fn read_count(reader: &mut Reader<'_>) -> Result<usize, DecodeError> {
+    pub(crate) fn read_count(reader: &mut Reader<'_>) -> Result<usize, Fault> {
         // Three bytes at the least for each.
         let most = reader.remaining() / 3;
         reader.bounded("the number of containers", most as u64)
     }
 
     /// Reads so many containers.
-    pub(crate) fn read_containers(
-        reader: &mut Reader<'_>,
-        count: usize,
-    ) -> Result<Self, DecodeError> {
+    pub(crate) fn read_containers(reader: &mut Reader<'_>, count: usize) -> Result<Self, Fault> {
         let mut containers: Vec<DeltaContainer> = Vec::new();
         let mut depths: Vec<usize> = Vec::new();
         for number in 0..count {
@@ -338,7 +339,7 @@ impl Nested {
             if depth > MAX_DEPTH {
                 let (found, limit) = (depth as u64, MAX_DEPTH as u64);
                 let what = "the depth of a container";
-                return Err(DecodeError::Limit { what, found, limit });
+                return Err(Fault::limit(what, found, limit));
             }
             let container = DeltaContainer { parent, key, form };
             if containers.last().is_some_and(|last| *last >= container) {
@@ -360,7 +361,7 @@ impl Nested {
         applied: &DotSet,
         coding: Coding,
         expansion: &mut Expansion,
-    ) -> Result<(), DecodeError> {
+    ) -> Result<(), Fault> {
         let count = match coding {
             Coding::Plain => reader.count("the number of runs")? as u64,
             Coding::Packed => reader.varint()?,
@@ -401,7 +402,7 @@ impl Nested {
         if coding == Coding::Plain && total > most as u64 {
             let (found, limit) = (total, most as u64);
             let what = "the number of positions";
-            return Err(DecodeError::Limit { what, found, limit });
+            return Err(Fault::limit(what, found, limit));
         }
         let covered = self.runs.iter().all(|run| {
             let dots = DotSet::from_range(run.replica, run.first, run.last());
@@ -428,9 +429,17 @@ impl Nested {
         count: usize,
         names: &Names<'_>,
         coding: Coding,
-    ) -> Result<(), DecodeError> {
-        let containers = coding.read_runs(reader, count, UNSIGNED)?;
-        for (_, number) in containers.groups() {
+    ) -> Result<(), Fault> {
+        // Containers, writers, lengths, first numbers, kinds; then parents, and how near they are.
+        let (alike, each) = ((true, UNSIGNED), (false, UNSIGNED));
+        let mut columns = Vec::with_capacity(7);
+        coding.read_columns(
+            reader,
+            count,
+            &[alike, alike, each, each, alike],
+            &mut columns,
+        )?;
+        for (_, number) in columns[0].groups() {
             let container = number
                 .checked_sub(1)
                 .map(|at| self.containers.get(at as usize));
@@ -441,33 +450,30 @@ impl Nested {
                 return Err(reader.malformed("positions in what is no array"));
             }
         }
-        let writers = coding.read_runs(reader, count, UNSIGNED)?;
-        let lengths = coding.read_each(reader, count, UNSIGNED)?;
-        let firsts = coding.read_each(reader, count, UNSIGNED)?;
-        let flags = coding.read_runs(reader, count, UNSIGNED)?;
-        for (_, bits) in flags.groups() {
+        let mut with_parent = 0;
+        for (length, bits) in columns[4].groups() {
             let orphan = bits & HAS_PARENT == 0 && bits & LEFT != 0;
             if !(0..=LEFT | CHAIN | HAS_PARENT | MOVED | ADOPTED).contains(&bits) || orphan {
                 return Err(reader.malformed("an unknown kind of run"));
             }
+            if bits & HAS_PARENT != 0 {
+                with_parent += length;
+            }
         }
-        let with_parent = flags.groups().filter(|(_, bits)| bits & HAS_PARENT != 0);
-        let with_parent = with_parent.map(|(length, _)| length).sum();
-        let parents = coding.read_runs(reader, with_parent, UNSIGNED)?;
-        let near = coding.read_each(reader, with_parent, SIGNED)?;
-
+        coding.read_columns(reader, with_parent, &[alike, (false, SIGNED)], &mut columns)?;
         let mut next = (None, 0u64);
-        let own = containers.iter().zip(writers.iter());
-        let own = own.zip(lengths.iter().zip(firsts.iter()));
-        let mut parents = parents.iter().zip(near.iter());
+        let mut rest: Vec<_> = columns.iter().map(Numbers::iter).collect();
+        // proof: the columns have as many numbers as are taken.
+        let mut take = |column: usize| rest.get_mut(column).and_then(Singly::next).unwrap_or(0);
         self.runs.reserve_exact(count);
-        for (((container, writer), (length, step)), bits) in own.zip(flags.iter()) {
+        for _ in 0..count {
             const OVERFLOW: &str = "a sequence number of more than 64 bits";
+            let [container, writer, length, step, bits] = [0, 1, 2, 3, 4].map(&mut take);
             let replica = names.of(reader, writer)?;
             let (found, limit) = (length as u64, u64::from(u32::MAX - 1));
             if found > limit {
                 let what = "the length of a run";
-                return Err(DecodeError::Limit { what, found, limit });
+                return Err(Fault::limit(what, found, limit));
             }
             let length = found as u32 + 1;
             let expected = if next.0 == Some(replica) { next.1 } else { 0 };
@@ -478,9 +484,8 @@ impl Nested {
             };
             next = (Some(replica), after);
             let mut parent = None;
-            if bits & HAS_PARENT != 0
-                && let Some((writer, near)) = parents.next()
-            {
+            if bits & HAS_PARENT != 0 {
+                let [writer, near] = [5, 6].map(&mut take);
                 let dot = dot_near(reader, names.of(reader, writer)?, first, near)?;
                 if dot.replica == replica && dot.seq >= first {
                     return Err(reader.malformed("a position beside a later one"));
@@ -504,7 +509,7 @@ impl Nested {
                 adopted: None,
             });
         }
-        for (run, bits) in self.runs.iter_mut().zip(flags.iter()) {
+        for (run, bits) in self.runs.iter_mut().zip(columns[4].iter()) {
             if bits & MOVED != 0 {
                 let replica = names.read(reader)?;
                 run.of = Some(read_dot(reader, replica, run.first)?);
@@ -518,7 +523,7 @@ impl Nested {
                 return Err(reader.malformed("an unknown kind of run"));
             }
         }
-        for (run, bits) in self.runs.iter_mut().zip(flags.iter()) {
+        for (run, bits) in self.runs.iter_mut().zip(columns[4].iter()) {
             if bits & ADOPTED != 0 {
                 let timestamp = Timestamp::from_bits(reader.varint()?);
                 let replica = names.read(reader)?;
@@ -536,7 +541,7 @@ impl Nested {
         total: usize,
         coding: Coding,
         expansion: &mut Expansion,
-    ) -> Result<(), DecodeError> {
+    ) -> Result<(), Fault> {
         let turns = read_turns(reader, total, coding)?;
         let live = turns.iter().step_by(2).sum();
         let steps = coding.read_runs(reader, total, SIGNED)?;
@@ -564,11 +569,7 @@ impl Nested {
     }
 
     /// What can only be told of all parts together.
-    pub(crate) fn check(
-        &self,
-        reader: &Reader<'_>,
-        entries: &[DeltaEntry],
-    ) -> Result<(), DecodeError> {
+    pub(crate) fn check(&self, reader: &Reader<'_>, entries: &[DeltaEntry]) -> Result<(), Fault> {
         let mut used = vec![false; self.containers.len() + 1];
         let parents = self.containers.iter().map(|container| container.parent);
         let holders = entries.iter().map(|entry| entry.container);
@@ -645,18 +646,14 @@ impl Nested {
 }
 
 /// How many positions in a row, by turns, have a live value and have none.
-fn read_turns(
-    reader: &mut Reader<'_>,
-    total: usize,
-    coding: Coding,
-) -> Result<Vec<usize>, DecodeError> {
+fn read_turns(reader: &mut Reader<'_>, total: usize, coding: Coding) -> Result<Vec<usize>, Fault> {
     let mut turns = Vec::new();
     let mut left = total;
     let mut take = |reader: &Reader<'_>, length: i64| {
         let (found, limit) = (length as u64, left as u64);
         if found > limit {
             let what = "the length of a run";
-            return Err(DecodeError::Limit { what, found, limit });
+            return Err(Fault::limit(what, found, limit));
         }
         if length == 0 && !turns.is_empty() {
             return Err(reader.malformed("an empty run"));
@@ -687,7 +684,7 @@ fn read_turns(
     Ok(turns)
 }
 
-fn read_dot(reader: &mut Reader<'_>, replica: ReplicaId, near: u64) -> Result<Dot, DecodeError> {
+fn read_dot(reader: &mut Reader<'_>, replica: ReplicaId, near: u64) -> Result<Dot, Fault> {
     let difference = reader.zigzag()?;
     dot_near(reader, replica, near, difference)
 }
@@ -697,7 +694,7 @@ fn dot_near(
     replica: ReplicaId,
     near: u64,
     difference: i64,
-) -> Result<Dot, DecodeError> {
+) -> Result<Dot, Fault> {
     let seq = near.wrapping_sub(difference as u64);
     if seq == 0 || seq == u64::MAX {
         return Err(reader.malformed("a sequence number that no operation has"));

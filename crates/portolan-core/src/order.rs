@@ -3,6 +3,10 @@
 //! Blocks of slots, one slot a key. New keys wait in a list until the next reading, so that a
 //! document which is only written and looked up pays next to nothing for its order.
 
+use alloc::vec;
+use alloc::vec::Vec;
+use core::cmp::Ordering;
+
 use crate::key::KeyRef;
 use crate::slab::{Slab, Slot};
 use crate::sorting::sort_by;
@@ -13,6 +17,9 @@ const BLOCK: usize = 512;
 
 /// Where a key sorts: its container, then the key.
 pub(crate) type Position<'a> = (u32, KeyRef<'a>);
+
+/// The key that sorts before all others.
+pub(crate) const LEAST: KeyRef<'static> = KeyRef::Bool(false);
 
 #[derive(Debug, Default)]
 pub(crate) struct Order {
@@ -30,8 +37,12 @@ fn position(slab: &Slab, slot: Slot) -> Position<'_> {
 /// Sorts slots by key. Where all keys are text, the eight bytes behind their common prefix settle
 /// nearly every comparison without reading keys.
 pub(crate) fn sort(slab: &Slab, mut slots: Vec<Slot>) -> Vec<Slot> {
-    as_they_stand(&mut slots);
-    let Some(words) = words(slab, &slots) else {
+    // A page has few keys, and loads every byte.
+    if !crate::SMALL {
+        as_they_stand(&mut slots);
+    }
+    let words = (!crate::SMALL).then(|| words(slab, &slots));
+    let Some(words) = words.flatten() else {
         sort_by(&mut slots, |a, b| {
             position(slab, *a).cmp(&position(slab, *b))
         });
@@ -131,7 +142,7 @@ impl Order {
         let Some(blocks) = &mut self.blocks else {
             return;
         };
-        let waiting = std::mem::take(&mut self.waiting);
+        let waiting = core::mem::take(&mut self.waiting);
         let held = blocks.len() * (BLOCK / 2);
         if waiting.len() > held / 8 + 64 {
             let all = blocks.iter().flatten().copied().chain(waiting).collect();
@@ -165,14 +176,20 @@ impl Order {
         )
     }
 
-    /// Up to `most` slots from the first position at which `before` is false, into `out`.
+    /// Up to `most` slots from a position on, or from what is `behind` it, into `out`.
     pub(crate) fn fetch(
         &self,
         slab: &Slab,
-        before: impl Fn(Position<'_>) -> bool,
+        start: Position<'_>,
+        behind: bool,
         most: usize,
         out: &mut Vec<Slot>,
     ) {
+        let before = |place: Position<'_>| match place.cmp(&start) {
+            Ordering::Less => true,
+            Ordering::Equal => behind,
+            Ordering::Greater => false,
+        };
         let blocks = self.blocks.as_deref().unwrap_or_default();
         let first = blocks.partition_point(|block| before(position(slab, block[0])));
         let first = first.saturating_sub(1);

@@ -1,7 +1,9 @@
 //! Looking back: values that were replaced or removed lately, and the states that they were in.
 
-use std::collections::{BTreeMap, VecDeque};
+use alloc::collections::{BTreeMap, VecDeque};
+use alloc::vec::Vec;
 
+use crate::change::Origin;
 use crate::clock::Timestamp;
 use crate::containers::{Form, ROOT};
 use crate::delta::{Delta, DeltaEntry};
@@ -64,6 +66,9 @@ impl Removal {
     }
 }
 
+/// Notes what operations have done.
+type Note = fn(&mut Document, Origin, &DotSet, Timestamp, &Journal);
+
 /// The latest removals.
 #[derive(Debug)]
 pub(crate) struct Past {
@@ -71,6 +76,9 @@ pub(crate) struct Past {
     values: usize,
     bytes: usize,
     limit: usize,
+    /// [`Document::note_done`], while anything is kept. Where nothing ever is, nothing leads there,
+    /// and a program for pages is smaller.
+    note: Option<Note>,
     /// States without all of this are gone: what it removed is not known any more.
     since: Version,
     /// When the last of that was done.
@@ -86,6 +94,7 @@ impl Default for Past {
             values: 0,
             bytes: 0,
             limit: MAX_PAST_VALUES,
+            note: Some(Document::note_done),
             since: Version::new(),
             forgotten: Timestamp::default(),
             again: BTreeMap::new(),
@@ -94,6 +103,20 @@ impl Default for Past {
 }
 
 impl Past {
+    /// Of a document that keeps none.
+    pub(crate) fn unkept() -> Self {
+        Self {
+            removals: VecDeque::new(),
+            values: 0,
+            bytes: 0,
+            limit: 0,
+            note: None,
+            since: Version::new(),
+            forgotten: Timestamp::default(),
+            again: BTreeMap::new(),
+        }
+    }
+
     pub(crate) fn is_kept(&self) -> bool {
         self.limit > 0
     }
@@ -143,7 +166,7 @@ impl Past {
             }
         }
         self.since = renaming.dots(&self.since);
-        let again = std::mem::take(&mut self.again).into_iter();
+        let again = core::mem::take(&mut self.again).into_iter();
         self.again = again
             .map(|(dot, first)| (renaming.dot(dot), renaming.dot(first)))
             .collect();
@@ -151,12 +174,16 @@ impl Past {
 
     /// Notes a removal.
     fn note(&mut self, removal: Removal) {
+        // One that came without what it removed counts as well. The oldest goes first, so that no
+        // room is made for more than there may be.
+        while self.removals.len() >= self.limit.max(1) {
+            self.drop_oldest();
+        }
         self.values += removal.values.len();
         self.bytes += removal.values.iter().map(PastValue::weight).sum::<usize>();
         self.removals.push_back(removal);
         let bytes = self.limit.saturating_mul(PAST_VALUE_BYTES);
-        // One that came without what it removed counts as well.
-        while self.values > self.limit || self.bytes > bytes || self.removals.len() > self.limit {
+        while self.values > self.limit || self.bytes > bytes {
             self.drop_oldest();
         }
     }
@@ -225,6 +252,7 @@ impl Document {
     pub fn keep_past(&mut self, values: usize) {
         let (before, held) = (self.past.limit, self.past.values);
         self.past.limit = values;
+        self.past.note = (values > 0).then_some(Document::note_done);
         if held > values || before == 0 {
             self.forget_past();
         }
@@ -251,13 +279,22 @@ impl Document {
         Some(self.clock.last()).filter(|_| !self.version().is_empty())
     }
 
-    /// Notes what operations have done that came from elsewhere.
-    pub(crate) fn note_past_of(&mut self, new: &DotSet, timestamp: Timestamp, journal: &Journal) {
-        if !self.past.is_kept() {
-            return;
+    /// Notes what operations have done, where that is kept.
+    pub(crate) fn note_past(
+        &mut self,
+        origin: Origin,
+        new: &DotSet,
+        timestamp: Timestamp,
+        journal: &Journal,
+    ) {
+        if let Some(note) = self.past.note {
+            note(self, origin, new, timestamp, journal);
         }
+    }
+
+    fn note_done(&mut self, origin: Origin, new: &DotSet, timestamp: Timestamp, journal: &Journal) {
         let mut untold = None;
-        if new.len() > 1 {
+        if origin == Origin::Remote && new.len() > 1 {
             // What was stamped with or after the one before it is bounded by that.
             let before = |range: &DotRange| Dot::new(range.replica, range.first - 1);
             let earliest = |dead: &DotSet| {
@@ -287,13 +324,6 @@ impl Document {
         let mut values = latest.flat_map(|removal| &removal.values);
         let value = values.find(|value| value.dot == dot)?;
         Some(value.timestamp)
-    }
-
-    /// Notes what the operations of a transaction removed.
-    pub(crate) fn note_past(&mut self, killers: &DotSet, timestamp: Timestamp, journal: &Journal) {
-        if self.past.is_kept() {
-            self.note_removal(killers, timestamp, None, journal);
-        }
     }
 
     fn note_removal(

@@ -10,6 +10,9 @@
 //! What is live in the domain can only become less while this goes on: a span that was found
 //! equal holds nothing that one side knows to be dead, as of the start, and the other holds live.
 
+use alloc::vec;
+use alloc::vec::Vec;
+
 use crate::dots::{DotRange, DotSet};
 use crate::live::{BLOCK, PAGE, Tally};
 
@@ -176,7 +179,7 @@ impl Search {
 
     /// The next question; `None` when the search is over.
     pub(crate) fn ask(&mut self, held: &impl Holdings) -> Option<Vec<Part>> {
-        let open = std::mem::take(&mut self.open);
+        let open = core::mem::take(&mut self.open);
         let room = (MAX_SPANS / 2) as u64 / (open.len() as u64).max(1);
         let cut = if self.rounds == 0 { FIRST_CUT } else { CUT }.min(room);
         if cut < 2 || self.rounds == MAX_ROUNDS {
@@ -231,7 +234,7 @@ impl Search {
         {
             return false;
         }
-        let asked = std::mem::take(&mut self.asked);
+        let asked = core::mem::take(&mut self.asked);
         for number in unequal {
             let (span, count) = asked[*number as usize];
             if count <= self.grain {

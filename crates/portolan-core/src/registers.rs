@@ -3,15 +3,15 @@
 //! A chain holds what stands under one key: the values, winner first, then the containers. Its
 //! first is in the index, and in the order once that is built.
 
-use std::sync::PoisonError;
+use alloc::vec::Vec;
 
-use hashbrown::hash_table::Entry as Place;
-use xxhash_rust::xxh3::xxh3_128;
+use crate::hashing::xxh3_128;
 
 use crate::clock::Timestamp;
 use crate::codec::{put_key, put_value};
 use crate::containers::{Containers, Form, ROOT};
 use crate::document::Document;
+use crate::index::Place;
 use crate::journal::Journal;
 use crate::key::Key;
 use crate::replica::{Dot, ReplicaId};
@@ -62,16 +62,16 @@ impl Document {
                 self.head_gained(container, slot);
                 slot
             }
-            Place::Occupied(mut place) => {
-                let head = *place.get();
+            Place::Occupied(place) => {
+                let head = place.head();
                 if self.slab[head].is_container() {
                     let slot = self.slab.insert(Entry {
                         next: head,
                         ..fresh
                     });
-                    let order = self.order.get_mut().unwrap_or_else(PoisonError::into_inner);
+                    let order = self.order.get_mut();
                     order.replace(&self.slab, head, slot);
-                    *place.get_mut() = slot;
+                    place.replace(slot);
                     self.live += 1;
                     slot
                 } else {
@@ -234,10 +234,10 @@ impl Document {
 
     /// Makes `next` the first of the chain in place of `head`, which still stands.
     fn unlink_head(&mut self, head: Slot, next: Slot) {
-        let order = self.order.get_mut().unwrap_or_else(PoisonError::into_inner);
+        let order = self.order.get_mut();
         let place = self.index.place_of(&self.slab, head);
         // proof: the first of a chain is in the index under its hash.
-        let mut place = place.expect("the first of a chain is indexed");
+        let place = place.expect("the first of a chain is indexed");
         if next == NONE {
             order.remove(&self.slab, head);
             place.remove();
@@ -245,7 +245,7 @@ impl Document {
             self.head_lost(head);
         } else {
             order.replace(&self.slab, head, next);
-            *place.get_mut() = next;
+            place.replace(next);
         }
     }
 
@@ -269,14 +269,14 @@ impl Document {
                     self.head_gained(container, slot);
                     slot
                 }
-                Place::Occupied(mut place) => {
-                    let head = *place.get();
+                Place::Occupied(place) => {
+                    let head = place.head();
                     let slot = self.slab.insert(entry);
                     if rank > rank_of_link(&self.replicas, &self.slab, head) {
                         self.slab[slot].next = head;
-                        let order = self.order.get_mut().unwrap_or_else(PoisonError::into_inner);
+                        let order = self.order.get_mut();
                         order.replace(&self.slab, head, slot);
-                        *place.get_mut() = slot;
+                        place.replace(slot);
                     } else {
                         self.link(slot, rank, head);
                     }
@@ -309,7 +309,7 @@ impl Document {
     /// A key has come into being in a container.
     #[inline]
     fn head_gained(&mut self, container: u32, slot: Slot) {
-        let order = self.order.get_mut().unwrap_or_else(PoisonError::into_inner);
+        let order = self.order.get_mut();
         order.insert(slot);
         if container == ROOT {
             self.keys += 1;
@@ -434,8 +434,8 @@ impl Document {
                 self.head_gained(container, slot);
                 slot
             }
-            Place::Occupied(mut place) => {
-                let head = *place.get();
+            Place::Occupied(place) => {
+                let head = place.head();
                 let slot = self.slab.insert_container(container, key, hash, number);
                 let (mut before, mut next) = (NONE, head);
                 while next != NONE
@@ -447,9 +447,9 @@ impl Document {
                 }
                 self.slab[slot].next = next;
                 if before == NONE {
-                    let order = self.order.get_mut().unwrap_or_else(PoisonError::into_inner);
+                    let order = self.order.get_mut();
                     order.replace(&self.slab, head, slot);
-                    *place.get_mut() = slot;
+                    place.replace(slot);
                 } else {
                     self.slab[before].next = slot;
                 }
@@ -462,7 +462,7 @@ impl Document {
     /// Takes a container in which nothing shows any more from under its key.
     fn detach(&mut self, number: u32) {
         let known = self.containers.get_mut(number);
-        let slot = std::mem::replace(&mut known.holder, NONE);
+        let slot = core::mem::replace(&mut known.holder, NONE);
         let head = self.head_of(slot);
         if head == slot && self.slab[slot].next == NONE {
             self.unlink_head(slot, NONE);

@@ -1,7 +1,7 @@
 //! Who wrote what: replica ids and dots.
 
-use std::fmt;
-use std::str::FromStr;
+use core::fmt;
+use core::str::FromStr;
 
 /// The id of one replica of a document: 64 random bits, chosen by whoever creates the replica.
 ///
@@ -35,7 +35,7 @@ impl fmt::Debug for ReplicaId {
 }
 
 impl FromStr for ReplicaId {
-    type Err = std::num::ParseIntError;
+    type Err = core::num::ParseIntError;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         u64::from_str_radix(text, 16).map(Self)

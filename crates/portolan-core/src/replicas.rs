@@ -1,6 +1,8 @@
 //! What is known of each replica's operations.
 
-use std::collections::BTreeMap;
+use alloc::boxed::Box;
+use alloc::collections::BTreeMap;
+use alloc::vec::Vec;
 
 use crate::dots::{DotRange, DotSet, Version};
 use crate::live::LiveDots;

@@ -3,7 +3,9 @@
 //! Entries are large, and in the order of the keys they lie scattered. So they are read once, as
 //! they lie; what is then sorted and gone through out of order is a third of the size.
 
-use smallvec::SmallVec;
+use alloc::vec::Vec;
+
+use crate::few::SmallVec;
 
 use crate::clock::Timestamp;
 use crate::codec::{put_value_body, put_word_body, value_tag, word_of};

@@ -1,5 +1,7 @@
 //! Members of sets as keys: equal members are equal keys, and `1`, `1.0` and `true` are three.
 
+use alloc::vec::Vec;
+
 use crate::codec::{Reader, put_value, read_value};
 use crate::key::Key;
 use crate::value::Value;

@@ -4,7 +4,8 @@
 //! chunks, so that growth neither copies what is there nor takes memory for
 //! what is not, and a chunk that has emptied gives its memory back.
 
-use std::ops::{Index, IndexMut};
+use alloc::vec::Vec;
+use core::ops::{Index, IndexMut};
 
 use crate::clock::Timestamp;
 use crate::key::Key;
@@ -180,6 +181,8 @@ pub(crate) struct Slab {
     rooms: Vec<Room>,
     /// Chunks that have room.
     open: Vec<u32>,
+    /// How many chunks are not empty.
+    filled: usize,
 }
 
 impl Slab {
@@ -211,6 +214,7 @@ impl Slab {
         let chunk = &mut self.chunks[number as usize];
         let stamps = &mut self.stamps[number as usize];
         let room = &mut self.rooms[number as usize];
+        self.filled += usize::from(room.used == 0);
         room.used += 1;
         if room.used == CHUNK {
             room.open = false;
@@ -235,6 +239,12 @@ impl Slab {
         }
     }
 
+    /// More than any slot, that of the next entry included.
+    #[inline]
+    pub(crate) fn limit(&self) -> u32 {
+        (self.chunks.len() as u32 + 1) << CHUNK_BITS
+    }
+
     fn add_chunk(&mut self) -> u32 {
         let number = self.chunks.len() as u32;
         assert!(
@@ -257,7 +267,7 @@ impl Slab {
         let chunk = &mut self.chunks[number as usize];
         let room = &mut self.rooms[number as usize];
         let vacant = Record::vacant(room.vacant);
-        let record = std::mem::replace(&mut chunk[slot as usize % CHUNK], vacant);
+        let record = core::mem::replace(&mut chunk[slot as usize % CHUNK], vacant);
         let stamp = self.stamps[number as usize][slot as usize % CHUNK];
         room.vacant = slot;
         room.used -= 1;
@@ -265,10 +275,15 @@ impl Slab {
             *chunk = Vec::new();
             self.stamps[number as usize] = Vec::new();
             room.vacant = NONE;
+            self.filled -= 1;
         }
         if !room.open {
             room.open = true;
             self.open.push(number);
+        }
+        // Of many chunks even what is known of them is worth giving back.
+        if self.filled == 0 && self.chunks.len() > 1 {
+            *self = Self::default();
         }
         Entry::of(record, stamp)
     }
@@ -276,9 +291,9 @@ impl Slab {
     /// Puts an entry in the place of another, and gives that.
     pub(crate) fn replace(&mut self, slot: Slot, entry: Entry) -> Entry {
         let (record, stamp) = entry.split();
-        let record = std::mem::replace(&mut self[slot], record);
+        let record = core::mem::replace(&mut self[slot], record);
         let place = &mut self.stamps[(slot >> CHUNK_BITS) as usize][slot as usize % CHUNK];
-        Entry::of(record, std::mem::replace(place, stamp))
+        Entry::of(record, core::mem::replace(place, stamp))
     }
 
     #[inline]
@@ -339,8 +354,8 @@ mod tests {
         for slot in slots.drain(..) {
             slab.remove(slot);
         }
-        assert!(slab.chunks.iter().all(|chunk| chunk.capacity() == 0));
-        assert!(slab.stamps.iter().all(|stamps| stamps.capacity() == 0));
+        assert_eq!((slab.chunks.capacity(), slab.stamps.capacity()), (0, 0));
+        assert_eq!((slab.rooms.capacity(), slab.open.capacity()), (0, 0));
         let again: std::collections::BTreeSet<Slot> =
             (0..1000).map(|_| slab.insert(entry())).collect();
         assert_eq!(again.len(), 1000);

@@ -4,7 +4,7 @@
 //! and order. In wasm, where that would be a tenth of a module that pages have to load, one merge
 //! sort of positions for all kinds.
 
-use std::cmp::Ordering;
+use core::cmp::Ordering;
 
 /// Sorts by the items' own order.
 pub(crate) fn sort<T: Ord>(items: &mut [T]) {
@@ -26,6 +26,8 @@ pub(crate) fn sort_by<T>(items: &mut [T], mut order: impl FnMut(&T, &T) -> Order
 
 #[cfg(any(test, target_family = "wasm"))]
 mod positions {
+    use alloc::vec::Vec;
+
     /// The positions `0..len` in the order of what stands there; `exceeds` tells whether what
     /// stands at one comes behind what stands at another.
     pub(super) fn sorted(len: usize, exceeds: &mut dyn FnMut(usize, usize) -> bool) -> Vec<usize> {
@@ -49,7 +51,7 @@ mod positions {
                 merged.extend_from_slice(left);
                 merged.extend_from_slice(right);
             }
-            std::mem::swap(&mut sorted, &mut merged);
+            core::mem::swap(&mut sorted, &mut merged);
             merged.clear();
             run *= 2;
         }
@@ -61,7 +63,7 @@ mod positions {
         for start in 0..from.len() {
             let mut at = start;
             loop {
-                let next = std::mem::replace(&mut from[at], at);
+                let next = core::mem::replace(&mut from[at], at);
                 if next == start {
                     break;
                 }

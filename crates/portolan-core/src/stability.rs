@@ -2,9 +2,8 @@
 //! operation, and everything that was done without knowing of it is here, nothing can refer any
 //! more to what it removed.
 
-use std::collections::VecDeque;
-
-use hashbrown::HashMap;
+use alloc::collections::VecDeque;
+use alloc::vec::Vec;
 
 use crate::containers::Form;
 use crate::document::Document;
@@ -12,9 +11,10 @@ use crate::dots::{DotSet, Version};
 use crate::key::KeyRef;
 use crate::renaming::Renaming;
 use crate::replica::{Dot, ReplicaId};
-use crate::sequence::{Position, Spot, SpotHash};
+use crate::sequence::{Position, Spot};
 use crate::slab::{BIRTH, Slot};
 use crate::sorting::sort;
+use crate::spotmap::SpotMap;
 use crate::value::Value;
 
 /// Positions that show nothing, and resets of counters, until they are stable.
@@ -26,11 +26,11 @@ pub(crate) struct Tombstones {
     /// Those there were at versions that are stable, until everybody knows that, oldest first.
     sealed: VecDeque<(Version, Batch)>,
     /// Of elements that have moved: to how many positions.
-    moves: HashMap<Spot, u32, SpotHash>,
+    moves: SpotMap<u32>,
     /// All that was deleted at this version is sealed, or was brought back since.
     sealed_at: Version,
     /// Of each marked position the batch that it is in: in others its name is out of date.
-    batches: HashMap<Spot, u64, SpotHash>,
+    batches: SpotMap<u64>,
     last_batch: u64,
 }
 
@@ -50,7 +50,7 @@ impl Batch {
 
 impl Tombstones {
     fn is_in(&self, position: Spot, batch: u64) -> bool {
-        self.batches.get(&position) == Some(&batch)
+        self.batches.get(position) == Some(&batch)
     }
 
     /// How many are noted that no batch has so far.
@@ -61,15 +61,18 @@ impl Tombstones {
 
     /// An element has got one more position.
     pub(crate) fn note_move(&mut self, element: Spot) {
-        *self.moves.entry(element).or_default() += 1;
+        match self.moves.get_mut(element) {
+            Some(moves) => *moves += 1,
+            None => drop(self.moves.insert(element, 1)),
+        }
     }
 
     /// An element has one position less, of those that it moved to.
     pub(crate) fn forget_move(&mut self, element: Spot) {
-        if let Some(moves) = self.moves.get_mut(&element) {
+        if let Some(moves) = self.moves.get_mut(element) {
             *moves -= 1;
             if *moves == 0 {
-                self.moves.remove(&element);
+                self.moves.remove(element);
             }
         }
     }
@@ -191,7 +194,7 @@ impl Document {
     /// Drops what was noted, after so many, by a transaction that has been taken back; but for
     /// positions that show nothing all the same.
     pub(crate) fn drop_notes(&mut self, (positions, resets): (usize, usize)) {
-        let mut fresh = std::mem::take(&mut self.tombstones.fresh);
+        let mut fresh = core::mem::take(&mut self.tombstones.fresh);
         let noted = fresh.positions.split_off(positions);
         let buried = noted
             .into_iter()
@@ -215,7 +218,7 @@ impl Document {
 
     /// The tombstones there are at present.
     fn mark_tombstones(&mut self) -> Batch {
-        let mut batch = std::mem::take(&mut self.tombstones.fresh);
+        let mut batch = core::mem::take(&mut self.tombstones.fresh);
         self.tombstones.last_batch += 1;
         batch.number = self.tombstones.last_batch;
         batch.positions.retain(|position| {
@@ -281,7 +284,7 @@ impl Document {
     pub(crate) fn unearth(&mut self, position: Spot) {
         let known = &mut self.elements[position];
         if known.is_marked() {
-            self.tombstones.batches.remove(&position);
+            self.tombstones.batches.remove(position);
         }
         known.unmark();
     }
@@ -299,7 +302,7 @@ impl Document {
             self.kill(moves);
             self.unsettled.moves.clear();
         }
-        if element == position && self.tombstones.moves.contains_key(&element) {
+        if element == position && self.tombstones.moves.contains(element) {
             return self.entomb(position); // it names what stands elsewhere still
         }
         // A move that lost against a concurrent one: whoever moves the element again, or has moved

@@ -1,9 +1,12 @@
 //! Several operations as one.
 
-use smallvec::SmallVec;
+use alloc::vec::Vec;
+
+use crate::few::SmallVec;
 
 use crate::change::Origin;
 use crate::clock::Timestamp;
+use crate::codec::word_of;
 use crate::containers::{Form, Kind, ROOT};
 use crate::document::Document;
 use crate::dots::DotSet;
@@ -31,10 +34,25 @@ pub struct Transaction<'a> {
     pub(crate) journal: Journal,
     /// Tombstones noted before it.
     tombstones: (usize, usize),
+    /// What becomes of what it has written and nobody has let stand: [`commit`](Self::commit) or
+    /// [`take_back`](Self::take_back). Where nothing is ever taken back, nothing leads there, and a
+    /// program for pages is smaller.
+    end: fn(&mut Transaction<'a>),
 }
 
 impl<'a> Transaction<'a> {
+    /// One that stands whole or not at all.
+    #[inline]
     pub(crate) fn begin(document: &'a mut Document, now: u64) -> Self {
+        Self::with_end(document, now, Self::take_back)
+    }
+
+    /// One whose operations stand, however it ends.
+    pub(crate) fn begin_to_stand(document: &'a mut Document, now: u64) -> Self {
+        Self::with_end(document, now, Self::commit)
+    }
+
+    fn with_end(document: &'a mut Document, now: u64, end: fn(&mut Self)) -> Self {
         let base = document.own_seq();
         let journal = Journal::new(document);
         document.forgotten = Some(Vec::new());
@@ -47,6 +65,7 @@ impl<'a> Transaction<'a> {
             timestamp: None,
             journal,
             tombstones,
+            end,
         }
     }
 
@@ -151,7 +170,7 @@ impl<'a> Transaction<'a> {
     }
 
     pub(crate) fn reset_counter(&mut self, counter: u32, killer: u64) {
-        let mut journal = std::mem::take(&mut self.journal);
+        let mut journal = core::mem::take(&mut self.journal);
         let (now, seq, timestamp) = (self.now, &mut self.seq, &mut self.timestamp);
         let next = |document: &mut Document| {
             *seq += 1;
@@ -204,7 +223,7 @@ impl<'a> Transaction<'a> {
 
     /// Lets everything stand that has been written; the end of the transaction.
     pub(crate) fn commit(&mut self) {
-        let (base, seq) = (self.base, std::mem::replace(&mut self.seq, self.base));
+        let (base, seq) = (self.base, core::mem::replace(&mut self.seq, self.base));
         if seq == base {
             return;
         }
@@ -235,26 +254,33 @@ impl<'a> Transaction<'a> {
             document.log.note(&removed, live);
             let killers = DotSet::from_range(replica, base + 1, seq);
             let timestamp = self.timestamp.unwrap_or_default();
-            document.note_past(&killers, timestamp, &self.journal);
+            document.note_past(Origin::Local, &killers, timestamp, &self.journal);
         }
         if document.recorder.is_some() {
             let new = DotSet::from_range(replica, base + 1, seq);
-            document.record_batch(Origin::Local, &new, std::mem::take(&mut self.journal));
+            document.record_batch(Origin::Local, &new, core::mem::take(&mut self.journal));
         }
     }
 }
 
-/// What was not committed is taken back: the closure failed, or panicked.
+/// What was not committed is ended: the closure failed, or panicked.
 impl Drop for Transaction<'_> {
+    #[inline]
     fn drop(&mut self) {
-        if self.seq == self.base {
-            self.document.forgotten = None;
-            self.document.containers.sweep();
-            return;
+        if self.seq != self.base {
+            (self.end)(self);
         }
+        self.document.forgotten = None;
+        self.document.containers.sweep();
+    }
+}
+
+impl Transaction<'_> {
+    /// Undoes all that it has written.
+    fn take_back(&mut self) {
         let document = &mut *self.document;
         let own = document.own;
-        let mut journal = std::mem::take(&mut self.journal);
+        let mut journal = core::mem::take(&mut self.journal);
         let its_own = |replica, seq| replica == own && seq > self.base;
         let live = &document.replicas.get(own).live;
         let (spots, slots): (Vec<Slot>, Vec<Slot>) = live
@@ -285,7 +311,6 @@ impl Drop for Transaction<'_> {
         let (first, last) = (self.base + 1, self.seq);
         document.forget(own, first, last, &mut unheard);
         document.drop_notes(self.tombstones);
-        document.containers.sweep();
     }
 }
 
@@ -302,6 +327,9 @@ pub(crate) fn check_key(key: &Key) -> Result<(), Error> {
 
 #[inline]
 pub(crate) fn check_value(value: &Value) -> Result<(), Error> {
+    if word_of(value).is_some() {
+        return Ok(());
+    }
     match size(value, 0)? {
         bytes if bytes > MAX_VALUE_BYTES => Err(Error::ValueTooLarge(bytes)),
         _ => Ok(()),

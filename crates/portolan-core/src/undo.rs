@@ -1,7 +1,8 @@
 //! Taking own operations back, by new ones.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::ops::RangeInclusive;
+use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::vec::Vec;
+use core::ops::RangeInclusive;
 
 use crate::containers::{Form, ROOT};
 use crate::document::Document;

@@ -1,10 +1,15 @@
 //! Plain values: what a register holds.
 
-use std::collections::BTreeMap;
-use std::fmt;
-use std::sync::Arc;
+use alloc::collections::BTreeMap;
+use alloc::string::String;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::fmt;
 
 use smol_str::SmolStr;
+
+use crate::codec::{Reader, put_value, read_value};
+use crate::error::DecodeError;
 
 /// A plain value, taken as one: a list or map in it is replaced whole, not merged.
 ///
@@ -45,6 +50,20 @@ impl Value {
             Value::Int(i) => Some(*i),
             _ => None,
         }
+    }
+
+    /// Appends it as bytes: a tag and the content, as `docs/format.md` says of values.
+    pub fn encode_to(&self, out: &mut Vec<u8>) {
+        put_value(out, self);
+    }
+
+    /// Reads what [`encode_to`](Self::encode_to) wrote from the start of `bytes`, which are what
+    /// follows then.
+    pub fn decode_from(bytes: &mut &[u8]) -> Result<Self, DecodeError> {
+        let mut reader = Reader::new(bytes);
+        let value = read_value(&mut reader)?;
+        *bytes = reader.rest();
+        Ok(value)
     }
 
     /// About how many bytes it takes on the heap.

@@ -1,6 +1,7 @@
 //! Reading containers. A container in which there is nothing reads as an empty one.
 
-use std::ops::{Bound, RangeBounds};
+use alloc::vec;
+use core::ops::{Bound, RangeBounds};
 
 use smallvec::SmallVec;
 

@@ -1,7 +1,8 @@
 //! What of a batch there is to tell: what stands in an element that does not show, because its
 //! position is not known so far, is told when the element comes to show.
 
-use std::collections::{BTreeMap, BTreeSet};
+use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::vec::Vec;
 
 use crate::change::{Change, Place};
 use crate::containers::{Form, ROOT};
@@ -69,7 +70,7 @@ impl<'a> Visibility<'a> {
     /// The elements that a container stands in, each with its array, the innermost first.
     fn elements_above(&self, container: u32) -> impl Iterator<Item = (u32, Dot)> + use<'a> {
         let (document, mut at) = (self.document, container);
-        let above = std::iter::from_fn(move || {
+        let above = core::iter::from_fn(move || {
             let known = (at != ROOT).then(|| document.containers.get(at))?;
             at = known.parent;
             Some((known.parent, &known.key))

@@ -3,7 +3,8 @@
 //! Keys of a map are alike at their beginnings and differ soon behind, so words settle nearly
 //! every comparison, and are sorted without reading texts again.
 
-use std::cmp::Ordering;
+use alloc::vec::Vec;
+use core::cmp::Ordering;
 
 use crate::sorting::sort_by;
 
@@ -120,14 +121,14 @@ fn by_digits<T: Copy>(mut items: Vec<(u64, T)>) -> Vec<(u64, T)> {
         }
         let mut place = 0;
         for digit in count.iter_mut() {
-            place += std::mem::replace(digit, place);
+            place += core::mem::replace(digit, place);
         }
         for item in &items {
             let place = &mut count[usize::from(item.0.to_le_bytes()[at])];
             other[*place as usize] = *item;
             *place += 1;
         }
-        std::mem::swap(&mut items, &mut other);
+        core::mem::swap(&mut items, &mut other);
     }
     items
 }

@@ -57,15 +57,7 @@ fn sample() -> Document {
 #[test]
 fn delta_format_1_is_as_it_was() {
     let bytes = sample().encode();
-    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/delta-1.bin");
-    if std::env::var_os("WRITE_GOLDEN").is_some() {
-        std::fs::write(path, &bytes).expect("the golden file can be written");
-    }
-    let golden = std::fs::read(path).expect("the golden file is there");
-    assert_eq!(
-        bytes, golden,
-        "the format changed: give it a new version and keep reading the old"
-    );
+    let golden = golden("delta-1.bin", &bytes);
     let mut document = Document::new(ReplicaId::new(1));
     document.apply(&Delta::decode(&golden).expect("the golden file decodes"));
     assert_eq!(document.digest(), sample().digest());
@@ -78,6 +70,21 @@ fn the_digest_is_the_same_on_every_machine() {
         format!("{:032x}", sample().digest()),
         include_str!("golden/digest.txt").trim()
     );
+}
+
+/// The golden file, which the bytes must be; with `WRITE_GOLDEN` set they become it.
+fn golden(name: &str, bytes: &[u8]) -> Vec<u8> {
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/");
+    let path = format!("{folder}{name}");
+    if std::env::var_os("WRITE_GOLDEN").is_some() {
+        std::fs::write(&path, bytes).expect("the golden file can be written");
+    }
+    let golden = std::fs::read(path).expect("the golden file is there");
+    assert!(
+        bytes == golden,
+        "the format changed: give it a new version and keep reading the old"
+    );
+    golden
 }
 
 /// A document with every kind of container: at several depths, in elements, with siblings; an
@@ -127,15 +134,7 @@ fn nested_sample() -> Document {
 #[test]
 fn delta_format_2_is_as_it_was() {
     let bytes = nested_sample().encode();
-    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/delta-2.bin");
-    if std::env::var_os("WRITE_GOLDEN").is_some() {
-        std::fs::write(path, &bytes).expect("the golden file can be written");
-    }
-    let golden = std::fs::read(path).expect("the golden file is there");
-    assert!(
-        bytes == golden,
-        "the format changed: give it a new version and keep reading the old"
-    );
+    let golden = golden("delta-2.bin", &bytes);
     let mut document = Document::new(ReplicaId::new(1));
     document.apply(&Delta::decode(&golden).expect("the golden file decodes"));
     assert_eq!(document.digest(), nested_sample().digest());
@@ -190,18 +189,7 @@ fn adopted_sample() -> Document {
 #[test]
 fn adopted_positions_of_delta_format_2_are_as_they_were() {
     let bytes = adopted_sample().encode();
-    let path = concat!(
-        env!("CARGO_MANIFEST_DIR"),
-        "/tests/golden/delta-2-adopted.bin"
-    );
-    if std::env::var_os("WRITE_GOLDEN").is_some() {
-        std::fs::write(path, &bytes).expect("the golden file can be written");
-    }
-    let golden = std::fs::read(path).expect("the golden file is there");
-    assert_eq!(
-        bytes, golden,
-        "the format changed: give it a new version and keep reading the old"
-    );
+    let golden = golden("delta-2-adopted.bin", &bytes);
     let mut document = Document::new(ReplicaId::new(1));
     document.apply(&Delta::decode(&golden).expect("the golden file decodes"));
     assert_eq!(document.digest(), adopted_sample().digest());
@@ -238,15 +226,7 @@ fn large_sample() -> Document {
 #[test]
 fn delta_format_3_is_as_it_was() {
     let bytes = large_sample().encode();
-    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/delta-3.bin");
-    if std::env::var_os("WRITE_GOLDEN").is_some() {
-        std::fs::write(path, &bytes).expect("the golden file can be written");
-    }
-    let golden = std::fs::read(path).expect("the golden file is there");
-    assert!(
-        bytes == golden,
-        "the format changed: give it a new version and keep reading the old"
-    );
+    let golden = golden("delta-3.bin", &bytes);
     let delta = Delta::decode(&golden).expect("the golden file decodes");
     assert_eq!(delta, large_sample().snapshot());
     let mut document = Document::new(ReplicaId::new(1));

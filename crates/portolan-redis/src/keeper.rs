@@ -9,6 +9,7 @@ use bytes::Bytes;
 use redis::aio::MultiplexedConnection;
 use redis::{ConnectionInfo, PushInfo, PushKind, Value};
 use tokio::sync::oneshot;
+use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use crate::error::{Error, Result};
@@ -30,6 +31,7 @@ struct Home {
     commands: MultiplexedConnection,
     /// Open as long as it is held.
     _messages: MultiplexedConnection,
+    _driver: JoinSet<()>,
 }
 
 /// Runs until the node leaves the map, or the first joining fails, which is told.
@@ -157,7 +159,14 @@ async fn connect(shared: &Arc<Shared>) -> Result<Home> {
     });
     let commands = server.open(&address, config.clone());
     let commands = commands.await.map_err(unreachable)?;
-    let mut messages = server.open(&address, config).await.map_err(unreachable)?;
+    let listener = Arc::downgrade(shared);
+    let hear = move |channel: &[u8], payload: &[u8]| {
+        if let Some(shared) = listener.upgrade() {
+            shared.hear_message(generation, channel, payload);
+        }
+    };
+    let messages = server.listen(&address, config, patience, hear);
+    let (mut messages, driver) = messages.await.map_err(unreachable)?;
     let place = &shared.place;
     for channel in [&place.updates, &place.nodes, &place.node(&shared.node)] {
         let mut subscribe = redis::cmd(place.subscribe());
@@ -171,6 +180,7 @@ async fn connect(shared: &Arc<Shared>) -> Result<Home> {
         address,
         commands,
         _messages: messages,
+        _driver: driver,
     })
 }
 
@@ -281,19 +291,19 @@ impl Shared {
                 else {
                     return;
                 };
-                self.hear_message(generation, &channel, &Bytes::from(payload));
+                self.hear_message(generation, &channel, &payload);
             }
             _ => {}
         }
     }
 
-    fn hear_message(&self, generation: u64, channel: &[u8], payload: &Bytes) {
+    fn hear_message(&self, generation: u64, channel: &[u8], payload: &[u8]) {
         if channel == self.place.updates.as_bytes() {
             let message = Message::read(payload);
             let mut order = self.order.lock();
             if order.is_heard(generation) {
                 let found = match message {
-                    Ok(message) => order.hear(message),
+                    Ok(message) => order.hear(&message),
                     Err(error) => {
                         tracing::warn!(map = self.place.name, %error, "a message");
                         order.fault(Fault::Unreadable)

@@ -51,6 +51,7 @@ mod reply;
 mod script;
 mod server;
 mod snapshot;
+mod tap;
 mod wait;
 mod watch;
 mod write;

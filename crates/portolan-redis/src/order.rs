@@ -23,7 +23,7 @@ use tokio::sync::oneshot;
 use crate::events::Events;
 use crate::key::Key;
 use crate::limits::MAX_HEARD_BYTES;
-use crate::message::{Message, Mutation};
+use crate::message::{Message, Mutation, Published};
 use crate::replica::Replica;
 use crate::snapshot::Snapshot;
 use crate::watch::{Batch, Change, Kind, Origin};
@@ -117,7 +117,7 @@ enum Phase {
 
 #[derive(Debug)]
 enum Heard {
-    Message(Message),
+    Mutation(u64, Mutation),
     Mark(Mark),
 }
 
@@ -216,12 +216,12 @@ impl Order {
     }
 
     /// A message came.
-    pub(crate) fn hear(&mut self, message: Message) -> Result<(), Fault> {
+    pub(crate) fn hear(&mut self, message: &Message<'_>) -> Result<(), Fault> {
         match &mut self.phase {
             Phase::Adrift => Ok(()),
             Phase::Joining { heard, bytes } => {
                 *bytes += message.size();
-                heard.push(Heard::Message(message));
+                heard.push(Heard::Mutation(message.revision, message.owned()));
                 if *bytes > MAX_HEARD_BYTES {
                     return self.fault(Fault::TooMuch);
                 }
@@ -230,12 +230,36 @@ impl Order {
             Phase::Live if message.revision != self.heard + 1 => self.fault(Fault::OutOfOrder),
             Phase::Live => {
                 self.heard = message.revision;
-                if message.revision > self.revision {
-                    self.advance(message.revision, message.mutation, None);
+                if message.revision <= self.revision {
+                    return Ok(());
+                }
+                if self.is_quiet() {
+                    self.apply(message);
+                } else {
+                    self.advance(message.revision, message.owned(), None);
                     self.advance_early();
                 }
                 Ok(())
             }
+        }
+    }
+
+    /// Whether nobody here looks at changes, or writes any: then what is heard is of no other use
+    /// than to be applied.
+    fn is_quiet(&mut self) -> bool {
+        self.early.is_empty()
+            && self.waiting.is_empty()
+            && self.events.writing_since().is_none()
+            && !self.events.is_watched()
+    }
+
+    /// Applies the next mutation without a copy of it, where it is all that is to be done.
+    fn apply(&mut self, message: &Message<'_>) {
+        self.revision = message.revision;
+        match message.mutation {
+            Published::Set(key, value) => self.replica.set_copied(key, value),
+            Published::Delete(key) => drop(self.replica.delete(key)),
+            Published::Clear => drop(self.replica.clear()),
         }
     }
 
@@ -281,9 +305,9 @@ impl Order {
         self.early.clear();
         self.applied.clear();
         self.install(reading);
-        for message in after {
-            if message.revision > self.revision {
-                self.advance(message.revision, message.mutation, None);
+        for (revision, mutation) in after {
+            if revision > self.revision {
+                self.advance(revision, mutation, None);
             }
         }
         self.heard = self.revision;
@@ -496,7 +520,12 @@ fn change(key: Key, old: Option<Bytes>, new: Option<Bytes>, kind: Kind) -> Chang
 }
 
 /// The messages after the first mark, if the reading counts.
-fn check(heard: Vec<Heard>, reading: &Reading, first: u64, last: u64) -> Option<Vec<Message>> {
+fn check(
+    heard: Vec<Heard>,
+    reading: &Reading,
+    first: u64,
+    last: u64,
+) -> Option<Vec<(u64, Mutation)>> {
     let mut heard = heard.into_iter();
     let before = heard.find_map(|heard| match heard {
         Heard::Mark(mark) if mark.number == first => Some(mark.revision),
@@ -507,12 +536,12 @@ fn check(heard: Vec<Heard>, reading: &Reading, first: u64, last: u64) -> Option<
     let mut messages = Vec::new();
     for heard in heard {
         match heard {
-            Heard::Message(message) => {
+            Heard::Mutation(next, mutation) => {
                 revision += 1;
-                if message.revision != revision {
+                if next != revision {
                     return None;
                 }
-                messages.push(message);
+                messages.push((next, mutation));
             }
             Heard::Mark(mark) => {
                 if mark.revision != revision {

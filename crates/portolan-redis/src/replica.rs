@@ -66,6 +66,20 @@ impl Replica {
         }
     }
 
+    /// Writes an entry that is copied, its key only where it is new.
+    pub(crate) fn set_copied(&self, key: &[u8], value: &[u8]) {
+        let value = Bytes::copy_from_slice(value);
+        let hash = self.hash(key);
+        let mut shard = self.shard(hash).write();
+        if let Some((_, held)) = shard.find_mut(hash, |(held, _)| held.as_bytes() == key) {
+            *held = value;
+            return;
+        }
+        let rehash = |(held, _): &(Key, Bytes)| self.hash(held.as_bytes());
+        shard.insert_unique(hash, (Key::copy(key), value), rehash);
+        self.len.fetch_add(1, Ordering::Relaxed);
+    }
+
     pub(crate) fn delete(&self, key: &[u8]) -> Option<Bytes> {
         let hash = self.hash(key);
         let mut shard = self.shard(hash).write();
@@ -125,15 +139,21 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_replica_is_a_map(steps in prop::collection::vec((0u8..40, prop::option::of(0u8..9)), 0..300)) {
+        fn a_replica_is_a_map(steps in prop::collection::vec((0u8..40, prop::option::of(0u8..9), any::<bool>()), 0..300)) {
             let replica = Replica::default();
             let mut model = BTreeMap::new();
-            for (key, value) in steps {
+            for (key, value, copied) in steps {
                 let key = [b'k', key];
                 let (held, expected) = match value {
                     Some(value) => {
                         let value = Bytes::from(vec![value]);
-                        let held = replica.set(Key::new(Bytes::copy_from_slice(&key)), value.clone());
+                        let held = if copied {
+                            let held = replica.get(&key);
+                            replica.set_copied(&key, &value);
+                            held
+                        } else {
+                            replica.set(Key::copy(&key), value.clone())
+                        };
                         (held, model.insert(key, value))
                     }
                     None => (replica.delete(&key), model.remove(&key)),

@@ -20,6 +20,7 @@ macro_rules! script {
 }
 
 script!(SET, "write.lua", "put.lua", "set.lua");
+script!(SET_ALONE, "set_alone.lua");
 script!(SET_IF_ABSENT, "write.lua", "put.lua", "set_if_absent.lua");
 script!(
     COMPARE_AND_SET,

@@ -5,10 +5,13 @@ use std::time::Duration;
 use redis::aio::MultiplexedConnection;
 use redis::{
     AsyncConnectionConfig, ConnectionAddr, ConnectionInfo, ErrorKind, IntoConnectionInfo as _,
-    ProtocolVersion, RedisError, RedisResult, ServerErrorKind,
+    ProtocolVersion, RedisConnectionInfo, RedisError, RedisResult, ServerErrorKind,
 };
+use tokio::net::TcpStream;
+use tokio::task::JoinSet;
 
 use crate::error::{Error, Result};
+use crate::tap::Tap;
 
 /// A cluster that sends a client on more often than this is changing its mind.
 const MAX_REDIRECTIONS: usize = 5;
@@ -125,14 +128,41 @@ impl Server {
         home: &ConnectionInfo,
         config: AsyncConnectionConfig,
     ) -> RedisResult<MultiplexedConnection> {
-        let redis = home.redis_settings().clone();
-        let redis = redis.set_protocol(ProtocolVersion::RESP3);
-        let redis = redis.set_lib_name("portolan", env!("CARGO_PKG_VERSION"));
-        let home = home.clone().set_redis_settings(redis);
+        let home = home.clone().set_redis_settings(settings(home));
         let client = self.client(home)?;
         client
             .get_multiplexed_async_connection_with_config(&config)
             .await
+    }
+
+    /// Connects for what channels bring: it is heard as it comes, some of it as pushes by the
+    /// `config`. The tasks given beside the connection are what it lives by.
+    pub(crate) async fn listen(
+        &self,
+        home: &ConnectionInfo,
+        config: AsyncConnectionConfig,
+        patience: Duration,
+        hear: impl FnMut(&[u8], &[u8]) + Send + Unpin + 'static,
+    ) -> RedisResult<(MultiplexedConnection, JoinSet<()>)> {
+        let mut tasks = JoinSet::new();
+        let ConnectionAddr::Tcp(host, port) = home.addr() else {
+            // Under encryption there is more to do than to parse.
+            return Ok((self.open(home, config).await?, tasks));
+        };
+        let settings = settings(home);
+        let connect = async {
+            let stream = TcpStream::connect((host.as_str(), *port)).await?;
+            stream.set_nodelay(true)?;
+            let tap = Tap::new(stream, hear);
+            MultiplexedConnection::new_with_config(&settings, tap, config).await
+        };
+        let connected = tokio::time::timeout(patience, connect).await;
+        let (connection, driver) = connected.unwrap_or_else(|_| {
+            let silent = std::io::Error::from(std::io::ErrorKind::TimedOut);
+            Err(silent.into())
+        })?;
+        tasks.spawn(driver);
+        Ok((connection, tasks))
     }
 
     #[cfg(feature = "tls")]
@@ -232,6 +262,13 @@ impl std::fmt::Debug for Server {
             .map(|entrance| entrance.addr().to_string());
         f.debug_list().entries(addresses).finish()
     }
+}
+
+/// How this library presents itself.
+fn settings(home: &ConnectionInfo) -> RedisConnectionInfo {
+    let redis = home.redis_settings().clone();
+    let redis = redis.set_protocol(ProtocolVersion::RESP3);
+    redis.set_lib_name("portolan", env!("CARGO_PKG_VERSION"))
 }
 
 /// Addresses only: the rest has passwords.

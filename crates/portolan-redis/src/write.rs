@@ -261,6 +261,11 @@ impl CoordinatedMap {
         check_key(key)?;
         check_value(value)?;
         let mut arguments = vec![key, value];
+        if ttl.is_none() && lease.is_none() && self.shared.options.ttl.is_none() {
+            let mut call = Call::new(&script::SET_ALONE, &arguments);
+            call.is_alone = true;
+            return self.keyed(call, |_| Ok(put(key, value))).await;
+        }
         arguments.extend(ttl.as_ref().map(String::as_bytes));
         let mut call = Call::new(&script::SET, &arguments);
         call.lease = lease;
@@ -407,6 +412,9 @@ struct Call<'a> {
     script: &'a Script,
     arguments: &'a [&'a [u8]],
     lease: Option<&'a Lease>,
+    /// Whether the script takes its arguments between the channel and the command to publish, and
+    /// knows of no lease and no time to live.
+    is_alone: bool,
 }
 
 impl<'a> Call<'a> {
@@ -415,6 +423,7 @@ impl<'a> Call<'a> {
             script,
             arguments,
             lease: None,
+            is_alone: false,
         }
     }
 }
@@ -437,14 +446,17 @@ impl Shared {
             .map_or(String::new(), |lease| lease.token().to_string());
         let place = &self.place;
         let mut arguments: Vec<&[u8]> = Vec::with_capacity(call.arguments.len() + 5);
-        arguments.extend([
-            place.updates.as_bytes(),
-            place.publish().as_bytes(),
-            mode.as_bytes(),
-            ttl.as_bytes(),
-            token.as_bytes(),
-        ]);
-        arguments.extend(call.arguments);
+        let (channel, publish) = (place.updates.as_bytes(), place.publish().as_bytes());
+        if call.is_alone {
+            arguments.push(channel);
+            arguments.extend(call.arguments);
+            arguments.push(publish);
+        } else {
+            let options = [mode.as_bytes(), ttl.as_bytes(), token.as_bytes()];
+            arguments.extend([channel, publish]);
+            arguments.extend(options);
+            arguments.extend(call.arguments);
+        }
         let mut keys = vec![place.content.as_str()];
         keys.extend(call.lease.map(Lease::place));
         let (mut under_way, answer) = loop {

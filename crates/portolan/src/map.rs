@@ -279,18 +279,20 @@ impl Map {
     }
 
     /// Waits until the map was synchronised with a server for the first time: what the server had
-    /// then is here. Returns at once where the node was told of no server that shares this map.
+    /// then is here. What was on the bus counts as well as a server. Returns at once where the node
+    /// was told of no server that shares this map, and of no bus.
     ///
     /// While no server can be reached it waits; set a timeout if that is not what you want. Fails
     /// where every server refuses the map, or breaks the protocol.
     pub async fn ready(&self) -> Result<()> {
         let servers: Vec<usize> = self.servers(|access| access.read).collect();
-        if servers.is_empty() {
+        let on_bus = self.core().bus.is_some();
+        if servers.is_empty() && !on_bus {
             return Ok(());
         }
         let ready = self.shared().wait(|| {
             self.shared().read(|state| {
-                if state.synced {
+                if state.synced || (on_bus && state.bus.joined) {
                     return Some(Ok(()));
                 }
                 if self.core().is_closed() {
@@ -299,6 +301,7 @@ impl Map {
                 let failures = servers.iter().map(|place| state.refused.get(place));
                 let failures: Option<Vec<&Error>> = failures.collect();
                 failures
+                    .filter(|_| !on_bus)
                     .and_then(|all| all.first().copied().cloned())
                     .map(Err)
             })

@@ -6,7 +6,7 @@ use axum::Json;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
-use portolan::{Map, MemberStatus, ReplicaId, Standing};
+use portolan::{Document, Map, MemberStatus, ReplicaId, Standing};
 use serde_json::{Value as Json_, json};
 
 use super::app::{App, Need};
@@ -61,7 +61,7 @@ async fn known(app: &App, name: &str) -> Result<Map, Problem> {
 }
 
 fn own(map: &Map) -> ReplicaId {
-    map.read(|document| document.replica())
+    map.read(Document::replica)
 }
 
 fn member_json(member: &MemberStatus) -> Json_ {

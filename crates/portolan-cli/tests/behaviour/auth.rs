@@ -4,22 +4,11 @@ use std::path::Path;
 
 use serde_json::{Value as Json, json};
 
-use crate::support::{Answer, Events, Lines, Server, folder, http, token, wait_until, write_auth};
+use crate::support::{Events, Lines, Server, folder, token, wait_until, write_auth};
 
 fn start(folder: &Path, access: &str) -> Server {
     let file = write_auth(folder, access);
     Server::start(["--memory", "--auth", &file.display().to_string()])
-}
-
-fn ask(server: &Server, token: &str, method: &str, path: &str, body: &str) -> Answer {
-    let bearer = format!("Bearer {token}");
-    http(
-        &server.url,
-        method,
-        path,
-        &[("authorization", &bearer)],
-        body,
-    )
 }
 
 #[test]
@@ -50,59 +39,63 @@ fn a_token_opens_what_it_names() {
         assert_eq!(server.read(path).status, 200, "{path}");
     }
 
-    assert_eq!(ask(&server, &writer, "PUT", key, "10").status, 201);
-    assert_eq!(ask(&server, &reader, "GET", key, "").body, "10");
+    assert_eq!(server.ask(&writer, "PUT", key, "10").status, 201);
+    assert_eq!(server.ask(&reader, "GET", key, "").body, "10");
     assert_eq!(
-        ask(&server, &reader, "PUT", key, "11").problem(403),
+        server.ask(&reader, "PUT", key, "11").problem(403),
         "forbidden"
     );
     assert_eq!(
-        ask(&server, &reader, "DELETE", key, "").problem(403),
+        server.ask(&reader, "DELETE", key, "").problem(403),
         "forbidden"
     );
     assert_eq!(
-        ask(
-            &server,
-            &reader,
-            "POST",
-            "/v1/maps/fleet%2Fconfig/transact",
-            ""
-        )
-        .problem(403),
+        server
+            .ask(&reader, "POST", "/v1/maps/fleet%2Fconfig/transact", "")
+            .problem(403),
         "forbidden"
     );
     assert_eq!(
-        ask(&server, &writer, "GET", "/v1/maps/other/keys/k", "").problem(403),
+        server
+            .ask(&writer, "GET", "/v1/maps/other/keys/k", "")
+            .problem(403),
         "forbidden"
     );
     assert_eq!(
-        ask(&server, &writer, "DELETE", "/v1/maps/fleet%2Fconfig", "").problem(403),
+        server
+            .ask(&writer, "DELETE", "/v1/maps/fleet%2Fconfig", "")
+            .problem(403),
         "forbidden"
     );
     assert_eq!(
-        ask(&server, &writer, "GET", "/metrics", "").problem(403),
+        server.ask(&writer, "GET", "/metrics", "").problem(403),
         "forbidden"
     );
-    assert_eq!(ask(&server, &admin, "GET", "/metrics", "").status, 200);
+    assert_eq!(server.ask(&admin, "GET", "/metrics", "").status, 200);
 
     // What may not be read is not even named.
     assert_eq!(
-        ask(&server, &admin, "PUT", "/v1/maps/secret/keys/k", "1").status,
+        server
+            .ask(&admin, "PUT", "/v1/maps/secret/keys/k", "1")
+            .status,
         201
     );
-    let listed = ask(&server, &reader, "GET", "/v1/maps", "").json();
+    let listed = server.ask(&reader, "GET", "/v1/maps", "").json();
     assert_eq!(listed, json!([{ "name": "fleet/config", "keys": 1 }]));
-    let status = ask(&server, &reader, "GET", "/v1/status", "").json();
+    let status = server.ask(&reader, "GET", "/v1/status", "").json();
     assert_eq!(status["maps"].as_array().map(Vec::len), Some(1));
     assert!(status.get("links").is_none());
     assert!(
-        ask(&server, &admin, "GET", "/v1/status", "")
+        server
+            .ask(&admin, "GET", "/v1/status", "")
             .json()
             .get("links")
             .is_some()
     );
     assert_eq!(
-        ask(&server, &admin, "DELETE", "/v1/maps/fleet%2Fconfig", "").status,
+        server
+            .ask(&admin, "DELETE", "/v1/maps/fleet%2Fconfig", "")
+            .status,
         204
     );
 }
@@ -179,7 +172,7 @@ fn a_revoked_token_is_no_good_at_once() {
     lost_events.expect("snapshot");
     let watch = Lines::of(&mut server.command(["watch", "m", "--json", "--token", &lost]));
     crate::support::wait_for("the watch begins", || {
-        ask(&server, &kept, "PUT", "/v1/maps/m/keys/ping", "1");
+        server.ask(&kept, "PUT", "/v1/maps/m/keys/ping", "1");
         watch.try_next()
     });
 
@@ -195,13 +188,15 @@ fn a_revoked_token_is_no_good_at_once() {
     assert_eq!(code, 4, "{message}");
     assert!(message.contains("revoked"), "{message}");
     assert_eq!(
-        ask(&server, &lost, "GET", "/v1/maps/m/keys/ping", "").problem(401),
+        server
+            .ask(&lost, "GET", "/v1/maps/m/keys/ping", "")
+            .problem(401),
         "token-needed"
     );
 
     // The others go on.
     assert_eq!(
-        ask(&server, &kept, "PUT", "/v1/maps/m/keys/end", "1").status,
+        server.ask(&kept, "PUT", "/v1/maps/m/keys/end", "1").status,
         201
     );
     let last = std::iter::from_fn(|| kept_events.next())
@@ -219,14 +214,14 @@ fn a_broken_auth_file_leaves_the_old_rules_in_force() {
         server.log().contains("the old rules stay")
     });
     assert_eq!(
-        ask(&server, &good, "PUT", "/v1/maps/m/keys/k", "1").status,
+        server.ask(&good, "PUT", "/v1/maps/m/keys/k", "1").status,
         201
     );
     // A signal has it read at once, too.
     write_auth(folder.path(), "revoked = [\"t\"]");
     server.signal("HUP");
     wait_until("it is revoked", || {
-        ask(&server, &good, "GET", "/v1/maps/m/keys/k", "").status == 401
+        server.ask(&good, "GET", "/v1/maps/m/keys/k", "").status == 401
     });
 }
 
@@ -236,13 +231,7 @@ fn joined(server: &Server, token: &str) -> Server {
 }
 
 fn read_as(server: &Server, token: &str, map: &str, key: &str) -> Option<Json> {
-    let answer = ask(
-        server,
-        token,
-        "GET",
-        &format!("/v1/maps/{map}/keys/{key}"),
-        "",
-    );
+    let answer = server.ask(token, "GET", &format!("/v1/maps/{map}/keys/{key}"), "");
     (answer.status == 200).then(|| answer.json())
 }
 
@@ -261,11 +250,15 @@ fn synchronisation_follows_the_token() {
     let reader = token("reader", 600, &json!({ "shared/**": "read" }));
     let writer = token("writer", 600, &json!({ "shared/**": ["read", "write"] }));
     assert_eq!(
-        ask(&center, &admin, "PUT", "/v1/maps/shared%2Fa/keys/k", "1").status,
+        center
+            .ask(&admin, "PUT", "/v1/maps/shared%2Fa/keys/k", "1")
+            .status,
         201
     );
     assert_eq!(
-        ask(&center, &admin, "PUT", "/v1/maps/secret/keys/k", "1").status,
+        center
+            .ask(&admin, "PUT", "/v1/maps/secret/keys/k", "1")
+            .status,
         201
     );
 
@@ -299,14 +292,9 @@ fn synchronisation_follows_the_token() {
     assert!(status.contains("revoked"), "{status}");
     two.put("shared%2Fa", "too-late", &json!(5));
     assert_eq!(
-        ask(
-            &center,
-            &admin,
-            "PUT",
-            "/v1/maps/shared%2Fa/keys/fence",
-            "1"
-        )
-        .status,
+        center
+            .ask(&admin, "PUT", "/v1/maps/shared%2Fa/keys/fence", "1")
+            .status,
         201
     );
     wait_until("the others go on", || {
@@ -324,7 +312,7 @@ fn synchronisation_ends_when_the_token_expires() {
     // With the leeway it is good for three seconds.
     let short = token("short", -2, &json!({ "m": ["read", "write"] }));
     assert_eq!(
-        ask(&center, &admin, "PUT", "/v1/maps/m/keys/k", "1").status,
+        center.ask(&admin, "PUT", "/v1/maps/m/keys/k", "1").status,
         201
     );
     let other = joined(&center, &short);
@@ -333,7 +321,9 @@ fn synchronisation_ends_when_the_token_expires() {
     let status = other.run(["status"]).ok();
     assert!(status.contains("expired"), "{status}");
     assert_eq!(
-        ask(&center, &admin, "PUT", "/v1/maps/m/keys/later", "1").status,
+        center
+            .ask(&admin, "PUT", "/v1/maps/m/keys/later", "1")
+            .status,
         201
     );
     assert_eq!(other.get("m", "later"), None);
@@ -347,7 +337,7 @@ fn a_token_from_a_file_is_renewed_within_the_connection() {
     let rights = json!({ "m": ["read", "write"], "n": ["read", "write"] });
     let put = |map: &str, key: &str, value: &str| {
         let path = format!("/v1/maps/{map}/keys/{key}");
-        assert_eq!(ask(&center, &admin, "PUT", &path, value).status, 201);
+        assert_eq!(center.ask(&admin, "PUT", &path, value).status, 201);
     };
     put("m", "k", "1");
     // With the leeway they are good for five seconds.
@@ -424,7 +414,7 @@ fn pages_of_other_origins_stay_out() {
             more,
         ]
         .concat();
-        http(&server.url, method, "/v1/maps/m/keys/k", &headers, "1")
+        server.http(method, "/v1/maps/m/keys/k", &headers, "1")
     };
     assert_eq!(
         from("PUT", "https://evil.example", &[]).problem(403),
@@ -459,7 +449,7 @@ fn pages_of_other_origins_stay_out() {
         ("origin", "https://evil.example"),
     ];
     assert_eq!(
-        http(&server.url, "GET", "/v1/sync", &upgrade, "").problem(403),
+        server.http("GET", "/v1/sync", &upgrade, "").problem(403),
         "origin"
     );
 }

@@ -2,6 +2,7 @@
 
 mod auth;
 mod bad_input;
+mod bus;
 mod commands;
 mod containers;
 mod crash;

@@ -2,7 +2,7 @@
 
 use serde_json::{Value as Json, json};
 
-use crate::support::{Proxy, Server, folder, http, token, wait_until, write_auth};
+use crate::support::{Proxy, Server, folder, token, wait_until, write_auth};
 
 /// A server that is joined to another at this address.
 fn join(address: &str, store: &std::path::Path) -> Server {
@@ -108,16 +108,8 @@ fn members_are_for_whoever_administers_the_map() {
     let server = Server::start(["--memory", "--auth", &file.display().to_string()]);
     let writer = token("w", 60, &json!({ "m": ["read", "write"] }));
     let admin = token("a", 60, &json!({ "m": "admin" }));
-    let ask = |token: &str, method: &str, path: &str, body: &str| {
-        let bearer = format!("Bearer {token}");
-        http(
-            &server.url,
-            method,
-            path,
-            &[("authorization", &bearer)],
-            body,
-        )
-    };
+    let ask =
+        |token: &str, method: &str, path: &str, body: &str| server.ask(token, method, path, body);
     assert_eq!(ask(&writer, "PUT", "/v1/maps/m/keys/k", "1").status, 201);
     let (members, member) = ("/v1/maps/m/members", "/v1/maps/m/members/0123456789abcdef");
     assert_eq!(ask(&writer, "GET", members, "").problem(403), "forbidden");

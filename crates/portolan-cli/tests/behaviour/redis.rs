@@ -7,31 +7,48 @@ use std::process::{Child, Command, Stdio};
 use crate::support::{Done, Lines, binary, feed, wait_until};
 
 /// Stopped when dropped.
-struct Redis {
+pub(crate) struct Redis {
     port: u16,
     process: Child,
 }
 
 impl Redis {
-    fn start() -> Self {
+    pub(crate) fn start() -> Self {
         let port = free_port();
+        let process = Self::spawn(port);
+        Self { port, process }
+    }
+
+    pub(crate) fn url(&self) -> String {
+        format!("redis://127.0.0.1:{}", self.port)
+    }
+
+    pub(crate) fn stop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+
+    pub(crate) fn start_again(&mut self) {
+        self.process = Self::spawn(self.port);
+    }
+
+    fn spawn(port: u16) -> Child {
         let process = Command::new("redis-server")
             .args(["--port", &port.to_string(), "--bind", "127.0.0.1"])
             .args(["--save", "", "--daemonize", "no"])
             .stdout(Stdio::null())
             .spawn()
             .expect("redis-server is missing: `cargo xtask test` installs it");
-        let redis = Self { port, process };
         wait_until("redis-server answers", || {
             TcpStream::connect(("127.0.0.1", port)).is_ok()
         });
-        redis
+        process
     }
 
     fn command<S: AsRef<OsStr>>(&self, arguments: impl IntoIterator<Item = S>) -> Command {
         let mut command = binary();
         command.arg("redis").args(arguments);
-        command.env("PORTOLAN_REDIS", format!("redis://127.0.0.1:{}", self.port));
+        command.env("PORTOLAN_REDIS", self.url());
         command
     }
 
@@ -47,8 +64,7 @@ impl Redis {
 
 impl Drop for Redis {
     fn drop(&mut self) {
-        let _ = self.process.kill();
-        let _ = self.process.wait();
+        self.stop();
     }
 }
 

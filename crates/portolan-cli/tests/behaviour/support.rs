@@ -270,6 +270,12 @@ impl Server {
         http(&self.url, method, path, headers, body)
     }
 
+    /// One request of the bearer of a token.
+    pub(crate) fn ask(&self, token: &str, method: &str, path: &str, body: &str) -> Answer {
+        let bearer = format!("Bearer {token}");
+        self.http(method, path, &[("authorization", &bearer)], body)
+    }
+
     pub(crate) fn read(&self, path: &str) -> Answer {
         self.http("GET", path, &[], "")
     }

@@ -1,6 +1,8 @@
 //! Doing again, by new operations, what has no place in another's state.
 
-use std::collections::{BTreeMap, BTreeSet};
+use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::vec;
+use alloc::vec::Vec;
 
 use super::lost::{Lost, within};
 use crate::containers::{Form, ROOT};
@@ -37,7 +39,7 @@ impl Lost {
                 let into = self.intern(again.transaction.document, array);
                 again.array(array, into);
             }
-            Ok::<_, std::convert::Infallible>(again.dots)
+            Ok::<_, core::convert::Infallible>(again.dots)
         };
         let Ok(dots) = anew.transact(now, work);
         if anew.own_seq() > base {
@@ -140,8 +142,7 @@ impl Again<'_, '_> {
         if dot != id {
             self.dots.push((dot, again));
         }
-        let one = std::iter::once(value);
-        document.insert_born(into, Some(index), one, seq, timestamp, journal);
+        document.insert_born(into, Some(index), value, (seq, timestamp), journal);
         document.note_renaming(Renaming::one(id, again));
         let key = Key::Element(again);
         for (dot, sibling) in values {

@@ -1,6 +1,8 @@
 //! What a replica has written and has no place in another's state.
 
-use std::collections::{BTreeMap, BTreeSet};
+use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::vec;
+use alloc::vec::Vec;
 
 use super::is_note;
 use crate::arrays::Origin;
@@ -146,9 +148,9 @@ impl Lost {
 
     /// Leaves those positions that have a place.
     fn take_positions(&mut self, nested: &mut Nested, placed: &BTreeSet<Dot>) {
-        let runs = std::mem::take(&mut nested.runs);
-        let births = std::mem::take(&mut nested.births);
-        let times = std::mem::take(&mut nested.times);
+        let runs = core::mem::take(&mut nested.runs);
+        let births = core::mem::take(&mut nested.births);
+        let times = core::mem::take(&mut nested.times);
         let mut born = births.into_iter().zip(times);
         for run in runs {
             for (at, (value, time)) in (0..run.length).zip(born.by_ref()) {

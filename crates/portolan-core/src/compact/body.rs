@@ -1,8 +1,11 @@
 //! The bytes of a compact update, as `docs/format.md` gives them, but for the checksum.
 
-use std::collections::BTreeMap;
+use alloc::boxed::Box;
+use alloc::collections::BTreeMap;
+use alloc::vec;
+use alloc::vec::Vec;
 
-use smallvec::{SmallVec, smallvec};
+use crate::few::{SmallVec, smallvec};
 
 use super::context::{Context, Path, Step, path_in, read_step};
 use crate::clock::Timestamp;
@@ -231,7 +234,7 @@ impl Header {
         } else {
             match reader.bounded("the number of operations", MAX_COMPACT_OPERATIONS)? {
                 count @ 2.. => count as u64,
-                _ => return Err(reader.malformed("many operations that are not")),
+                _ => return Err(reader.malformed("many operations that are not").into()),
             }
         };
         Ok(Self {
@@ -265,7 +268,7 @@ pub(super) fn read(
     let first = context.seq + 1;
     let last = context.seq.saturating_add(header.count);
     if last >= MAX_SEQ {
-        return Err(reader.malformed(NO_OPERATION));
+        return Err(reader.malformed(NO_OPERATION).into());
     }
     let own = DotRange {
         replica,
@@ -285,7 +288,7 @@ pub(super) fn read(
         paths: smallvec![context.path.clone()],
         entries: Entries::new(),
         nested: Nested::default(),
-        places: SmallVec::new(),
+        places: SmallVec::<[u32; 1]>::new(),
     };
     if has_time {
         draft.timestamp = Some(read_time(reader, context.timestamp)?);
@@ -420,7 +423,7 @@ impl Draft {
                 entry.container = number(entry.container);
             }
             let mut runs: Vec<Run> = Vec::new();
-            for mut run in std::mem::take(&mut self.nested.runs) {
+            for mut run in core::mem::take(&mut self.nested.runs) {
                 run.container = number(run.container);
                 let next = match runs.last_mut() {
                     Some(last) => last.extend(run),
@@ -488,9 +491,11 @@ fn read_item_value(reader: &mut Reader<'_>, flags: u8) -> Result<Value, DecodeEr
     }
     let tag = reader.byte()?;
     if tag == INT {
-        return Err(reader.malformed("an integer that is told as any other value"));
+        return Err(reader
+            .malformed("an integer that is told as any other value")
+            .into());
     }
-    read_bounded_value(reader, tag)
+    Ok(read_bounded_value(reader, tag)?)
 }
 
 fn put_time(out: &mut Vec<u8>, before: Timestamp, time: Timestamp) -> Option<()> {
@@ -516,11 +521,13 @@ fn read_time(reader: &mut Reader<'_>, before: Timestamp) -> Result<Timestamp, De
         reader.varint()?
     };
     if millis >> 48 != 0 || counter >> 16 != 0 {
-        return Err(reader.malformed("a timestamp of more than 64 bits"));
+        return Err(reader.malformed("a timestamp of more than 64 bits").into());
     }
     let time = Timestamp::from_bits(millis << 16 | counter);
     if time <= before || (step & 1 != 0 && counter == u64::from(next)) {
-        return Err(reader.malformed("a timestamp that does not grow, or is in the longer form"));
+        return Err(reader
+            .malformed("a timestamp that does not grow, or is in the longer form")
+            .into());
     }
     Ok(time)
 }
@@ -609,17 +616,27 @@ fn read_removed(
                 };
                 dead.insert_range(range.replica, range.first, range.last);
                 if dead.ranges().len() != i + 1 || dead.ranges().last() != Some(&range) {
-                    return Err(reader.malformed("ranges that touch or are out of order"));
+                    return Err(reader
+                        .malformed("ranges that touch or are out of order")
+                        .into());
                 }
             }
             if how_removed(&dead, own) != REMOVED_LIST {
-                return Err(reader.malformed("a list of removed operations that is none"));
+                return Err(reader
+                    .malformed("a list of removed operations that is none")
+                    .into());
             }
         }
-        _ => return Err(reader.malformed("an unknown way to tell what was removed")),
+        _ => {
+            return Err(reader
+                .malformed("an unknown way to tell what was removed")
+                .into());
+        }
     }
     if !dead.is_empty() && dead.intersects(&DotSet::from_range(own.replica, own.first, own.last)) {
-        return Err(reader.malformed("a dot both applied and removed from outside"));
+        return Err(reader
+            .malformed("a dot both applied and removed from outside")
+            .into());
     }
     Ok(dead)
 }
@@ -687,13 +704,19 @@ fn read_dot(
             known.ok_or_else(|| reader.malformed("a replica that is not known here"))?
         }
         FULL => ReplicaId::new(reader.u64_le()?),
-        _ => return Err(reader.malformed("an unknown way to tell an operation")),
+        _ => {
+            return Err(reader
+                .malformed("an unknown way to tell an operation")
+                .into());
+        }
     };
     if seq == 0 || seq >= MAX_SEQ {
-        return Err(reader.malformed(NO_OPERATION));
+        return Err(reader.malformed(NO_OPERATION).into());
     }
     if replica == own.replica || (form == FAMILIAR) != (seq > UNFAMILIAR) {
-        return Err(reader.malformed("an operation that is told in another form than its own"));
+        return Err(reader
+            .malformed("an operation that is told in another form than its own")
+            .into());
     }
     Ok(Dot::new(replica, seq))
 }

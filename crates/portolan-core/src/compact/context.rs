@@ -1,6 +1,8 @@
 //! What a compact update presupposes: the operation before it, of the same writer.
 
-use smallvec::SmallVec;
+use alloc::vec::Vec;
+
+use crate::few::SmallVec;
 
 use crate::clock::Timestamp;
 use crate::codec::{Reader, put_key, put_varint, read_key};
@@ -140,12 +142,14 @@ impl Context {
         let key = match reader.byte()? {
             0 => None,
             1 => Some(read_key(reader)?),
-            _ => return Err(reader.malformed("a flag that is neither 0 nor 1")),
+            _ => return Err(reader.malformed("a flag that is neither 0 nor 1").into()),
         };
         let place = (path.len(), key.is_some());
         let context = Self::new(seq, timestamp, path, key);
         if (context.path.len(), context.key.is_some()) != place {
-            return Err(reader.malformed("a context of more bytes than one takes"));
+            return Err(reader
+                .malformed("a context of more bytes than one takes")
+                .into());
         }
         Ok(context)
     }

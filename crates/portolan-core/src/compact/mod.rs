@@ -10,11 +10,12 @@ mod body;
 mod context;
 mod writers;
 
-use std::borrow::Cow;
-use std::collections::VecDeque;
+use alloc::borrow::Cow;
+use alloc::collections::VecDeque;
+use alloc::vec::Vec;
 
-use smallvec::SmallVec;
-use xxhash_rust::xxh3::xxh3_64_with_seed;
+use crate::few::SmallVec;
+use crate::hashing::xxh3_64_with_seed;
 
 use self::body::{COMPACT, Header};
 pub(crate) use self::context::Context;
@@ -28,7 +29,7 @@ use crate::error::DecodeError;
 use crate::key::Key;
 use crate::limits::MAX_CONTEXTS;
 use crate::replica::{Dot, ReplicaId};
-use crate::replicas::Known;
+use crate::replicas::{Known, tag_of};
 use crate::sorting::sort_by;
 
 /// Checksum of a compact update.
@@ -166,7 +167,7 @@ impl Contexts {
 
     /// The compact form of a delta of own operations.
     pub(crate) fn compact(&mut self, document: &Document, delta: &Delta) -> Option<Vec<u8>> {
-        let mut presupposed = std::mem::take(&mut self.scratch);
+        let mut presupposed = core::mem::take(&mut self.scratch);
         let told = self.told_shortly(document, delta, &mut presupposed);
         let compact = told.map(|mut update| {
             let hash = self.hash(&update);
@@ -226,8 +227,14 @@ impl Contexts {
             return Ok(Expansion::Unclear);
         };
         let hash = self.hash(told);
-        let mut presupposed = std::mem::take(&mut self.scratch);
-        for before in candidates(document, &header) {
+        let mut presupposed = core::mem::take(&mut self.scratch);
+        // Whoever wrote last writes on in most cases.
+        let latest = self.writers.latest();
+        let latest = latest.filter(|writer| tag_of(*writer) == header.tag);
+        let latest = latest.and_then(|writer| document.replicas.by_id(writer));
+        let likely = latest.and_then(|known| ends(known, &header).next());
+        let others = core::iter::once_with(|| candidates(document, &header)).flatten();
+        for before in likely.into_iter().chain(others) {
             let context = self.context(document, before);
             let read = body::read(
                 &mut reader.clone(),
@@ -407,15 +414,16 @@ fn fingerprint(hash: u64, sum: [u8; CHECKSUM_BYTES]) -> u64 {
 
 /// The operations that an update may come after.
 fn candidates(document: &Document, header: &Header) -> SmallVec<[Dot; 2]> {
+    let tagged = document.replicas.tagged(header.tag).take(MAX_CANDIDATES);
+    tagged.flat_map(|known| ends(known, header)).collect()
+}
+
+/// Those of one replica among them.
+fn ends(known: &Known, header: &Header) -> impl Iterator<Item = Dot> {
     let before = header.low.wrapping_sub(1);
-    let mut candidates = SmallVec::new();
-    for known in document.replicas.tagged(header.tag).take(MAX_CANDIDATES) {
-        let ends = known.applied.ranges().iter().rev().take(MAX_ENDS);
-        for end in ends.filter(|end| end.last as u16 == before) {
-            candidates.push(Dot::new(known.id, end.last));
-        }
-    }
-    candidates
+    let ends = known.applied.ranges().iter().rev().take(MAX_ENDS);
+    let ends = ends.filter(move |end| end.last as u16 == before);
+    ends.map(|end| Dot::new(known.id, end.last))
 }
 
 /// Whether this is how the delta is told. Where it is not, damage has left it its meaning.

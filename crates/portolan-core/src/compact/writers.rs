@@ -1,6 +1,6 @@
 //! The writers heard lately, with the context of what each wrote last.
 
-use std::collections::VecDeque;
+use alloc::collections::VecDeque;
 
 use hashbrown::HashMap;
 
@@ -8,7 +8,7 @@ use super::Context;
 use crate::delta::DeltaEntry;
 use crate::limits::MAX_CONTEXTS;
 use crate::replica::ReplicaId;
-use crate::sequence::SpotHash;
+use crate::spotmap::SpotHash;
 
 #[derive(Clone, Debug)]
 struct Heard {
@@ -26,12 +26,19 @@ pub(super) struct Writers {
     queue: VecDeque<(ReplicaId, u64)>,
     /// How many updates were heard.
     updates: u64,
+    /// The writer of the last one.
+    latest: Option<ReplicaId>,
 }
 
 impl Writers {
     /// What a writer wrote last.
     pub(super) fn context(&self, writer: ReplicaId) -> Option<&Context> {
         self.heard.get(&writer).map(|heard| &heard.context)
+    }
+
+    /// The one heard last.
+    pub(super) fn latest(&self) -> Option<ReplicaId> {
+        self.latest
     }
 
     /// All of them, in no order.
@@ -46,6 +53,7 @@ impl Writers {
             return false;
         };
         self.updates += 1;
+        self.latest = Some(entry.dot.replica);
         heard.at = self.updates;
         heard.context.follow(entry);
         true
@@ -54,6 +62,7 @@ impl Writers {
     /// Notes what a writer wrote. Of too many the one is forgotten that was silent for longest.
     pub(super) fn hear(&mut self, writer: ReplicaId, context: Context) {
         self.updates += 1;
+        self.latest = Some(writer);
         let at = self.updates;
         if let Some(heard) = self.heard.get_mut(&writer) {
             *heard = Heard { context, at };

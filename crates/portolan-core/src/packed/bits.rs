@@ -1,5 +1,7 @@
 //! Bits in a row, the lowest of each byte first.
 
+use alloc::vec::Vec;
+
 /// Appends bits to bytes.
 pub(super) struct BitWriter<'a> {
     out: &'a mut Vec<u8>,

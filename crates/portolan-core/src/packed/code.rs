@@ -1,9 +1,12 @@
 //! Prefix codes after Huffman (*A method for the construction of minimum-redundancy codes*, 1952):
 //! what is frequent takes few bits. Codes are canonical, so their lengths say all.
 
+use alloc::vec;
+use alloc::vec::Vec;
+
 use super::bits::{BitReader, BitWriter};
 use crate::codec::Reader;
-use crate::error::DecodeError;
+use crate::error::Fault;
 use crate::sorting::sort;
 
 /// Symbols that a code can have.
@@ -84,7 +87,7 @@ impl Code {
     }
 
     /// Reads what [`put`](Self::put) wrote: every sequence of bits is one of words.
-    pub(super) fn read(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
+    pub(super) fn read(reader: &mut Reader<'_>) -> Result<Self, Fault> {
         let end = usize::from(reader.byte()?) + 1;
         let mut lengths = [0; SYMBOLS];
         let pairs = reader.take(end.div_ceil(2))?;

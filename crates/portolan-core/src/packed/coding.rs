@@ -1,12 +1,13 @@
 //! Columns in either form: plain as in format versions 1 and 2, or packed as in version 3.
 
-use std::borrow::Cow;
+use alloc::borrow::Cow;
+use alloc::vec::Vec;
 
 use super::Expansion;
 use super::columns::{Groups, Numbers, put_numbers, put_symbols, read_numbers, read_symbols};
 use crate::codec::{Reader, put_varint, put_zigzag};
 use crate::delta::read_runs;
-use crate::error::DecodeError;
+use crate::error::Fault;
 
 /// How the columns of a delta are written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,7 +22,7 @@ pub(crate) enum Coding {
 #[derive(Clone, Copy)]
 pub(crate) struct Sign {
     put: fn(&mut Vec<u8>, i64),
-    read: fn(&mut Reader<'_>) -> Result<i64, DecodeError>,
+    read: fn(&mut Reader<'_>) -> Result<i64, Fault>,
 }
 
 /// As `varint`: 64 bits without a sign.
@@ -66,13 +67,32 @@ impl Coding {
         }
     }
 
+    /// Reads columns of so many numbers each, of which is told whether they are often alike, and
+    /// how they are written; `count` is bounded.
+    pub(crate) fn read_columns(
+        self,
+        reader: &mut Reader<'_>,
+        count: usize,
+        columns: &[(bool, Sign)],
+        read: &mut Vec<Numbers>,
+    ) -> Result<(), Fault> {
+        for (alike, sign) in columns {
+            read.push(if *alike {
+                self.read_runs(reader, count, *sign)?
+            } else {
+                self.read_each(reader, count, *sign)?
+            });
+        }
+        Ok(())
+    }
+
     /// Reads what [`put_each`](Self::put_each) wrote; `count` is bounded.
-    pub(crate) fn read_each(
+    fn read_each(
         self,
         reader: &mut Reader<'_>,
         count: usize,
         sign: Sign,
-    ) -> Result<Numbers, DecodeError> {
+    ) -> Result<Numbers, Fault> {
         match self {
             Self::Plain => {
                 let numbers = (0..count).map(|_| (sign.read)(reader));
@@ -88,11 +108,11 @@ impl Coding {
         reader: &mut Reader<'_>,
         count: usize,
         sign: Sign,
-    ) -> Result<Numbers, DecodeError> {
+    ) -> Result<Numbers, Fault> {
         match self {
             Self::Plain => {
                 let runs = read_runs(reader, count, sign.read)?;
-                Ok(Numbers::Runs(runs.into_vec()))
+                Ok(Numbers::Runs(runs.into_iter().collect()))
             }
             Self::Packed => read_numbers(reader, count),
         }
@@ -104,7 +124,7 @@ impl Coding {
         reader: &mut Reader<'a>,
         length: u64,
         expansion: &mut Expansion,
-    ) -> Result<Cow<'a, [u8]>, DecodeError> {
+    ) -> Result<Cow<'a, [u8]>, Fault> {
         match self {
             Self::Plain => {
                 let length = usize::try_from(length).unwrap_or(usize::MAX);

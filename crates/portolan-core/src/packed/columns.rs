@@ -1,9 +1,14 @@
 //! Columns of bytes and of numbers, each in the shortest of a few forms.
 
+use alloc::boxed::Box;
+use alloc::vec;
+use alloc::vec::Vec;
+use core::slice;
+
 use super::bits::{BitReader, BitWriter};
 use super::code::{Code, Coder, Counts, Decoder, SYMBOLS};
 use crate::codec::{Reader, put_varint, put_zigzag};
-use crate::error::DecodeError;
+use crate::error::Fault;
 
 /// As they are.
 const PLAIN: u8 = 0;
@@ -43,7 +48,7 @@ pub(crate) fn put_symbols(out: &mut Vec<u8>, symbols: &[u8]) {
 }
 
 /// Reads what [`put_symbols`] wrote, and nothing else. Who calls it has bounded their number.
-pub(crate) fn read_symbols(reader: &mut Reader<'_>, count: usize) -> Result<Vec<u8>, DecodeError> {
+pub(crate) fn read_symbols(reader: &mut Reader<'_>, count: usize) -> Result<Vec<u8>, Fault> {
     if count == 0 {
         return Ok(Vec::new());
     }
@@ -78,20 +83,64 @@ pub(crate) enum Numbers {
 }
 
 impl Numbers {
-    pub(crate) fn iter(&self) -> impl Iterator<Item = i64> + Clone + '_ {
-        self.groups()
-            .flat_map(|(length, item)| std::iter::repeat_n(item, length))
+    pub(crate) fn iter(&self) -> Singly<'_> {
+        Singly {
+            groups: self.groups(),
+            left: 0,
+            item: 0,
+        }
     }
 
     /// The numbers with how often each stands there in a row, not always as often as it does.
-    pub(crate) fn groups(&self) -> impl Iterator<Item = (usize, i64)> + Clone + '_ {
-        let (each, runs) = match self {
-            Self::Each(each) => (each.as_slice(), [].as_slice()),
-            Self::Runs(runs) => ([].as_slice(), runs.as_slice()),
-        };
-        each.iter()
-            .map(|number| (1, *number))
-            .chain(runs.iter().copied())
+    pub(crate) fn groups(&self) -> Grouped<'_> {
+        match self {
+            Self::Each(each) => one_by_one(each),
+            Self::Runs(runs) => Grouped {
+                each: [].iter(),
+                runs: runs.iter(),
+            },
+        }
+    }
+}
+
+/// Numbers, each with how often it stands there in a row: of one type whatever they come from, so
+/// that what goes through them is compiled once.
+#[derive(Clone)]
+pub(crate) struct Grouped<'a> {
+    each: slice::Iter<'a, i64>,
+    runs: slice::Iter<'a, (usize, i64)>,
+}
+
+impl Iterator for Grouped<'_> {
+    type Item = (usize, i64);
+
+    #[inline]
+    fn next(&mut self) -> Option<Self::Item> {
+        match self.each.next() {
+            Some(number) => Some((1, *number)),
+            None => self.runs.next().copied(),
+        }
+    }
+}
+
+/// Numbers one after the other.
+#[derive(Clone)]
+pub(crate) struct Singly<'a> {
+    groups: Grouped<'a>,
+    left: usize,
+    item: i64,
+}
+
+impl Iterator for Singly<'_> {
+    type Item = i64;
+
+    #[inline]
+    fn next(&mut self) -> Option<i64> {
+        while self.left == 0 {
+            (self.left, self.item) = self.groups.next()?;
+        }
+        self.left -= 1;
+        Some(self.item)
     }
 }
 
@@ -111,8 +160,11 @@ impl Groups {
         }
     }
 
-    pub(crate) fn iter(&self) -> impl Iterator<Item = (usize, i64)> + Clone + '_ {
-        self.runs.iter().copied()
+    pub(crate) fn iter(&self) -> Grouped<'_> {
+        Grouped {
+            each: [].iter(),
+            runs: self.runs.iter(),
+        }
     }
 
     /// As [`put_numbers`].
@@ -135,7 +187,7 @@ pub(crate) fn put_numbers(out: &mut Vec<u8>, numbers: &[i64]) {
 }
 
 /// Reads what [`put_numbers`] wrote, and nothing else. Who calls it has bounded their number.
-pub(crate) fn read_numbers(reader: &mut Reader<'_>, count: usize) -> Result<Numbers, DecodeError> {
+pub(crate) fn read_numbers(reader: &mut Reader<'_>, count: usize) -> Result<Numbers, Fault> {
     let column = reader.rest();
     let numbers = read_unchecked(reader, count)?;
     check(reader, column, |out| {
@@ -144,7 +196,7 @@ pub(crate) fn read_numbers(reader: &mut Reader<'_>, count: usize) -> Result<Numb
     Ok(numbers)
 }
 
-fn read_unchecked(reader: &mut Reader<'_>, count: usize) -> Result<Numbers, DecodeError> {
+fn read_unchecked(reader: &mut Reader<'_>, count: usize) -> Result<Numbers, Fault> {
     if count == 0 {
         return Ok(Numbers::Each(Vec::new()));
     }
@@ -173,11 +225,7 @@ fn read_unchecked(reader: &mut Reader<'_>, count: usize) -> Result<Numbers, Deco
 }
 
 /// Refuses a column that was read and would not be written so.
-fn check(
-    reader: &Reader<'_>,
-    column: &[u8],
-    put: impl FnOnce(&mut Vec<u8>),
-) -> Result<(), DecodeError> {
+fn check(reader: &Reader<'_>, column: &[u8], put: impl FnOnce(&mut Vec<u8>)) -> Result<(), Fault> {
     let length = column.len() - reader.remaining();
     let mut again = Vec::with_capacity(length + 8);
     put(&mut again);
@@ -187,7 +235,7 @@ fn check(
     Ok(())
 }
 
-fn skip_bits(reader: &mut Reader<'_>, bits: BitReader<'_>) -> Result<(), DecodeError> {
+fn skip_bits(reader: &mut Reader<'_>, bits: BitReader<'_>) -> Result<(), Fault> {
     let used = bits
         .finish()
         .ok_or_else(|| reader.malformed("bits that end too early, or do not end"))?;
@@ -264,15 +312,12 @@ impl Plan {
 
     fn put(&self, out: &mut Vec<u8>, groups: impl Iterator<Item = (usize, i64)>) {
         match &self.form {
-            Form::Flat(flat) => flat.put(
-                out,
-                groups.flat_map(|(length, item)| std::iter::repeat_n(item, length)),
-            ),
+            Form::Flat(flat) => flat.put(out, groups),
             Form::Runs(runs) => {
                 out.push(RUNS);
                 put_varint(out, runs.lengths.len() as u64);
-                runs.flat[0].put(out, runs.lengths.iter().copied());
-                runs.flat[1].put(out, runs.items.iter().copied());
+                runs.flat[0].put(out, one_by_one(&runs.lengths));
+                runs.flat[1].put(out, one_by_one(&runs.items));
             }
         }
     }
@@ -309,7 +354,8 @@ impl Flat {
         }
     }
 
-    fn put(&self, out: &mut Vec<u8>, numbers: impl Iterator<Item = i64>) {
+    fn put(&self, out: &mut Vec<u8>, groups: impl Iterator<Item = (usize, i64)>) {
+        let numbers = groups.flat_map(|(length, item)| core::iter::repeat_n(item, length));
         match self {
             Self::Empty => {}
             Self::Plain => {
@@ -349,7 +395,7 @@ fn open_bits(class: u8) -> u32 {
 /// The class of the least number.
 const LEAST: u8 = 129;
 
-fn read_flat(reader: &mut Reader<'_>, form: u8, count: usize) -> Result<Vec<i64>, DecodeError> {
+fn read_flat(reader: &mut Reader<'_>, form: u8, count: usize) -> Result<Vec<i64>, Fault> {
     match form {
         PLAIN if count > reader.remaining() => Err(reader.malformed("numbers that end too early")),
         PLAIN => (0..count).map(|_| reader.zigzag()).collect(),
@@ -403,6 +449,21 @@ pub(crate) fn put_series(out: &mut Vec<u8>, series: &[u64]) {
         Some((1, difference as i64))
     });
     let excesses = series.iter().map(|number| (1, (number - least) as i64));
+    if crate::SMALL {
+        let differences: Vec<i64> = differences.map(|(_, number)| number).collect();
+        let excesses: Vec<i64> = excesses.map(|(_, number)| number).collect();
+        return put_either(out, least, one_by_one(&differences), one_by_one(&excesses));
+    }
+    put_either(out, least, differences, excesses);
+}
+
+/// Appends numbers either way, by which is the shorter.
+fn put_either(
+    out: &mut Vec<u8>,
+    least: u64,
+    differences: impl Iterator<Item = (usize, i64)> + Clone,
+    excesses: impl Iterator<Item = (usize, i64)> + Clone,
+) {
     let (a, b) = (Plan::of(differences.clone()), Plan::of(excesses.clone()));
     if a.size <= b.size + size_of_varint(least) {
         out.push(DIFFERENCES);
@@ -414,12 +475,15 @@ pub(crate) fn put_series(out: &mut Vec<u8>, series: &[u64]) {
     }
 }
 
-fn one_by_one(numbers: &[i64]) -> impl Iterator<Item = (usize, i64)> + Clone + '_ {
-    numbers.iter().map(|number| (1, *number))
+fn one_by_one(numbers: &[i64]) -> Grouped<'_> {
+    Grouped {
+        each: numbers.iter(),
+        runs: [].iter(),
+    }
 }
 
 /// Reads what [`put_series`] wrote, and nothing else. Who calls it has bounded their number.
-pub(crate) fn read_series(reader: &mut Reader<'_>, count: usize) -> Result<Vec<u64>, DecodeError> {
+pub(crate) fn read_series(reader: &mut Reader<'_>, count: usize) -> Result<Vec<u64>, Fault> {
     if count == 0 {
         return Ok(Vec::new());
     }

@@ -1,6 +1,8 @@
 //! The values of maps, sets and counters, packed.
 
-use smallvec::SmallVec;
+use alloc::vec::Vec;
+
+use crate::few::SmallVec;
 
 use super::columns::{
     Groups, Numbers, put_numbers, put_series, put_symbols, read_numbers, read_series, read_symbols,
@@ -9,10 +11,10 @@ use super::{Coding, Expansion, ValueColumns, Values};
 use crate::clock::Timestamp;
 use crate::codec::{Reader, put_word};
 use crate::delta::{
-    DeltaEntry, Entries, EntryRef, Keys, LONG, check_entries, common_start, replicas_of,
+    DeltaEntry, Entries, EntryRef, Keys, LONG, Room, Start, check_entries, replicas_of,
 };
 use crate::dots::DotSet;
-use crate::error::DecodeError;
+use crate::error::Fault;
 use crate::key::Key;
 use crate::limits::MAX_KEY_BYTES;
 use crate::nested::DeltaContainer;
@@ -94,15 +96,20 @@ impl<'a> EntryColumns<'a> {
     /// A key, and the one before in its container.
     #[inline]
     pub(crate) fn push_key(&mut self, before: Option<&Key>, key: &Key) {
-        common_start(before, key, |kind, text, shared, replaced| {
-            let own = 1 + text.len() - shared;
-            self.keys.push_lengths(shared, own, self.expansion);
-            if own > 0 {
-                let first = if shared == 0 { kind } else { text[shared - 1] };
-                self.keys.steps.push(i64::from(first) - i64::from(replaced));
-                self.keys.rest.extend_from_slice(&text[shared..]);
-            }
-        });
+        let mut room = Room::default();
+        let Start {
+            kind,
+            text,
+            shared,
+            replaced,
+        } = Start::of(before, key, &mut room);
+        let own = 1 + text.len() - shared;
+        self.keys.push_lengths(shared, own, self.expansion);
+        if own > 0 {
+            let first = if shared == 0 { kind } else { text[shared - 1] };
+            self.keys.steps.push(i64::from(first) - i64::from(replaced));
+            self.keys.rest.extend_from_slice(&text[shared..]);
+        }
     }
 
     /// A key that is a text as the one before, of which it shares the first `shared` bytes, and has
@@ -149,7 +156,7 @@ impl<'a> EntryColumns<'a> {
 fn put_times(out: &mut Vec<u8>, writers: &Groups, seqs: &[u64], mut times: Vec<u64>) {
     if times.windows(2).any(|pair| pair[0] != pair[1]) {
         let writers = writers.iter();
-        let writers = writers.flat_map(|(length, writer)| std::iter::repeat_n(writer, length));
+        let writers = writers.flat_map(|(length, writer)| core::iter::repeat_n(writer, length));
         let operations = writers.zip(seqs).zip(&times);
         let mut operations: Vec<(i64, u64, u64)> = operations
             .map(|((writer, seq), time)| (writer, *seq, *time))
@@ -162,7 +169,7 @@ fn put_times(out: &mut Vec<u8>, writers: &Groups, seqs: &[u64], mut times: Vec<u
 }
 
 /// Reads what [`put_times`] wrote, into entries whose dots are known.
-fn read_times(reader: &mut Reader<'_>, entries: &mut [DeltaEntry]) -> Result<(), DecodeError> {
+fn read_times(reader: &mut Reader<'_>, entries: &mut [DeltaEntry]) -> Result<(), Fault> {
     let times = read_series(reader, entries.len())?;
     let alike = times.windows(2).all(|pair| pair[0] == pair[1]);
     let mut dots: Vec<(Dot, usize)> = Vec::new();
@@ -227,7 +234,7 @@ pub(crate) fn read_entries(
     applied: &DotSet,
     containers: &[DeltaContainer],
     expansion: &mut Expansion,
-) -> Result<Entries, DecodeError> {
+) -> Result<Entries, Fault> {
     let count = reader.varint()?;
     expansion.claim(count, Expansion::ENTRY)?;
     let count = count as usize;
@@ -280,7 +287,7 @@ impl ReadKeys {
         reader: &mut Reader<'_>,
         count: usize,
         expansion: &mut Expansion,
-    ) -> Result<Self, DecodeError> {
+    ) -> Result<Self, Fault> {
         let heads = read_symbols(reader, count)?;
         let parts = heads.iter().flat_map(|head| [head >> 4, head & 15]);
         let long = parts.filter(|part| usize::from(*part) == LONG).count();
@@ -291,7 +298,7 @@ impl ReadKeys {
             let (found, limit) = (length as u64, MAX_KEY_BYTES as u64);
             if found > limit {
                 let what = "the length of a key";
-                return Err(DecodeError::Limit { what, found, limit });
+                return Err(Fault::limit(what, found, limit));
             }
         }
         let lengths = lengths(&heads, &long).filter(|(_, own)| *own > 0);
@@ -314,18 +321,17 @@ impl ReadKeys {
         reader: &Reader<'_>,
         containers: &Numbers,
         entries: &mut Entries,
-    ) -> Result<(), DecodeError> {
+    ) -> Result<(), Fault> {
         let mut keys = Keys::default();
-        let mut containers = containers.iter().chain(std::iter::repeat(0));
+        let mut containers = containers.iter().chain(core::iter::repeat(0));
         let (mut steps, mut rest) = (self.steps.iter(), self.rest.as_slice());
-        let mut bytes = SmallVec::<[u8; 64]>::new();
         for (shared, own) in lengths(&self.heads, &self.long) {
             let container = containers.next().unwrap_or(0) as u32;
             let mut above = entries.last();
             if above.is_some_and(|above| above.container != container) {
                 (keys, above) = (Keys::default(), None);
             }
-            bytes.clear();
+            let mut bytes = None;
             if own > 0 {
                 let replaced = keys.current().get(shared).copied().unwrap_or(0);
                 // proof: there are steps and other bytes for as many as the lengths tell.
@@ -334,10 +340,9 @@ impl ReadKeys {
                     .map_err(|_| reader.malformed("a byte of a key out of bounds"))?;
                 let (more, behind) = rest.split_at(own - 1);
                 rest = behind;
-                bytes.push(first);
-                bytes.extend_from_slice(more);
+                bytes = Some((first, more));
             }
-            let key = keys.follow(reader, shared, &bytes, above.map(|entry| &entry.key))?;
+            let key = keys.follow(reader, shared, bytes, above.map(|entry| &entry.key))?;
             entries.push(DeltaEntry {
                 container,
                 key,

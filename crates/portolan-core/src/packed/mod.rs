@@ -11,13 +11,15 @@ mod columns;
 mod entries;
 mod values;
 
+use alloc::vec::Vec;
+
 pub(crate) use coding::{Coding, SIGNED, UNSIGNED};
-pub(crate) use columns::{Groups, put_numbers, read_numbers};
+pub(crate) use columns::{Groups, Numbers, Singly, put_numbers, read_numbers};
 pub(crate) use entries::{EntryColumns, put_entries, read_entries};
 pub(crate) use values::{ValueColumns, Values};
 
 use crate::codec::Reader;
-use crate::error::DecodeError;
+use crate::error::Fault;
 
 /// What one byte of a packed delta may stand for, in the units of [`Expansion`].
 const MOST_PER_BYTE: u64 = 32;
@@ -59,14 +61,14 @@ impl Expansion {
 
     /// Counts what is about to be read, unless that would be too much; so nothing is allocated on
     /// the word of a count.
-    pub(crate) fn claim(&mut self, count: u64, units: u64) -> Result<(), DecodeError> {
+    pub(crate) fn claim(&mut self, count: u64, units: u64) -> Result<(), Fault> {
         self.add(count.saturating_mul(units));
         if self.sum > self.most {
-            return Err(DecodeError::Limit {
-                what: "what a packed delta expands to",
-                found: self.sum,
-                limit: self.most,
-            });
+            return Err(Fault::limit(
+                "what a packed delta expands to",
+                self.sum,
+                self.most,
+            ));
         }
         Ok(())
     }
@@ -80,11 +82,7 @@ impl Expansion {
     }
 
     /// Reads what [`put_ballast`](Self::put_ballast) wrote, in a delta of `total` bytes.
-    pub(crate) fn read_ballast(
-        &self,
-        reader: &mut Reader<'_>,
-        total: usize,
-    ) -> Result<(), DecodeError> {
+    pub(crate) fn read_ballast(&self, reader: &mut Reader<'_>, total: usize) -> Result<(), Fault> {
         let least = self.sum.div_ceil(MOST_PER_BYTE) as usize;
         let before = total - reader.remaining();
         let ballast = reader.take(least.saturating_sub(before))?;

@@ -1,6 +1,7 @@
 //! Values in columns: their kinds, the texts in one piece, the rest.
 
-use std::borrow::Cow;
+use alloc::borrow::Cow;
+use alloc::vec::Vec;
 
 use smol_str::SmolStr;
 
@@ -8,7 +9,7 @@ use super::columns::{Groups, Numbers};
 use super::{Coding, Expansion, UNSIGNED, put_numbers, read_numbers};
 use crate::codec::{INT, Reader, STR, put_value_body, put_word_body, value_tag, word_of};
 use crate::delta::read_bounded_value;
-use crate::error::DecodeError;
+use crate::error::Fault;
 use crate::limits::MAX_VALUE_BYTES;
 use crate::value::Value;
 
@@ -37,19 +38,17 @@ impl ValueColumns {
 
     #[inline]
     pub(crate) fn push(&mut self, value: &Value) {
-        match value {
-            Value::Str(text) => {
-                self.tags.push(STR.into());
-                self.lengths.push(text.len() as i64);
-                self.texts.extend_from_slice(text.as_bytes());
-            }
-            value => match word_of(value) {
-                Some(word) => self.push_word(value_tag(value), word),
-                None => {
-                    self.tags.push(value_tag(value).into());
-                    put_value_body(&mut self.bodies, value);
-                }
-            },
+        let tag = value_tag(value);
+        if let Some(word) = word_of(value) {
+            self.push_word(tag, word);
+            return;
+        }
+        self.tags.push(tag.into());
+        if let Value::Str(text) = value {
+            self.lengths.push(text.len() as i64);
+            self.texts.extend_from_slice(text.as_bytes());
+        } else {
+            put_value_body(&mut self.bodies, value);
         }
     }
 
@@ -93,7 +92,7 @@ impl<'a> Values<'a> {
         coding: Coding,
         count: usize,
         expansion: &mut Expansion,
-    ) -> Result<Self, DecodeError> {
+    ) -> Result<Self, Fault> {
         let packed = coding == Coding::Packed;
         let tags = coding.read_runs(reader, count, UNSIGNED)?;
         let (mut texts, mut integers) = (0, 0);
@@ -111,7 +110,7 @@ impl<'a> Values<'a> {
             let (found, limit) = (length as u64, MAX_VALUE_BYTES as u64);
             if found > limit {
                 let what = "the size of a value";
-                return Err(DecodeError::Limit { what, found, limit });
+                return Err(Fault::limit(what, found, limit));
             }
             total = total.saturating_add(found.saturating_mul(times as u64));
         }
@@ -142,7 +141,7 @@ impl<'a> Values<'a> {
 
     /// Whether each text is UTF-8.
     fn splits_texts(&self) -> bool {
-        let Ok(texts) = std::str::from_utf8(&self.texts) else {
+        let Ok(texts) = core::str::from_utf8(&self.texts) else {
             return false;
         };
         let mut end = 0;
@@ -156,13 +155,13 @@ impl<'a> Values<'a> {
     /// Gives all, one after the other.
     pub(crate) fn for_each(self, mut each: impl FnMut(Value)) {
         // proof: that it is UTF-8, in all its pieces, was checked when it was read.
-        let mut texts = std::str::from_utf8(&self.texts).unwrap_or_default();
+        let mut texts = core::str::from_utf8(&self.texts).unwrap_or_default();
         let (mut lengths, mut integers) = (self.lengths.iter(), self.integers.iter());
         let mut others = self.others.into_iter();
         for (length, tag) in self.tags.groups() {
             match tag as u8 {
                 STR => lengths.by_ref().take(length).for_each(|length| {
-                    let (text, rest) = texts.split_at(length as usize);
+                    let (text, rest) = texts.split_at_checked(length as usize).unwrap_or_default();
                     texts = rest;
                     each(Value::Str(SmolStr::new(text)));
                 }),

@@ -3,15 +3,13 @@
 //! As live operations they stand in chunks, at slots that do not move; a chunk that has emptied
 //! gives its memory back.
 
-use std::ops::{Index, IndexMut};
-
-use hashbrown::HashMap;
+use alloc::vec::Vec;
+use core::ops::{Index, IndexMut};
 
 use crate::clock::Timestamp;
 use crate::replica::ReplicaId;
+use crate::spotmap::SpotMap;
 use crate::value::Value;
-
-use super::hash::SpotHash;
 
 /// Where a position stands in [`Elements`]; slots do not move, freed slots are reused.
 pub(crate) type Spot = u32;
@@ -229,7 +227,7 @@ impl Key {
     #[inline]
     pub(super) fn precedes(&self, other: &Self, side: Side) -> bool {
         match (self.rank.cmp(&other.rank), side) {
-            (std::cmp::Ordering::Equal, _) => self.ordinal < other.ordinal,
+            (core::cmp::Ordering::Equal, _) => self.ordinal < other.ordinal,
             (order, Side::Left) => order.is_lt(),
             (order, Side::Right) => order.is_gt(),
         }
@@ -245,7 +243,7 @@ pub(crate) struct Elements {
     len: usize,
     /// Of each interned replica its id, as far as it was told with a birth.
     ids: Vec<ReplicaId>,
-    adopted: HashMap<Spot, Key, SpotHash>,
+    adopted: SpotMap<Key>,
 }
 
 impl Elements {
@@ -333,7 +331,7 @@ impl Elements {
                 .positions
                 .extend(here.map(|((birth, value, marks), spot)| {
                     let parent =
-                        std::mem::replace(&mut origin.0, if chain { spot } else { NOWHERE });
+                        core::mem::replace(&mut origin.0, if chain { spot } else { NOWHERE });
                     Position {
                         value: value.clone(),
                         timestamp: birth.timestamp,
@@ -471,7 +469,7 @@ impl Elements {
     /// Frees the slot of a position that is in no sequence (any more).
     pub(crate) fn remove(&mut self, spot: Spot) {
         if self[spot].adopted() {
-            self.adopted.remove(&spot);
+            self.adopted.remove(spot);
         }
         self.len -= 1;
         let number = spot >> CHUNK_BITS;
@@ -492,7 +490,7 @@ impl Elements {
         }
         if self.len == 0 {
             *self = Self {
-                ids: std::mem::take(&mut self.ids),
+                ids: core::mem::take(&mut self.ids),
                 ..Self::default()
             };
         }
@@ -545,7 +543,7 @@ impl Elements {
 
     /// Sets the value that an element was born with, and gives what it was.
     pub(crate) fn set_value(&mut self, element: Spot, value: Option<Value>) -> Option<Value> {
-        std::mem::replace(&mut self[element].value, value)
+        core::mem::replace(&mut self[element].value, value)
     }
 
     /// By what it is compared with its siblings.
@@ -553,7 +551,7 @@ impl Elements {
     pub(super) fn key(&self, spot: Spot) -> Key {
         let position = &self[spot];
         if position.adopted()
-            && let Some(key) = self.adopted.get(&spot)
+            && let Some(key) = self.adopted.get(spot)
         {
             return *key;
         }
@@ -571,8 +569,9 @@ impl Elements {
     #[inline]
     pub(super) fn is_later(&self, spot: Spot, other: Spot) -> bool {
         let (a, b) = (&self[spot], &self[other]);
-        if (a.marks | b.marks) & ADOPTED == 0 && a.timestamp != b.timestamp {
-            return a.timestamp > b.timestamp;
+        let told = a.timestamp != b.timestamp || a.replica == b.replica;
+        if told && (a.marks | b.marks) & ADOPTED == 0 {
+            return (a.timestamp, a.seq) >= (b.timestamp, b.seq);
         }
         !self.key(spot).precedes(&self.key(other), Side::Left)
     }

@@ -1,6 +1,9 @@
 //! The children of one parent on one side, where there are several, in the order they stand in.
 
-use smallvec::{SmallVec, smallvec};
+use alloc::vec;
+use alloc::vec::Vec;
+
+use crate::few::{SmallVec, smallvec};
 
 use super::elements::{Elements, Side, Spot};
 
@@ -134,10 +137,12 @@ impl Family {
     /// Cuts a chunk that has grown too large.
     fn cut(&mut self, chunk: usize) {
         if self.chunks[chunk].len() > CHUNK {
-            let all = std::mem::take(&mut self.chunks[chunk]);
+            let all = core::mem::take(&mut self.chunks[chunk]);
             let pieces: Vec<Vec<Spot>> = all.chunks(CHUNK / 2 + 1).map(<[Spot]>::to_vec).collect();
             self.chunks.remove(chunk);
-            self.chunks.insert_many(chunk, pieces);
+            for piece in pieces.into_iter().rev() {
+                self.chunks.insert(chunk, piece);
+            }
         }
     }
 }

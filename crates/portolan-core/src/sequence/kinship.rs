@@ -4,12 +4,13 @@
 //! from its neighbour in the order, and the end of a subtree by descending, over a chain of only
 //! children in one step a leaf.
 
-use hashbrown::HashMap;
+use alloc::vec::Vec;
+
+use crate::spotmap::SpotMap;
 
 use super::Sequence;
 use super::elements::{Children, Elements, Key, NOWHERE, Side, Spot};
 use super::family::Family;
-use super::hash::SpotHash;
 use super::order::behind;
 use super::tree::At;
 
@@ -17,9 +18,14 @@ use super::tree::At;
 #[derive(Debug, Default)]
 pub(super) struct Families {
     /// By parent and side, where there are several.
-    pub(super) of: HashMap<(Spot, Side), Family, SpotHash>,
+    pub(super) of: SpotMap<Family>,
     /// Children of the root, from the moment that one came out of order.
     pub(super) roots: Option<Family>,
+}
+
+/// By what the children of a parent on one side are found.
+pub(super) fn side_of(parent: Spot, side: Side) -> u64 {
+    u64::from(parent) << 1 | side as u64
 }
 
 impl Sequence {
@@ -63,7 +69,7 @@ impl Sequence {
         let family = self
             .families
             .as_mut()
-            .and_then(|all| all.of.get_mut(&(parent, side)));
+            .and_then(|all| all.of.get_mut(side_of(parent, side)));
         // proof: a parent of several has a family, and that of one was just founded.
         let family = family.expect("several children are a family");
         let (_, before, after) = family.insert(elements, &[spot], side);
@@ -185,7 +191,9 @@ impl Sequence {
         self.order.unchain(at);
         elements[parent].set_children(side, Children::Several);
         let families = self.families.get_or_insert_default();
-        families.of.insert((parent, side), Family::of(&[child]));
+        families
+            .of
+            .insert(side_of(parent, side), Family::of(&[child]));
     }
 
     /// The family of all children of the root.
@@ -205,7 +213,7 @@ impl Sequence {
         let families = self.families.as_ref()?;
         match parent {
             NOWHERE => families.roots.as_ref(),
-            _ => families.of.get(&(parent, side)),
+            _ => families.of.get(side_of(parent, side)),
         }
     }
 
@@ -248,7 +256,7 @@ impl Sequence {
                 1 => Children::One,
                 _ => {
                     let all = families.get_or_insert_default();
-                    all.of.insert((parent, side), Family::of(heirs));
+                    all.of.insert(side_of(parent, side), Family::of(heirs));
                     Children::Several
                 }
             },
@@ -258,7 +266,7 @@ impl Sequence {
             if children != Children::Several
                 && let Some(all) = &mut families
             {
-                all.of.remove(&(parent, side));
+                all.of.remove(side_of(parent, side));
             }
         }
         self.families = families.filter(|all| all.roots.is_some() || !all.of.is_empty());
@@ -269,7 +277,7 @@ impl Families {
     fn family_mut(&mut self, parent: Spot, side: Side) -> Option<&mut Family> {
         match parent {
             NOWHERE => self.roots.as_mut(),
-            _ => self.of.get_mut(&(parent, side)),
+            _ => self.of.get_mut(side_of(parent, side)),
         }
     }
 }

@@ -22,28 +22,25 @@ mod bits;
 mod cases;
 mod elements;
 mod family;
-mod hash;
 mod kinship;
 mod order;
 #[cfg(test)]
 mod tests;
 mod tree;
 
-use std::iter;
-
-use smallvec::SmallVec;
+use crate::few::SmallVec;
+use alloc::boxed::Box;
+use alloc::vec::Vec;
 
 pub(crate) use elements::{Birth, Elements, NOWHERE, Position, Rank, Side, Spot};
 
 use crate::value::Value;
 
-pub(crate) use hash::SpotHash;
-
 use elements::{Children, Key};
 use family::Family;
-use kinship::Families;
+use kinship::{Families, side_of};
 use order::{Order, behind};
-use tree::At;
+use tree::{At, Run};
 
 /// What must be known of a position to place it elsewhere.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -78,55 +75,49 @@ impl Sequence {
         self.order.positions()
     }
 
-    /// Inserts new elements before the visible index `index`, at most `len()`: a run, the first
-    /// of which has this birth, the next the following sequence number, and so on. `each` is told
-    /// the spots and the sequence numbers.
+    /// Inserts a new element before a visible index, at most `len()`; or, without one, at the end,
+    /// where it stands by its rank among all that were appended, here or elsewhere.
     pub(crate) fn insert(
         &mut self,
         elements: &mut Elements,
         array: u32,
-        index: usize,
+        index: Option<usize>,
         birth: Birth,
-        values: impl Iterator<Item = Value>,
-        mut each: impl FnMut(Spot, u64),
-    ) {
-        let mut values = values.fuse();
-        let Some(value) = values.next() else {
-            return;
+        value: Value,
+    ) -> Spot {
+        let Some(index) = index else {
+            let spot = elements.add_shown(array, birth, value, (NOWHERE, Side::Left));
+            self.attach_root(elements, spot, true);
+            return spot;
         };
         let room = self.room(elements, index);
-        let first = elements.add_shown(array, birth, value, (room.parent, room.side));
-        self.settle(elements, first, room, true);
-        each(first, birth.seq);
-        if let Some(second) = values.next() {
-            let values = iter::once(second).chain(values);
-            let rest = births(elements, array, birth, values, each);
-            self.chain(elements, first, &rest, |_| true);
-        }
+        let spot = elements.add_shown(array, birth, value, (room.parent, room.side));
+        self.settle(elements, spot, room, true);
+        spot
     }
 
-    /// Inserts new elements at the end: each stands by its rank among all that were appended,
-    /// here or elsewhere.
-    pub(crate) fn append(
+    /// Inserts new elements behind the one just inserted (or `appended`), the first of which has
+    /// this birth, the next the following sequence number, and so on.
+    pub(crate) fn insert_behind(
         &mut self,
         elements: &mut Elements,
-        array: u32,
+        before: Spot,
+        appended: bool,
         birth: Birth,
         values: impl Iterator<Item = Value>,
-        mut each: impl FnMut(Spot, u64),
-    ) {
-        let mut values = values.fuse();
-        let Some(value) = values.next() else {
-            return;
-        };
-        let first = elements.add_shown(array, birth, value, (NOWHERE, Side::Left));
-        self.attach_root(elements, first, true);
-        each(first, birth.seq);
-        if let Some(second) = values.next() {
-            let values = iter::once(second).chain(values);
-            let rest = births(elements, array, birth, values, each);
-            self.place_roots(elements, &rest, |_| true);
+    ) -> Vec<Spot> {
+        let array = elements[before].array();
+        let births = values.zip(birth.seq..).map(|(value, seq)| {
+            let birth = Birth { seq, ..birth };
+            elements.add(array, birth, Some(value), None)
+        });
+        let spots: Vec<Spot> = births.collect();
+        if appended {
+            self.place_roots(elements, &spots, &[]);
+        } else {
+            self.chain(elements, before, &spots);
         }
+        spots
     }
 
     /// Places a position under its origin, which is placed already. `shown` tells whether its
@@ -178,26 +169,35 @@ impl Sequence {
         parent: Spot,
         side: Side,
         chain: bool,
-        shown: impl Fn(usize) -> bool,
+        shown: &[bool],
     ) {
         let Some((first, rest)) = spots.split_first() else {
             return;
         };
+        let first_shown = shown.first().copied().unwrap_or(true);
         if !chain {
             self.place_roots(elements, spots, shown);
         } else if parent == NOWHERE {
             elements[*first].set_origin(NOWHERE, Side::Left);
-            self.attach_root(elements, *first, shown(0));
+            self.attach_root(elements, *first, first_shown);
             let at = behind(self.order.find(elements, *first));
-            self.order.insert_run(elements, at, rest.len(), |number| {
-                (rest[number], shown(number + 1), true)
-            });
+            let run = Run {
+                spots: rest,
+                shown: shown.get(1..).unwrap_or_default(),
+                hangs_on: true,
+                chain: true,
+            };
+            self.order.insert_run(elements, at, run);
         } else {
             elements[*first].set_origin(parent, side);
             let (at, chained) = self.berth(elements, *first, parent, side);
-            self.order.insert_run(elements, at, spots.len(), |number| {
-                (spots[number], shown(number), chained || number > 0)
-            });
+            let run = Run {
+                spots,
+                shown,
+                hangs_on: chained,
+                chain: true,
+            };
+            self.order.insert_run(elements, at, run);
         }
     }
 
@@ -308,7 +308,7 @@ impl Sequence {
         let (parent, side) = (elements[spot].parent(), elements[spot].side());
         let at = self.order.find(elements, spot);
         debug_assert!(!self.order.is_visible(at), "only tombstones are removed");
-        let mut heirs: SmallVec<[Spot; 4]> = SmallVec::new();
+        let mut heirs = SmallVec::<[Spot; 4]>::new();
         for of in [Side::Left, Side::Right] {
             match elements[spot].children(of) {
                 Children::None => {}
@@ -317,7 +317,7 @@ impl Sequence {
                     let family = self
                         .families
                         .as_mut()
-                        .and_then(|all| all.of.remove(&(spot, of)));
+                        .and_then(|all| all.of.remove(side_of(spot, of)));
                     heirs.extend(family.iter().flat_map(Family::iter));
                 }
             }
@@ -389,36 +389,27 @@ impl Sequence {
 
     /// Places positions as right children, the first of `first`, which has none so far, each
     /// further one of the one before.
-    fn chain(
-        &mut self,
-        elements: &mut Elements,
-        first: Spot,
-        spots: &[Spot],
-        shown: impl Fn(usize) -> bool,
-    ) {
+    fn chain(&mut self, elements: &mut Elements, first: Spot, spots: &[Spot]) {
         let mut parent = first;
-        for (number, spot) in spots.iter().enumerate() {
+        for spot in spots {
             elements[parent].set_children(Side::Right, Children::One);
             elements[*spot].set_origin(parent, Side::Right);
-            if shown(number) {
-                elements.reveal(*spot);
-            }
+            elements.reveal(*spot);
             parent = *spot;
         }
         let at = behind(self.order.find(elements, first));
-        self.order.insert_run(elements, at, spots.len(), |number| {
-            (spots[number], shown(number), true)
-        });
+        let run = Run {
+            spots,
+            shown: &[],
+            hangs_on: true,
+            chain: true,
+        };
+        self.order.insert_run(elements, at, run);
     }
 
     /// Places children of the root, as far as possible many at a time: those between the same
     /// two that are there already.
-    fn place_roots(
-        &mut self,
-        elements: &mut Elements,
-        spots: &[Spot],
-        shown: impl Fn(usize) -> bool,
-    ) {
+    fn place_roots(&mut self, elements: &mut Elements, spots: &[Spot], shown: &[bool]) {
         let mut done = 0;
         while let Some(first) = spots.get(done) {
             let rest = &spots[done..];
@@ -438,16 +429,19 @@ impl Sequence {
                 let at = self.gap(elements, NOWHERE, Side::Left, (before, after));
                 (count, at)
             };
-            let run = &rest[..count];
-            for (number, spot) in run.iter().enumerate() {
+            let run = Run {
+                spots: &rest[..count],
+                shown: shown.get(done..).unwrap_or_default(),
+                hangs_on: false,
+                chain: false,
+            };
+            for (number, spot) in run.spots.iter().enumerate() {
                 elements[*spot].set_origin(NOWHERE, Side::Left);
-                if shown(done + number) {
+                if run.shows(number) {
                     elements.reveal(*spot);
                 }
             }
-            self.order.insert_run(elements, at, count, |number| {
-                (run[number], shown(done + number), false)
-            });
+            self.order.insert_run(elements, at, run);
             done += count;
         }
     }
@@ -460,22 +454,4 @@ struct Room {
     parent: Spot,
     side: Side,
     at: Option<At>,
-}
-
-/// The elements of a run behind the first, which has this birth.
-fn births(
-    elements: &mut Elements,
-    array: u32,
-    first: Birth,
-    values: impl Iterator<Item = Value>,
-    mut each: impl FnMut(Spot, u64),
-) -> Vec<Spot> {
-    values
-        .zip(first.seq + 1..)
-        .map(|(value, seq)| {
-            let spot = elements.add(array, Birth { seq, ..first }, Some(value), None);
-            each(spot, seq);
-            spot
-        })
-        .collect()
 }

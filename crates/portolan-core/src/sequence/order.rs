@@ -1,32 +1,49 @@
-//! The order of the positions of one array: a short list, or a tree where it is long.
+//! The order of the positions of one array: a short list, or a tree where it is long. In wasm always
+//! a tree: a few bytes more for a short array, and no second way for all that is done to one.
 
-use smallvec::SmallVec;
+use alloc::boxed::Box;
+use alloc::vec::Vec;
+
+use crate::few::SmallVec;
 
 use super::bits::{close, low, select, spread};
 use super::elements::{Elements, NOWHERE, Spot};
-use super::tree::{At, Tree};
+use super::tree::{At, Run, Tree};
 
 /// What a short list holds at the most, for its bits are one word each.
 const SHORT: usize = 32;
+
+/// What is held in place.
+const PLACED: usize = 4;
 
 /// Of one that has shrunk: less than `SHORT`, so that it does not go to and fro.
 const SHRUNK: usize = SHORT / 4;
 
 #[derive(Debug)]
 pub(super) enum Order {
+    #[cfg_attr(target_family = "wasm", allow(dead_code))]
     Short {
-        spots: SmallVec<[Spot; 4]>,
+        spots: SmallVec<[Spot; PLACED]>,
         visible: u32,
         /// As in [`Tree`].
         chained: u32,
+        /// There are none.
+        #[cfg(target_family = "wasm")]
+        never: core::convert::Infallible,
     },
     Long(Box<Tree>),
 }
 
 impl Default for Order {
+    #[cfg(target_family = "wasm")]
+    fn default() -> Self {
+        Self::Long(Box::new(Tree::new()))
+    }
+
+    #[cfg(not(target_family = "wasm"))]
     fn default() -> Self {
         Self::Short {
-            spots: SmallVec::new(),
+            spots: SmallVec::<[Spot; PLACED]>::new(),
             visible: 0,
             chained: 0,
         }
@@ -212,41 +229,46 @@ impl Order {
     ) {
         match self {
             Self::Long(tree) => tree.insert(elements, at, spot, shown, chained),
-            Self::Short { .. } => self.insert_run(elements, at, 1, |_| (spot, shown, chained)),
+            Self::Short { .. } => {
+                let run = Run {
+                    spots: &[spot],
+                    shown: &[shown],
+                    hangs_on: chained,
+                    chain: false,
+                };
+                self.insert_run(elements, at, run);
+            }
         }
     }
 
-    /// Puts positions one behind the other where `at` is. Given by number: the spot, whether it
-    /// is visible, whether it is chained.
-    pub(super) fn insert_run(
-        &mut self,
-        elements: &mut Elements,
-        at: At,
-        count: usize,
-        run: impl Fn(usize) -> (Spot, bool, bool),
-    ) {
+    /// Puts positions one behind the other where `at` is.
+    pub(super) fn insert_run(&mut self, elements: &mut Elements, at: At, run: Run<'_>) {
+        let count = run.spots.len();
         match self {
             Self::Short {
                 spots,
                 visible,
                 chained,
+                ..
             } if spots.len() + count <= SHORT => {
                 let mut bits = spread(u64::from(*visible), at.offset, count);
                 let mut chain = spread(u64::from(*chained), at.offset, count);
                 chain &= !(1 << (at.offset + count));
-                spots.insert_many(at.offset, (0..count).map(|number| run(number).0));
+                let (held, start) = (spots.len(), at.offset);
+                spots.resize(held + count, NOWHERE);
+                spots.copy_within(start..held, start + count);
+                spots[start..start + count].copy_from_slice(run.spots);
                 for number in 0..count {
-                    let (_, is_visible, is_chained) = run(number);
-                    bits |= u64::from(is_visible) << (at.offset + number);
-                    chain |= u64::from(is_chained) << (at.offset + number);
+                    bits |= u64::from(run.shows(number)) << (at.offset + number);
+                    chain |= u64::from(run.is_chained(number)) << (at.offset + number);
                 }
                 (*visible, *chained) = (bits as u32, chain as u32);
             }
             Self::Short { .. } => {
                 let at = self.lengthen(elements, at);
-                self.insert_run(elements, at, count, run);
+                self.insert_run(elements, at, run);
             }
-            Self::Long(tree) => tree.insert_run(elements, at, count, run),
+            Self::Long(tree) => tree.insert_run(elements, at, run),
         }
     }
 
@@ -258,12 +280,14 @@ impl Order {
             spots,
             visible,
             chained,
+            ..
         } = self
         {
-            tree.insert_run(elements, tree.start(), spots.len(), |number| {
-                let (visible, chained) = (*visible >> number, *chained >> number);
-                (spots[number], visible & 1 == 1, chained & 1 == 1)
-            });
+            for (number, spot) in spots.iter().enumerate() {
+                let (visible, chained) = (*visible >> number & 1, *chained >> number & 1);
+                let end = tree.end();
+                tree.insert(elements, end, *spot, visible == 1, chained == 1);
+            }
         }
         let at = At {
             offset: at.offset,
@@ -280,6 +304,7 @@ impl Order {
                 spots,
                 visible,
                 chained,
+                ..
             } => {
                 spots.remove(at.offset);
                 let mut chain = u64::from(*chained);
@@ -288,7 +313,7 @@ impl Order {
                 }
                 *visible = close(u64::from(*visible), at.offset) as u32;
                 *chained = close(chain, at.offset) as u32;
-                if spots.spilled() && spots.len() <= spots.capacity() / 4 {
+                if spots.capacity() > PLACED && spots.len() <= spots.capacity() / 4 {
                     spots.shrink_to_fit();
                 }
             }
@@ -309,7 +334,10 @@ impl Order {
             .map(|at| (self.spot(at), self.is_visible(at), self.is_chained(at)))
             .collect();
         *self = Self::default();
-        self.insert_run(elements, self.start(), all.len(), |number| all[number]);
+        for (spot, visible, chained) in all {
+            let end = self.end();
+            self.insert(elements, end, spot, visible, chained);
+        }
     }
 
     /// The places from `at` on, of all positions or of the visible ones.

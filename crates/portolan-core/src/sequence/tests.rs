@@ -140,14 +140,22 @@ impl Replica {
         self.clock += 1;
         let first = (me, self.seq + 1);
         let birth = birth(first, self.clock);
-        let mut made = Vec::new();
-        let each = |spot, seq| made.push((seq, spot));
         let (elements, sequence) = (&mut self.elements, &mut self.sequence);
-        if append {
-            sequence.append(elements, 0, birth, integers(count), each);
-        } else {
-            let index = index % (sequence.len() + 1);
-            sequence.insert(elements, 0, index, birth, integers(count), each);
+        let index = index % (sequence.len() + 1);
+        let place = (!append).then_some(index);
+        let mut values = integers(count);
+        let value = values.next().expect("one at the least");
+        let one = sequence.insert(elements, 0, place, birth, value);
+        let mut made = vec![(birth.seq, one)];
+        if count > 1 {
+            let birth = Birth {
+                seq: birth.seq + 1,
+                ..birth
+            };
+            let rest = sequence.insert_behind(elements, one, append, birth, values);
+            made.extend((birth.seq..).zip(rest));
+        }
+        if !append {
             let at: Vec<Spot> = sequence.iter(elements, index).take(count).collect();
             assert_eq!(at, made.iter().map(|(_, spot)| *spot).collect::<Vec<_>>());
         }
@@ -223,7 +231,7 @@ impl Replica {
                     let first = birth(*first, *timestamp);
                     let (values, chain) = (values.into_iter(), !append);
                     let spots = elements.add_run(0, first, chain, values, |_| true);
-                    sequence.place_run(elements, &spots, parent, *side, chain, |_| true);
+                    sequence.place_run(elements, &spots, parent, *side, chain, &[]);
                     spots
                 } else {
                     let births = names.clone().map(|name| birth(name, *timestamp));

@@ -9,6 +9,8 @@
 #[cfg(test)]
 mod check;
 
+use alloc::vec::Vec;
+
 use super::bits::{close, low, select, spread};
 use super::elements::{Elements, NOWHERE, Spot};
 
@@ -20,6 +22,32 @@ const WIDTH: usize = 32;
 pub(super) struct At {
     pub(super) leaf: u32,
     pub(super) offset: usize,
+}
+
+/// Positions that are to stand one behind the other.
+#[derive(Clone, Copy)]
+pub(super) struct Run<'a> {
+    pub(super) spots: &'a [Spot],
+    /// Of each whether it is visible; what is not told of is.
+    pub(super) shown: &'a [bool],
+    /// Whether the first is chained.
+    pub(super) hangs_on: bool,
+    /// Whether all others are.
+    pub(super) chain: bool,
+}
+
+impl Run<'_> {
+    pub(super) fn shows(&self, number: usize) -> bool {
+        self.shown.get(number).copied().unwrap_or(true)
+    }
+
+    pub(super) fn is_chained(&self, number: usize) -> bool {
+        if number == 0 {
+            self.hangs_on
+        } else {
+            self.chain
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -444,15 +472,9 @@ impl Tree {
         At { leaf, offset }
     }
 
-    /// Puts positions one behind the other where `at` is. Given by number: the spot, whether it
-    /// is visible, whether it is chained.
-    pub(super) fn insert_run(
-        &mut self,
-        elements: &mut Elements,
-        at: At,
-        count: usize,
-        run: impl Fn(usize) -> (Spot, bool, bool),
-    ) {
+    /// Puts positions one behind the other where `at` is.
+    pub(super) fn insert_run(&mut self, elements: &mut Elements, at: At, run: Run<'_>) {
+        let count = run.spots.len();
         if count == 0 {
             return;
         }
@@ -462,14 +484,14 @@ impl Tree {
         }
         let len = self.leaves[at.leaf as usize].len();
         if len + count <= LEAF {
-            self.fill(elements, at, 0..count, &run);
+            self.fill(elements, at, 0..count, run);
             return;
         }
         if at.offset < len {
             self.cut(elements, at.leaf, at.offset);
         }
         let mut done = (LEAF - at.offset).min(count);
-        self.fill(elements, at, 0..done, &run);
+        self.fill(elements, at, 0..done, run);
         let mut leaf = at.leaf;
         while done < count {
             let after = self.leaves[leaf as usize].after;
@@ -480,7 +502,7 @@ impl Tree {
                 leaf = self.add_leaf(leaf);
             }
             let end = done + rest.min(LEAF);
-            self.fill(elements, At { leaf, offset: 0 }, done..end, &run);
+            self.fill(elements, At { leaf, offset: 0 }, done..end, run);
             done = end;
         }
     }
@@ -490,18 +512,18 @@ impl Tree {
         &mut self,
         elements: &mut Elements,
         at: At,
-        part: std::ops::Range<usize>,
-        run: &impl Fn(usize) -> (Spot, bool, bool),
+        part: core::ops::Range<usize>,
+        run: Run<'_>,
     ) {
         let leaf = &mut self.leaves[at.leaf as usize];
         let (len, count) = (leaf.len(), part.len());
         leaf.spots.copy_within(at.offset..len, at.offset + count);
         let (mut visible, mut chained) = (0u64, 0u64);
         for (offset, number) in (at.offset..).zip(part) {
-            let (spot, is_visible, is_chained) = run(number);
+            let spot = run.spots[number];
             leaf.spots[offset] = spot;
-            visible |= u64::from(is_visible) << offset;
-            chained |= u64::from(is_chained) << offset;
+            visible |= u64::from(run.shows(number)) << offset;
+            chained |= u64::from(run.is_chained(number)) << offset;
             elements[spot].leaf = at.leaf;
         }
         leaf.visible = spread(leaf.visible, at.offset, count) | visible;

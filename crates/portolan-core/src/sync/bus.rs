@@ -20,7 +20,8 @@
 //!
 //! Entries and snapshots are [sections](put_section), each with its own checksum.
 
-use std::collections::VecDeque;
+use alloc::collections::VecDeque;
+use alloc::vec::Vec;
 
 use bytes::Bytes;
 
@@ -28,7 +29,7 @@ use super::error::ProtocolError;
 use super::members::{Table, read_table};
 use super::replica::{Replica, is_left_behind};
 use crate::anew::Misfit;
-use crate::codec::{Reader, check_checksum, put_varint};
+use crate::codec::{Reader, check_checksum, put_checksum, put_dots, put_varint, read_dots};
 use crate::delta::Delta;
 use crate::document::Document;
 use crate::dots::{DotSet, Version};
@@ -43,6 +44,8 @@ const LIVE: u8 = 1;
 const CATCH_UP: u8 = 2;
 /// A table of members.
 const MEMBERS: u8 = 3;
+/// Operations in a snapshot that no entry brings so far: who follows the entries lacks them.
+const AHEAD: u8 = 4;
 
 /// Bytes of deltas after which an entry takes no more: a few hundred writes.
 const ENTRY_BYTES: usize = 64 * 1024;
@@ -62,9 +65,15 @@ impl Mark {
 
 /// A replica's part in the log.
 #[derive(Debug, Default)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "they are independent of each other"
+)]
 pub(super) struct Bus {
     /// Whether it is known what the log holds, so that something may be appended.
     joined: bool,
+    /// Whether reading on is not enough to go on.
+    outdated: bool,
     /// Counts what is to be published.
     last: u64,
     /// All of it up to here is published.
@@ -136,18 +145,21 @@ pub enum BusFault {
 struct Content {
     deltas: Vec<(Delta, Bytes, bool)>,
     tables: Vec<Table>,
+    ahead: DotSet,
 }
 
 impl Content {
     fn read(bytes: &[u8]) -> Result<Self, DecodeError> {
         let mut reader = Reader::new(bytes);
         if reader.byte()? != FORMAT {
-            return Err(reader.malformed("an entry of the bus of an unknown format"));
+            return Err(reader
+                .malformed("an entry of the bus of an unknown format")
+                .into());
         }
         let mut content = Self::default();
         while reader.remaining() > 0 {
             let kind = reader.byte()?;
-            let len = reader.bounded("the length of a section", bytes.len() as u64)? as usize;
+            let len = reader.bounded("the length of a section", bytes.len() as u64)?;
             let section = reader.take(len)?;
             match kind {
                 LIVE | CATCH_UP => {
@@ -160,7 +172,16 @@ impl Content {
                     content.tables.push(read_table(&mut table)?.0);
                     table.finish()?;
                 }
-                _ => return Err(reader.malformed("an unknown section of an entry of the bus")),
+                AHEAD => {
+                    let mut dots = Reader::new(check_checksum(section)?);
+                    content.ahead = read_dots(&mut dots)?;
+                    dots.finish()?;
+                }
+                _ => {
+                    return Err(reader
+                        .malformed("an unknown section of an entry of the bus")
+                        .into());
+                }
             }
         }
         Ok(content)
@@ -184,6 +205,7 @@ impl Replica {
         self.bus = Some(Bus {
             last: u64::from(!self.version.is_empty()),
             lacks: true,
+            outdated: true,
             // It is not known what the log holds.
             unpublished: self.version.clone(),
             ..Bus::default()
@@ -308,7 +330,7 @@ impl Replica {
             if !self.has_let_go_of(&table.required)
                 && is_left_behind(&self.version, &table.required)
             {
-                self.leave_bus();
+                self.forsake_bus();
                 return Err(BusFault::LeftBehind);
             }
         }
@@ -362,7 +384,6 @@ impl Replica {
         entries: &[Bytes],
     ) -> Result<Joined, BusFault> {
         let mut joined = Joined::default();
-        let mut held = DotSet::new();
         let mut log = Content::default();
         let contents = snapshot.map(Content::read).transpose()?;
         let contents = contents
@@ -372,7 +393,14 @@ impl Replica {
                 joined.unreadable += usize::from(content.is_err());
                 content.ok()
             }));
+        // What everybody has who has read the entries.
+        let mut held = DotSet::new();
         for content in contents {
+            let mut brought = DotSet::new();
+            for (delta, ..) in &content.deltas {
+                brought.union_with(&delta.applied);
+            }
+            held.union_with(&brought.difference(&content.ahead));
             log.deltas.extend(content.deltas);
             log.tables.extend(content.tables);
         }
@@ -382,7 +410,6 @@ impl Replica {
         }
         for (delta, ..) in &log.deltas {
             self.check_bus(delta)?;
-            held.union_with(&delta.applied);
         }
         let here = !self.has_let_go_of(&required) && is_left_behind(&self.version, &required);
         let own = &self.members.table.required;
@@ -402,15 +429,17 @@ impl Replica {
             bus.lack();
             bus.members_due = true;
             bus.joined = bus.named == generation;
+            bus.outdated = !bus.joined;
         }
         self.tend(now);
         Ok(joined)
     }
 
-    /// The log was read on from where this replica had read it, in order: it goes on.
+    /// The log was read on from where this replica had read it, in order: it goes on, unless it has
+    /// to join anew.
     pub fn resume_bus(&mut self) {
         if let Some(bus) = &mut self.bus {
-            bus.joined = true;
+            bus.joined = !bus.outdated;
         }
     }
 
@@ -424,15 +453,45 @@ impl Replica {
         }
     }
 
-    /// All that is here, as the first entry of a new log or as a snapshot of the log up to where it
-    /// was read; and the own operation that must be [told](Self::is_told) before it may leave.
+    /// What this replica has is not what it had when it joined: it joins anew.
+    pub(super) fn forsake_bus(&mut self) {
+        self.leave_bus();
+        if let Some(bus) = &mut self.bus {
+            bus.outdated = true;
+        }
+    }
+
+    /// All that is here, as the first entry of a new log, which names this replica too; and the
+    /// own operation that must be [told](Self::is_told) before it may leave.
     pub fn whole_entry(&mut self, now: u64) -> (Bytes, u64) {
-        self.refresh_own(now);
+        let named = self.join_entry(now);
         let mut entry = Vec::new();
         put_section(&mut entry, CATCH_UP, &self.document.encode());
-        put_section(&mut entry, MEMBERS, &self.members_record());
+        entry.extend_from_slice(&named[1..]);
         self.told = self.told.max(self.document.own_seq());
         (Bytes::from(entry), self.gate())
+    }
+
+    /// What stands for the snapshot and all entries up to the one that was read last; and the own
+    /// operation that must be [told](Self::is_told) before it may leave.
+    pub fn bus_snapshot(&mut self, now: u64) -> (Bytes, u64) {
+        let (entry, gate) = self.whole_entry(now);
+        let mut ahead = DotSet::new();
+        if let Some(bus) = &self.bus {
+            ahead.union_with(&bus.unpublished);
+        }
+        if gate > 0 {
+            ahead.insert_range(self.document.replica(), self.own_stored + 1, gate);
+        }
+        if ahead.is_empty() {
+            return (entry, gate);
+        }
+        let mut section = Vec::new();
+        put_dots(&mut section, &ahead);
+        put_checksum(&mut section);
+        let mut entry = Vec::from(entry);
+        put_section(&mut entry, AHEAD, &section);
+        (Bytes::from(entry), gate)
     }
 
     /// Whether the own operations up to this one are stored, or need not be.
@@ -575,7 +634,7 @@ impl Replica {
             None => {}
             Some(Misfit::Theirs) => return None,
             Some(Misfit::Ours) => {
-                self.leave_bus();
+                self.forsake_bus();
                 return Some(Err(BusFault::LeftBehind));
             }
         }

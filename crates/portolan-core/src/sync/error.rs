@@ -1,9 +1,12 @@
 //! Why a session ends: the rules that a peer can break, and the words for it on the wire.
 
+use alloc::string::String;
+use alloc::string::ToString;
+
 use bytes::Bytes;
 
 use super::frame::{self, MAX_CREDENTIALS_BYTES, MAX_PRESENCE_BYTES};
-use crate::error::DecodeError;
+use crate::error::{DecodeError, Fault};
 use crate::limits::{MAX_FRAME_BYTES, MAX_NAME_BYTES};
 use crate::replica::ReplicaId;
 
@@ -121,6 +124,12 @@ pub enum ProtocolError {
     /// The session is over, or never was.
     #[error("the session is closed")]
     Closed,
+}
+
+impl From<Fault> for ProtocolError {
+    fn from(fault: Fault) -> Self {
+        Self::Frame(fault.into())
+    }
 }
 
 impl ProtocolError {

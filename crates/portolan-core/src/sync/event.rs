@@ -1,5 +1,8 @@
 //! What the owner of a replica is told.
 
+use alloc::string::String;
+use alloc::vec::Vec;
+
 use bytes::Bytes;
 
 use super::error::{ErrorCode, ProtocolError};

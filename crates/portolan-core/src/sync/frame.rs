@@ -1,5 +1,9 @@
 //! Frames: what two replicas say to each other, and its bytes.
 
+use alloc::borrow::ToOwned;
+use alloc::string::String;
+use alloc::vec::Vec;
+
 use bytes::Bytes;
 
 use super::error::{ErrorCode, ProtocolError};
@@ -441,7 +445,7 @@ fn read_contexts(reader: &mut Reader<'_>) -> Result<Vec<(ReplicaId, Context)>, D
         contexts.push((writer, Context::read(reader)?));
     }
     if !contexts.is_sorted_by(|a, b| a.0 < b.0) {
-        return Err(reader.malformed("replicas out of order"));
+        return Err(reader.malformed("replicas out of order").into());
     }
     Ok(contexts)
 }
@@ -467,14 +471,14 @@ fn read_part(reader: &mut Reader<'_>, content: &Bytes) -> Result<Part, DecodeErr
         0 => Purpose::CatchUp,
         1 => Purpose::Repair,
         2 => Purpose::Anew,
-        _ => return Err(reader.malformed("pieces of an unknown kind")),
+        _ => return Err(reader.malformed("pieces of an unknown kind").into()),
     };
     let total = reader.varint()?;
     let offset = reader.varint()?;
     let bytes = content.slice(content.len() - reader.remaining()..);
     let end = offset.checked_add(bytes.len() as u64);
     if bytes.is_empty() || end.is_none_or(|end| end > total) {
-        return Err(reader.malformed("a piece outside of its delta"));
+        return Err(reader.malformed("a piece outside of its delta").into());
     }
     Ok(Part {
         transfer,
@@ -569,7 +573,7 @@ fn read_compare(reader: &mut Reader<'_>) -> Result<Compare, DecodeError> {
         let first = end.checked_add(gap);
         let behind = first.and_then(|first| first.checked_add(more)?.checked_add(1));
         let (Some(first), Some(behind)) = (first, behind) else {
-            return Err(reader.malformed("a span of more than 64 bits"));
+            return Err(reader.malformed("a span of more than 64 bits").into());
         };
         end = behind;
         parts.push(reconcile::Part {
@@ -606,7 +610,7 @@ fn read_compared(reader: &mut Reader<'_>) -> Result<Compared, DecodeError> {
     for _ in 0..count {
         let number = next + reader.bounded("the number of a span", MAX_SPANS as u64)? as u32;
         if number as usize >= MAX_SPANS {
-            return Err(reader.malformed("a span beyond those of a question"));
+            return Err(reader.malformed("a span beyond those of a question").into());
         }
         unequal.push(number);
         next = number + 1;
@@ -681,7 +685,7 @@ fn read_flag(reader: &mut Reader<'_>) -> Result<bool, DecodeError> {
     match reader.byte()? {
         0 => Ok(false),
         1 => Ok(true),
-        _ => Err(reader.malformed("a flag that is neither 0 nor 1")),
+        _ => Err(reader.malformed("a flag that is neither 0 nor 1").into()),
     }
 }
 

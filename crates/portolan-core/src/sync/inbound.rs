@@ -1,5 +1,7 @@
 //! What arrives: each kind of frame, checked and taken in.
 
+use alloc::vec::Vec;
+
 use bytes::Bytes;
 
 use super::error::ProtocolError;
@@ -258,7 +260,7 @@ impl Replica {
     pub(super) fn release(&mut self, id: SessionId, now: u64) -> Result<(), ProtocolError> {
         loop {
             let held = match self.sessions.get_mut(&id) {
-                Some(session) if !session.held.is_empty() => std::mem::take(&mut session.held),
+                Some(session) if !session.held.is_empty() => core::mem::take(&mut session.held),
                 _ => return Ok(()),
             };
             for update in &held {
@@ -408,8 +410,8 @@ impl Replica {
             return Err(crate::DecodeError::Malformed { at: 0, what: rule }.into());
         }
         match part.offset.cmp(&(staging.bytes.len() as u64)) {
-            std::cmp::Ordering::Less => return Ok(()),
-            std::cmp::Ordering::Greater => {
+            core::cmp::Ordering::Less => return Ok(()),
+            core::cmp::Ordering::Greater => {
                 // A piece is lost: there is no use in the others.
                 session.finished_transfer = part.transfer;
                 session.staging = None;
@@ -417,7 +419,7 @@ impl Replica {
                 self.arm_want(id, now.saturating_add(gap_delay));
                 return Ok(());
             }
-            std::cmp::Ordering::Equal => staging.bytes.extend_from_slice(&part.bytes),
+            core::cmp::Ordering::Equal => staging.bytes.extend_from_slice(&part.bytes),
         }
         if (staging.bytes.len() as u64) < staging.total {
             let stall = now.saturating_add(self.config.stall_delay);
@@ -541,8 +543,8 @@ impl Replica {
         if fingerprint == self.document.digest() {
             let session = self.open(id)?;
             session.unequal = 0;
-            if std::mem::take(&mut session.diverged) {
-                let values = std::mem::take(&mut session.repaired);
+            if core::mem::take(&mut session.diverged) {
+                let values = core::mem::take(&mut session.repaired);
                 let session = id;
                 self.events.push_back(Event::Repaired { session, values });
             }

@@ -12,8 +12,9 @@
 //! nobody uses it any more: it is *stable*, and sealed. And once everybody has sealed it, nobody
 //! lacks what others had done beside it: it is *settled*, and goes.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
+use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::sync::Arc;
+use alloc::vec::Vec;
 
 use bytes::Bytes;
 
@@ -50,7 +51,7 @@ impl Standing {
             0 => Ok(Self::Member),
             1 => Ok(Self::Forgotten),
             2 => Ok(Self::Gone),
-            _ => Err(reader.malformed("an unknown standing of a member")),
+            _ => Err(reader.malformed("an unknown standing of a member").into()),
         }
     }
 }
@@ -169,7 +170,9 @@ pub(super) fn read_table(reader: &mut Reader<'_>) -> Result<(Table, Version), De
     fn read_version(reader: &mut Reader<'_>, base: &Version) -> Result<Version, DecodeError> {
         let (lacks, beyond) = (read_dots(reader)?, read_dots(reader)?);
         if !base.covers(&lacks) || base.intersects(&beyond) {
-            return Err(reader.malformed("a version that contradicts what it is told by"));
+            return Err(reader
+                .malformed("a version that contradicts what it is told by")
+                .into());
         }
         Ok(base.difference(&lacks).union(&beyond))
     }
@@ -185,7 +188,7 @@ pub(super) fn read_table(reader: &mut Reader<'_>) -> Result<(Table, Version), De
             .last_key_value()
             .is_some_and(|(last, _)| *last >= id)
         {
-            return Err(reader.malformed("members out of order"));
+            return Err(reader.malformed("members out of order").into());
         }
         let generation = reader.varint()?;
         let standing = Standing::read(reader)?;
@@ -221,6 +224,10 @@ pub(super) const MAX_TABLE_RANGES: usize = 2_500_000;
 
 /// The members that a replica knows, and how far it is in letting go.
 #[derive(Debug, Default)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "they are independent of each other"
+)]
 pub(super) struct Members {
     pub(super) table: Table,
     /// When the last sign of life came, by the clock here.
@@ -609,7 +616,7 @@ impl Replica {
     fn return_to_peers(&mut self) {
         let reason = CloseReason::Forgotten;
         self.members.pending = None;
-        self.leave_bus();
+        self.forsake_bus();
         self.end_all(&reason);
     }
 
@@ -689,7 +696,7 @@ impl Replica {
 
     /// Goes on from another's whole state, who asks for what is `required`.
     pub(super) fn begin_anew_from(&mut self, now: u64, whole: &Delta, required: Version) {
-        let before = std::mem::take(&mut self.version);
+        let before = core::mem::take(&mut self.version);
         let again = self.document.begin_anew(whole, now);
         self.version = self.document.version();
         let own_seq = self.document.own_seq();
@@ -706,7 +713,7 @@ impl Replica {
         } else if self.is_settled() {
             self.own_stored = own_seq;
         }
-        self.leave_bus();
+        self.forsake_bus();
         self.changed();
         self.events.push_back(Event::Resynced { again });
         self.end_all(&CloseReason::Resynced);
@@ -906,7 +913,7 @@ impl Replica {
             self.owe_members(id);
         }
         if let Some(bus) = &mut self.bus {
-            bus.members_due |= std::mem::take(&mut self.members.bus_news);
+            bus.members_due |= core::mem::take(&mut self.members.bus_news);
         }
     }
 
@@ -975,7 +982,7 @@ impl Replica {
     fn store_members(&mut self) {
         // What never held anything leaves nothing.
         let worth = self.durable && !self.version.is_empty();
-        if worth && std::mem::take(&mut self.members.unstored) {
+        if worth && core::mem::take(&mut self.members.unstored) {
             let record = self.members_record();
             self.write_members(record);
         }

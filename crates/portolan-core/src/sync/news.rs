@@ -10,8 +10,9 @@
 //! that have most first, and versions as the difference to the one before. What the teller has is
 //! the first, itself told as the difference to what it had at the frame before.
 
-use std::cmp::Reverse;
-use std::collections::BTreeMap;
+use alloc::collections::BTreeMap;
+use alloc::vec::Vec;
+use core::cmp::Reverse;
 
 use super::members::{MAX_MEMBERS, MAX_TABLE_RANGES, Member, Standing, Table};
 use crate::codec::{Reader, put_dots, put_varint, read_dots};
@@ -204,13 +205,13 @@ impl News {
     pub(super) fn read(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
         let (from, to) = (reader.varint()?, reader.varint()?);
         if from > to {
-            return Err(reader.malformed("news of what was before"));
+            return Err(reader.malformed("news of what was before").into());
         }
         let base = Difference::read(reader)?;
         let required = match reader.byte()? {
             0 => None,
             1 => Some(Difference::read(reader)?),
-            _ => return Err(reader.malformed("an unknown flag of a member table")),
+            _ => return Err(reader.malformed("an unknown flag of a member table").into()),
         };
         let latest = reader.varint()?;
         let count = reader.bounded("the number of groups", MAX_MEMBERS as u64)?;
@@ -228,7 +229,7 @@ impl News {
             for _ in 0..count {
                 let id = ReplicaId::new(reader.u64_le()?);
                 if members.last().is_some_and(|(last, ..)| *last >= id) {
-                    return Err(reader.malformed("members out of order"));
+                    return Err(reader.malformed("members out of order").into());
                 }
                 let (generation, silent) = (reader.varint()?, reader.varint()?);
                 let beat = latest.checked_sub(silent);

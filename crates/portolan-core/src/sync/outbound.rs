@@ -1,7 +1,7 @@
 //! What leaves: live frames to everybody, catch-ups to those who lack something, and the small
 //! frames in between.
 
-use std::sync::Arc;
+use alloc::sync::Arc;
 
 use bytes::Bytes;
 
@@ -65,17 +65,17 @@ impl Replica {
         if session.phase != Phase::Open {
             return None;
         }
-        if std::mem::take(&mut session.members_due)
+        if core::mem::take(&mut session.members_due)
             && let Some(frame) = self.members_frame(id)
         {
             return Some(frame);
         }
         let session = self.sessions.get_mut(&id)?;
         if session.anew.is_some() {
-            if std::mem::take(&mut session.want_due) {
+            if core::mem::take(&mut session.want_due) {
                 return Some(frame::want(self.handle, &self.published()));
             }
-            if std::mem::take(&mut session.whole_due) {
+            if core::mem::take(&mut session.whole_due) {
                 let delta = Bytes::from(self.document.encode());
                 self.transfer(id, DotSet::new(), delta, self.gate(), Purpose::Anew);
             }
@@ -203,7 +203,7 @@ impl Replica {
 
     /// Wakes the sessions whose catch-up waited for what is stored now.
     pub(super) fn open_gates(&mut self) {
-        let mut gated = std::mem::take(&mut self.gated);
+        let mut gated = core::mem::take(&mut self.gated);
         gated.retain(|id| {
             let transfer = self.sessions.get(id).and_then(|s| s.transfer.as_ref());
             let closed = transfer.is_some_and(|t| t.gate > self.own_stored);
@@ -252,7 +252,7 @@ impl Replica {
         session.ack_due = false;
         session.ack_at = None;
         session.awaited = false;
-        let dots = std::mem::take(&mut session.owed);
+        let dots = core::mem::take(&mut session.owed);
         if dots.is_empty() {
             return None;
         }

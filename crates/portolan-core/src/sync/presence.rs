@@ -4,7 +4,8 @@
 //! session. What is gone at that session is gone here, and the others are told so; one that still
 //! has it by another way says so in turn. Counting the hops ends what would run in a circle.
 
-use std::collections::{BTreeMap, BTreeSet};
+use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::vec::Vec;
 
 use bytes::Bytes;
 

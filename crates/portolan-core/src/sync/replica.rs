@@ -1,7 +1,11 @@
 //! One document with its sessions, the gate of its store and its events.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::ops::RangeInclusive;
+use alloc::borrow::ToOwned;
+use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
+use alloc::string::String;
+use alloc::string::ToString;
+use alloc::vec::Vec;
+use core::ops::RangeInclusive;
 
 use bytes::Bytes;
 
@@ -406,7 +410,7 @@ impl Replica {
         self.told = 0;
         self.forsake_writes();
         self.version = self.document.version();
-        self.leave_bus();
+        self.forsake_bus();
         self.changed();
         let own_seq = self.document.own_seq();
         if !self.durable {
@@ -783,7 +787,7 @@ impl Replica {
         if session.phase == Phase::Closed {
             return;
         }
-        let presences = std::mem::take(&mut session.presences);
+        let presences = core::mem::take(&mut session.presences);
         self.note_offer_lost(id);
         let Some(session) = self.sessions.get_mut(&id) else {
             return;

@@ -11,6 +11,8 @@
 //! A lost frame, a peer that answers no more, or more differences than are worth asking for: what
 //! was not found equal counts as different, which costs bytes and is right.
 
+use alloc::vec::Vec;
+
 use bytes::Bytes;
 
 use super::error::ProtocolError;

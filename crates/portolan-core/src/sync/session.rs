@@ -1,8 +1,9 @@
 //! One peer, as a replica sees it.
 
-use std::collections::{BTreeSet, VecDeque};
-use std::fmt;
-use std::sync::Arc;
+use alloc::collections::{BTreeSet, VecDeque};
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::fmt;
 
 use bytes::Bytes;
 
@@ -470,7 +471,7 @@ impl Session {
 
     /// Leaves nothing but what `control` still holds.
     pub(super) fn clear(&mut self) {
-        let old = std::mem::replace(self, Session::new(self.opened, self.access, 0));
+        let old = core::mem::replace(self, Session::new(self.opened, self.access, 0));
         self.peer = old.peer;
         self.ready = old.ready;
         self.awake = old.awake;

@@ -1,6 +1,6 @@
 //! A replicated growable array.
 
-use std::ops::{Bound, RangeBounds};
+use core::ops::{Bound, RangeBounds};
 
 use super::shared::Shared;
 use super::update::Update;

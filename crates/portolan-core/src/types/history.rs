@@ -1,6 +1,7 @@
 //! From when until when, and what happened in between.
 
-use std::collections::VecDeque;
+use alloc::collections::VecDeque;
+use alloc::vec::Vec;
 
 use super::update::Update;
 use crate::change::Change;
@@ -94,7 +95,7 @@ impl Steps {
         }
         let mut early = self.early.difference(&applied);
         early.union_with(&document.not_applied(dead));
-        let early = std::mem::replace(&mut self.early, early);
+        let early = core::mem::replace(&mut self.early, early);
         self.steps.push_back(Step { applied, early });
     }
 

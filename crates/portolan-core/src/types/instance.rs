@@ -1,7 +1,7 @@
 //! Which shared thing: its id, and what kind of data it is.
 
-use std::fmt;
-use std::str::FromStr;
+use core::fmt;
+use core::str::FromStr;
 
 /// The id of what replicas share: 128 random bits, chosen by whoever creates it, the same at all
 /// of them. Shown as thirty-two hexadecimal digits.
@@ -33,7 +33,7 @@ impl fmt::Debug for InstanceId {
 }
 
 impl FromStr for InstanceId {
-    type Err = std::num::ParseIntError;
+    type Err = core::num::ParseIntError;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         u128::from_str_radix(text, 16).map(Self)

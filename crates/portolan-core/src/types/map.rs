@@ -1,6 +1,6 @@
 //! A map that keeps concurrent values of a key.
 
-use std::ops::RangeBounds;
+use core::ops::RangeBounds;
 
 use super::content;
 use super::shared::Shared;
@@ -80,7 +80,7 @@ impl Shared<content::Map> {
     /// Removes what is seen here under the key; what is concurrently written survives. `None`
     /// where there is nothing.
     pub fn unset<'k>(&mut self, key: impl Into<KeyRef<'k>>) -> Option<Update> {
-        let write = self.write(|tx| Ok::<_, std::convert::Infallible>(tx.unset(key)));
+        let write = self.write(|tx| Ok::<_, core::convert::Infallible>(tx.unset(key)));
         let Ok((removed, update)) = write;
         removed.then_some(update)
     }

@@ -50,7 +50,7 @@ impl Shared<content::Register> {
     /// Removes every sibling seen here; what is concurrently set survives. `None` where there
     /// is none.
     pub fn clear(&mut self) -> Option<Update> {
-        let write = self.write(|tx| Ok::<_, std::convert::Infallible>(tx.unset(PLACE)));
+        let write = self.write(|tx| Ok::<_, core::convert::Infallible>(tx.unset(PLACE)));
         let Ok((removed, update)) = write;
         removed.then_some(update)
     }

@@ -1,7 +1,10 @@
 //! What all the types have in common: one replica of something shared.
 
-use std::fmt;
-use std::marker::PhantomData;
+use alloc::boxed::Box;
+use alloc::format;
+use alloc::vec::Vec;
+use core::fmt;
+use core::marker::PhantomData;
 
 use super::content;
 use super::history::{History, Moment, Steps};
@@ -87,9 +90,13 @@ impl<C: Replicated> Shared<C> {
     /// An empty replica of an instance, written to under the id `replica`, on the time of this
     /// machine.
     ///
-    /// Not on wasm32-unknown-unknown, where nobody can be asked for the time:
+    /// Not on wasm32-unknown-unknown or without the feature `std`, where nobody can be asked for
+    /// the time:
     /// [`with_clock`](Self::with_clock) is.
-    #[cfg(not(all(target_family = "wasm", target_os = "unknown")))]
+    #[cfg(all(
+        feature = "std",
+        not(all(target_family = "wasm", target_os = "unknown"))
+    ))]
     pub fn new(instance: InstanceId, replica: ReplicaId) -> Self {
         Self::with_clock(instance, replica, super::time::system_time)
     }
@@ -111,7 +118,10 @@ impl<C: Replicated> Shared<C> {
     }
 
     /// A replica that holds what [`encode`](Self::encode) wrote, on the time of this machine.
-    #[cfg(not(all(target_family = "wasm", target_os = "unknown")))]
+    #[cfg(all(
+        feature = "std",
+        not(all(target_family = "wasm", target_os = "unknown"))
+    ))]
     pub fn decode(replica: ReplicaId, bytes: &[u8]) -> Result<Self, DecodeError> {
         Self::decode_with_clock(replica, bytes, super::time::system_time)
     }

@@ -2,6 +2,8 @@
 //!
 //! `docs/format.md` gives them.
 
+use alloc::vec::Vec;
+
 use super::instance::{DataType, InstanceId};
 use crate::codec::{Reader, check_checksum, put_checksum};
 use crate::delta::Delta;

@@ -5,6 +5,7 @@ mod counters;
 mod delivery;
 mod elements;
 mod keys;
+mod lean;
 
 use portolan_core::{Delta, Document, Error, ReplicaId, Transaction, Value};
 

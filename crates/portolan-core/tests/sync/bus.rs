@@ -308,7 +308,25 @@ impl World {
                         "everybody was waited for: {taken:?}"
                     );
                 }
+                self.miss(at, log.last());
             }
+        }
+    }
+
+    /// What the log had taken and does not have at its end is appended again.
+    fn miss(&mut self, at: usize, last: u64) {
+        let server = &mut self.servers[at];
+        let Some((sent, _)) = &server.sent else {
+            return;
+        };
+        let under_way = self
+            .late
+            .iter()
+            .any(|(_, who, number, _)| (*who, number) == (at, sent));
+        let at_end = matches!(server.stage, Stage::On { place, .. } if place == last);
+        if at_end && !under_way {
+            server.sent = None;
+            self.net.nodes[server.node].replica.entry_lost();
         }
     }
 
@@ -371,7 +389,7 @@ impl World {
         if !replica.is_on_bus() {
             return;
         }
-        let (content, gate) = replica.whole_entry(now);
+        let (content, gate) = replica.bus_snapshot(now);
         if !replica.is_told(gate) {
             return;
         }
@@ -651,4 +669,29 @@ fn an_entry_that_makes_no_sense_changes_nothing() {
     }
     other.receive_entry(1, &entry).unwrap();
     assert_eq!(other.version().len(), 1);
+}
+
+#[test]
+fn what_only_a_snapshot_holds_reaches_those_who_follow_the_entries() {
+    // A second server loads a snapshot and saves another, which the first joins from.
+    let steps = [
+        (7, 2, 0),
+        (230, 0, 0),
+        (150, 2, 0),
+        (150, 108, 0),
+        (214, 0, 0),
+        (150, 84, 0),
+        (150, 133, 0),
+        (0, 116, 0),
+        (150, 90, 205),
+        (230, 0, 0),
+        (205, 20, 0),
+        (0, 0, 0),
+        (150, 27, 0),
+        (214, 0, 0),
+        (150, 131, 0),
+        (205, 226, 8239),
+        (150, 180, 0),
+    ];
+    run(3, &[false; 3], &steps);
 }

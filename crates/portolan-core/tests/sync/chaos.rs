@@ -1,22 +1,19 @@
 //! Random clusters over links that lose, double and reorder, with crashes and reconnects.
 
 use portolan_core::ReplicaId;
-use portolan_core::sync::{Config, Event, Frame};
+use portolan_core::sync::{Config, Event};
 use proptest::prelude::*;
 
 use crate::network::Network;
+use crate::weather::{Weather, weather};
 
 #[derive(Clone, Debug)]
 enum Step {
     Set(usize, u8, i64),
     Unset(usize, u8),
     Batch(usize, u8, u8),
-    Deliver(usize, usize, u8),
-    Lose(usize, usize),
-    Double(usize, usize, u8),
-    Swap(usize, usize, u8),
+    Weather(Weather),
     Pass(u16),
-    Cut(usize),
     Join(usize, usize),
     Store(usize),
     Crash(usize),
@@ -24,17 +21,13 @@ enum Step {
 }
 
 fn step() -> impl Strategy<Value = Step> {
-    let (node, link, end) = (0..4usize, 0..8usize, 0..2usize);
+    let node = 0..4usize;
     prop_oneof![
         6 => (node.clone(), 0..12u8, any::<i64>()).prop_map(|(n, k, v)| Step::Set(n, k, v)),
         3 => (node.clone(), 0..12u8).prop_map(|(n, k)| Step::Unset(n, k)),
         2 => (node.clone(), 0..12u8, 1..40u8).prop_map(|(n, k, c)| Step::Batch(n, k, c)),
-        12 => (link.clone(), end.clone(), 1..8u8).prop_map(|(l, e, c)| Step::Deliver(l, e, c)),
-        2 => (link.clone(), end.clone()).prop_map(|(l, e)| Step::Lose(l, e)),
-        2 => (link.clone(), end.clone(), any::<u8>()).prop_map(|(l, e, p)| Step::Double(l, e, p)),
-        2 => (link.clone(), end, any::<u8>()).prop_map(|(l, e, p)| Step::Swap(l, e, p)),
+        19 => weather().prop_map(Step::Weather),
         2 => (0..3_000u16).prop_map(Step::Pass),
-        1 => link.prop_map(Step::Cut),
         3 => (node.clone(), node.clone()).prop_map(|(a, b)| Step::Join(a, b)),
         2 => node.clone().prop_map(Step::Store),
         1 => node.clone().prop_map(Step::Crash),
@@ -68,35 +61,12 @@ fn run(count: usize, durable: &[bool], fresh: bool, steps: &[Step]) {
                     })
                     .unwrap();
             }
-            Step::Deliver(link, from, count) => {
-                net.collect();
-                for _ in 0..count {
-                    if link < net.links.len() {
-                        net.deliver(link, from);
-                    }
-                }
-            }
-            Step::Lose(link, from) => disturb(&mut net, link, from, |frames| {
-                frames.pop_front();
-            }),
-            Step::Double(link, from, place) => disturb(&mut net, link, from, |frames| {
-                let again = frames[place as usize % frames.len()].clone();
-                frames.push_back(again);
-            }),
-            Step::Swap(link, from, place) => disturb(&mut net, link, from, |frames| {
-                let len = frames.len();
-                frames.swap(0, place as usize % len);
-            }),
+            Step::Weather(ref weather) => net.suffer(weather),
             Step::Pass(millis) => {
                 net.now += u64::from(millis);
                 let now = net.now;
                 for node in &mut net.nodes {
                     node.replica.handle_timeout(now);
-                }
-            }
-            Step::Cut(link) => {
-                if link < net.links.len() {
-                    net.cut(link);
                 }
             }
             Step::Join(a, b) => {
@@ -178,27 +148,6 @@ fn run(count: usize, durable: &[bool], fresh: bool, steps: &[Step]) {
             node.replica.document().replica(),
             ReplicaId::new(index as u64 + 1)
         );
-    }
-}
-
-/// Does something to the frames of a wire, hellos excepted: they are a session's first frames on
-/// any transport.
-pub(crate) fn disturb(
-    net: &mut Network,
-    link: usize,
-    from: usize,
-    f: impl FnOnce(&mut std::collections::VecDeque<bytes::Bytes>),
-) {
-    net.collect();
-    let Some(link) = net.links.get_mut(link) else {
-        return;
-    };
-    let frames = &mut link.wires[from].frames;
-    let hello = |bytes: &bytes::Bytes| {
-        Frame::decode(bytes.clone()).is_ok_and(|frame| frame.hello().is_some())
-    };
-    if !frames.is_empty() && !frames.iter().any(hello) {
-        f(frames);
     }
 }
 

@@ -20,3 +20,4 @@ mod repair;
 mod store;
 mod tokens;
 mod updates;
+mod weather;

@@ -6,9 +6,9 @@ use portolan_core::sync::{Access, Config, Event, Frame, Replica, SessionId};
 use portolan_core::{Document, Dot, ReplicaId, Value};
 use proptest::prelude::*;
 
-use crate::chaos::disturb;
 use crate::loans::config;
 use crate::network::{NAME, Network, START};
+use crate::weather::{Weather, weather};
 
 /// Sessions of clients that come, write once and go, so many of them at a time.
 fn ranges_after(sessions: u64, at_once: usize, orderly: impl Fn(u64) -> bool) -> usize {
@@ -97,12 +97,8 @@ fn a_hundred_thousand_sessions_leave_a_version_of_fewer_than_a_thousand() {
 enum Step {
     Write(usize, u8),
     GiveBack(usize),
-    Deliver(usize, usize, u8),
-    Lose(usize, usize),
-    Double(usize, usize, u8),
-    Swap(usize, usize, u8),
+    Weather(Weather),
     Pass(u32),
-    Cut(usize),
     Join(usize, usize),
     Store(usize),
     Crash(usize),
@@ -114,17 +110,13 @@ const NODES: usize = 6;
 const LENDERS: usize = 2;
 
 fn step() -> impl Strategy<Value = Step> {
-    let (node, link, end) = (0..NODES, 0..8usize, 0..2usize);
+    let node = 0..NODES;
     prop_oneof![
         8 => (node.clone(), 1..4u8).prop_map(|(n, c)| Step::Write(n, c)),
         6 => node.clone().prop_map(Step::GiveBack),
-        12 => (link.clone(), end.clone(), 1..8u8).prop_map(|(l, e, c)| Step::Deliver(l, e, c)),
-        1 => (link.clone(), end.clone()).prop_map(|(l, e)| Step::Lose(l, e)),
-        2 => (link.clone(), end.clone(), any::<u8>()).prop_map(|(l, e, p)| Step::Double(l, e, p)),
-        2 => (link.clone(), end, any::<u8>()).prop_map(|(l, e, p)| Step::Swap(l, e, p)),
+        19 => weather().prop_map(Step::Weather),
         3 => (0..3_000u32).prop_map(Step::Pass),
         1 => (60_000..200_000u32).prop_map(Step::Pass),
-        1 => link.prop_map(Step::Cut),
         4 => (LENDERS..NODES, 0..NODES).prop_map(|(a, b)| Step::Join(a, b)),
         1 => (0..LENDERS).prop_map(Step::Store),
         2 => node.prop_map(Step::Crash),
@@ -198,35 +190,12 @@ fn run(steps: &[Step]) {
             Step::GiveBack(node) => {
                 net.nodes[node].replica.give_back();
             }
-            Step::Deliver(link, from, count) => {
-                net.collect();
-                for _ in 0..count {
-                    if link < net.links.len() {
-                        net.deliver(link, from);
-                    }
-                }
-            }
-            Step::Lose(link, from) => disturb(&mut net, link, from, |frames| {
-                frames.pop_front();
-            }),
-            Step::Double(link, from, place) => disturb(&mut net, link, from, |frames| {
-                let again = frames[place as usize % frames.len()].clone();
-                frames.push_back(again);
-            }),
-            Step::Swap(link, from, place) => disturb(&mut net, link, from, |frames| {
-                let len = frames.len();
-                frames.swap(0, place as usize % len);
-            }),
+            Step::Weather(ref weather) => net.suffer(weather),
             Step::Pass(millis) => {
                 net.now += u64::from(millis);
                 let now = net.now;
                 for node in &mut net.nodes {
                     node.replica.handle_timeout(now);
-                }
-            }
-            Step::Cut(link) => {
-                if link < net.links.len() {
-                    net.cut(link);
                 }
             }
             Step::Join(a, b) => {

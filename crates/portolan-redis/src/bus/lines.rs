@@ -16,6 +16,9 @@ use crate::reply;
 use crate::script::Script;
 use crate::server::{self, Server};
 
+/// More than this takes longer than a word.
+const LARGE_BYTES: usize = 1024 * 1024;
+
 /// The connections that commands take. Cheap to clone.
 #[derive(Clone)]
 pub(super) struct Lines(Arc<Shared>);
@@ -59,13 +62,21 @@ impl Lines {
         arguments: &[&[u8]],
     ) -> Result<Value, BusError> {
         let mut connection = self.connection(&place.meta).await?;
+        // What is large may take its time; otherwise a silent server is soon given up.
+        let bytes: usize = arguments.iter().map(|argument| argument.len()).sum();
+        if bytes > LARGE_BYTES {
+            connection.set_response_timeout(READ_PATIENCE.max(self.0.patience));
+        }
         let done = script.run(&mut connection, keys, arguments).await;
         self.settle(&place.meta, done).await
     }
 
-    /// Asks the server that has a map.
+    /// Asks the server that has a map, with a long question or for a long answer.
     pub(super) async fn query(&self, place: &Place, command: &Cmd) -> Result<Value, BusError> {
-        self.ask(&place.meta, command).await
+        let mut connection = self.connection(&place.meta).await?;
+        connection.set_response_timeout(READ_PATIENCE.max(self.0.patience));
+        let done = command.query_async(&mut connection).await;
+        self.settle(&place.meta, done).await
     }
 
     /// Puts names among those of all maps.
@@ -119,16 +130,13 @@ impl Lines {
         let home = home.map_err(|error| unreachable(&error))?;
         let address = home.addr().to_string();
         if !open.connections.contains_key(&address) {
-            // A snapshot, or many entries, may take its time.
-            let config = server::config(*patience);
-            let config = config.set_response_timeout(Some(READ_PATIENCE.max(*patience)));
-            let connection = server.open(&home, config).await;
+            let connection = server.open(&home, server::config(*patience)).await;
             let connection = connection.map_err(|error| unreachable(&error))?;
             open.connections.insert(address.clone(), connection);
         }
         open.homes.insert(name.to_owned(), address.clone());
         let connection = open.connections.get(&address).cloned();
-        connection.ok_or_else(|| BusError::Unreachable(address))
+        connection.ok_or(BusError::Unreachable(address))
     }
 
     fn home_name<'k>(&self, key: &'k str) -> &'k str {
@@ -167,7 +175,8 @@ impl Lines {
         }
     }
 
-    /// Connections that may lead to a server that is not the master any more are dropped.
+    /// Connections that may be dead, or lead to a server that is not the master any more, are not
+    /// used again.
     pub(super) async fn drop_all(&self) {
         *self.0.open.lock().await = Open::default();
     }

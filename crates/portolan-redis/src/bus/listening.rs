@@ -133,10 +133,8 @@ pub(super) async fn listen(lines: Lines, followers: Arc<Followers>, period: Dura
         if let Err(error) = visit(&lines, &followers, period, generation).await {
             tracing::debug!(%error, "not subscribed");
         }
-        if lines.server().is_moving() {
-            // The master may be another one now.
-            lines.drop_all().await;
-        }
+        // The line may be dead, or the master another one now; commands will be sent elsewhere.
+        lines.drop_all().await;
         followers.disturb();
         failures = if begun.elapsed() > BACK_OFF.1 {
             0

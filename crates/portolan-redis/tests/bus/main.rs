@@ -1,10 +1,12 @@
 //! Nodes that share maps through a bus on a real Redis.
 
 mod faults;
+mod sequences;
 mod sharing;
 #[path = "../server/support.rs"]
 #[expect(dead_code, reason = "the tests of coordinated maps use the rest")]
 mod support;
+mod topologies;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -29,7 +31,11 @@ async fn node(redis: &Redis) -> (Node, Map) {
 }
 
 async fn node_at(url: &str) -> (Node, Map) {
-    let node = Node::builder().sync(config()).bus(bus(url));
+    node_on(bus(url)).await
+}
+
+async fn node_on(bus: Arc<RedisBus>) -> (Node, Map) {
+    let node = Node::builder().sync(config()).bus(bus);
     let node = node.spawn().await.unwrap();
     let map = node.open(NAME).await.unwrap();
     (node, map)

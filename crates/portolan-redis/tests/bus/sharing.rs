@@ -122,3 +122,43 @@ async fn a_store_and_the_bus_bring_the_same() {
     converge(&[&again, &second]).await;
     assert_eq!(second.len(), 4);
 }
+
+#[tokio::test]
+async fn what_is_deleted_goes_once_all_nodes_have_it() {
+    let redis = Redis::start().await;
+    let (_a, first) = node(&redis).await;
+    let (_b, second) = node(&redis).await;
+    for n in 0..50 {
+        first.array("list").append(n).unwrap();
+    }
+    first.flush().await.unwrap();
+    converge(&[&first, &second]).await;
+    second.array("list").clear().unwrap();
+    until("nothing is left of it", async || {
+        let left = |map: &portolan::Map| map.read(|document| document.encode().len());
+        left(&first) < 120 && left(&second) < 120
+    })
+    .await;
+    first.array("list").append("x").unwrap();
+    converge(&[&first, &second]).await;
+    assert_eq!(second.array("list").len(), 1);
+}
+
+#[tokio::test]
+async fn redis_sees_two_connections_of_a_process_however_many_maps_it_has() {
+    let redis = Redis::start().await;
+    let mut plain = redis.plain().await;
+    let (node, _map) = node(&redis).await;
+    for n in 0..100 {
+        let map = node.open(&format!("map/{n}")).await.unwrap();
+        map.set("k", n).unwrap();
+        map.flush().await.unwrap();
+    }
+    let clients: String = redis::cmd("CLIENT")
+        .arg("LIST")
+        .query_async(&mut plain)
+        .await
+        .unwrap();
+    // And the one that asks.
+    assert_eq!(clients.lines().count(), 3, "{clients}");
+}

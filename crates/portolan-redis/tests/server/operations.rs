@@ -287,7 +287,22 @@ async fn keys_that_expire_by_themselves_need_a_newer_server() {
     let done = map.set_for("a", "1", Duration::from_millis(50)).await;
     if is_known {
         done.unwrap();
+        let other = redis.join("fleet").await;
         until("the key is gone", async || !map.contains("a")).await;
+        until("it is for others", async || !other.contains("a")).await;
+        // A later write makes it stay.
+        let minute = Duration::from_mins(1);
+        map.set_for("b", "1", minute).await.unwrap();
+        let left = async |connection: &mut redis::aio::MultiplexedConnection| {
+            let mut ask = redis::cmd("HPTTL");
+            ask.arg("map:fleet:content").arg(&["FIELDS", "1", "b"]);
+            let left: Vec<i64> = ask.query_async(connection).await.unwrap();
+            left[0]
+        };
+        assert!((1..=60_000).contains(&left(&mut plain).await));
+        map.set("b", "2").await.unwrap();
+        assert_eq!(left(&mut plain).await, -1);
+        agrees(&other, &mut plain).await;
     } else {
         assert!(matches!(done, Err(Error::Unsupported { .. })), "{done:?}");
         assert_eq!(hash(&mut plain, "fleet").await, (vec![], 0));

@@ -1,5 +1,6 @@
 //! Servers that the tests start, and what looks into them.
 
+use std::ffi::OsString;
 use std::future::Future;
 use std::net::TcpListener;
 use std::process::{Child, Command, Stdio};
@@ -11,9 +12,15 @@ use redis::aio::MultiplexedConnection;
 /// No condition takes as long, however slow the machine.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
+/// Names another server that the tests start in place of the system's `redis-server`: a newer
+/// Redis, or a Valkey.
+const PROGRAM: &str = "PORTOLAN_REDIS_SERVER";
+const DEBIANS: &str = "redis-server";
+
 /// A Redis of a test's own; stopped when dropped.
 pub(crate) struct Redis {
     pub(crate) port: u16,
+    program: OsString,
     arguments: Vec<String>,
     folder: tempfile::TempDir,
     process: Option<Child>,
@@ -39,6 +46,15 @@ impl Redis {
         redis
     }
 
+    /// The one of the system, which speaks TLS; others may be built without.
+    pub(crate) async fn of_the_system(arguments: &[&str]) -> Self {
+        let mut redis = Self::new(free_port(), arguments);
+        redis.program = DEBIANS.into();
+        redis.spawn();
+        redis.answers().await;
+        redis
+    }
+
     /// A Sentinel with these rules.
     pub(crate) async fn sentinel(rules: &str) -> Self {
         let mut redis = Self::new(free_port(), &["--sentinel"]);
@@ -54,6 +70,7 @@ impl Redis {
     fn new(port: u16, arguments: &[&str]) -> Self {
         Self {
             port,
+            program: std::env::var_os(PROGRAM).unwrap_or_else(|| DEBIANS.into()),
             arguments: arguments.iter().map(ToString::to_string).collect(),
             folder: tempfile::tempdir().unwrap(),
             process: None,
@@ -61,7 +78,7 @@ impl Redis {
     }
 
     fn spawn(&mut self) {
-        let mut command = Command::new("redis-server");
+        let mut command = Command::new(&self.program);
         command
             .args(&self.arguments)
             .args(["--port", &self.port.to_string()])
@@ -217,4 +234,77 @@ pub(crate) async fn agrees(map: &CoordinatedMap, connection: &mut MultiplexedCon
         );
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
+}
+
+pub(crate) async fn ask<T: redis::FromRedisValue>(
+    connection: &mut MultiplexedConnection,
+    words: &[&str],
+) -> T {
+    let mut command = redis::cmd(words[0]);
+    command.arg(&words[1..]);
+    command.query_async(connection).await.unwrap()
+}
+
+pub(crate) async fn replicates(replica: &Redis) {
+    let connection = replica.plain().await;
+    until("the replica follows", async || {
+        let info: String = ask(&mut connection.clone(), &["INFO", "replication"]).await;
+        info.contains("master_link_status:up")
+    })
+    .await;
+}
+
+/// A Sentinel that watches a master, and knows its one replica.
+pub(crate) async fn sentinel(master: &Redis) -> Redis {
+    let rules = format!(
+        "sentinel monitor fleet 127.0.0.1 {} 1\n\
+         sentinel down-after-milliseconds fleet 300\n\
+         sentinel failover-timeout fleet 2000\n",
+        master.port
+    );
+    let sentinel = Redis::sentinel(&rules).await;
+    let connection = sentinel.plain().await;
+    until("the replica is known", async || {
+        let mut replicas = redis::cmd("SENTINEL");
+        replicas.arg("REPLICAS").arg("fleet");
+        let known: Vec<redis::Value> = replicas.query_async(&mut connection.clone()).await.unwrap();
+        known.len() == 1
+    })
+    .await;
+    sentinel
+}
+
+/// Three nodes with all slots.
+pub(crate) async fn cluster() -> Vec<Redis> {
+    let mut nodes = Vec::new();
+    for _ in 0..3 {
+        // The nodes talk to each other on a port 10,000 higher.
+        let port = std::iter::repeat_with(free_port)
+            .find(|port| *port < 55_000)
+            .unwrap();
+        let enabled = ["--cluster-enabled", "yes", "--cluster-node-timeout", "2000"];
+        nodes.push(Redis::spawned(port, &enabled));
+        nodes.last().unwrap().answers().await;
+    }
+    let addresses = nodes.iter().map(|node| format!("127.0.0.1:{}", node.port));
+    let made = Command::new("redis-cli")
+        .args(["--cluster", "create"])
+        .args(addresses)
+        .arg("--cluster-yes")
+        .output()
+        .unwrap();
+    assert!(
+        made.status.success(),
+        "{}",
+        String::from_utf8_lossy(&made.stdout)
+    );
+    for node in &nodes {
+        let connection = node.plain().await;
+        until("the cluster is whole", async || {
+            let info: String = ask(&mut connection.clone(), &["CLUSTER", "INFO"]).await;
+            info.contains("cluster_state:ok")
+        })
+        .await;
+    }
+    nodes
 }

@@ -1,52 +1,13 @@
 //! Sentinels, clusters, permissions and encryption.
 
-use std::process::Command;
 use std::time::Duration;
 
 use portolan_redis::{CoordinatedMap, Error, Layout, Options, Server};
-use redis::aio::MultiplexedConnection;
 
 use crate::support::{
-    PATIENCE, Redis, agrees, entries, free_port, hash, options, plain, reads, until,
+    PATIENCE, Redis, agrees, ask, cluster, entries, free_port, hash, options, plain, reads,
+    replicates, sentinel, until,
 };
-
-async fn ask<T: redis::FromRedisValue>(
-    connection: &mut MultiplexedConnection,
-    words: &[&str],
-) -> T {
-    let mut command = redis::cmd(words[0]);
-    command.arg(&words[1..]);
-    command.query_async(connection).await.unwrap()
-}
-
-async fn replicates(replica: &Redis) {
-    let connection = replica.plain().await;
-    until("the replica follows", async || {
-        let info: String = ask(&mut connection.clone(), &["INFO", "replication"]).await;
-        info.contains("master_link_status:up")
-    })
-    .await;
-}
-
-/// A Sentinel that watches a master, and knows its one replica.
-async fn sentinel(master: &Redis) -> Redis {
-    let rules = format!(
-        "sentinel monitor fleet 127.0.0.1 {} 1\n\
-         sentinel down-after-milliseconds fleet 300\n\
-         sentinel failover-timeout fleet 2000\n",
-        master.port
-    );
-    let sentinel = Redis::sentinel(&rules).await;
-    let connection = sentinel.plain().await;
-    until("the replica is known", async || {
-        let mut replicas = redis::cmd("SENTINEL");
-        replicas.arg("REPLICAS").arg("fleet");
-        let known: Vec<redis::Value> = replicas.query_async(&mut connection.clone()).await.unwrap();
-        known.len() == 1
-    })
-    .await;
-    sentinel
-}
 
 #[tokio::test]
 async fn a_failover_by_sentinels_is_followed() {
@@ -131,41 +92,6 @@ async fn a_master_that_is_demoted_and_stays_up_is_left() {
     })
     .await;
     agrees(&map, &mut at_new).await;
-}
-
-/// Three nodes with all slots.
-async fn cluster() -> Vec<Redis> {
-    let mut nodes = Vec::new();
-    for _ in 0..3 {
-        // The nodes talk to each other on a port 10,000 higher.
-        let port = std::iter::repeat_with(free_port)
-            .find(|port| *port < 55_000)
-            .unwrap();
-        let enabled = ["--cluster-enabled", "yes", "--cluster-node-timeout", "2000"];
-        nodes.push(Redis::spawned(port, &enabled));
-        nodes.last().unwrap().answers().await;
-    }
-    let addresses = nodes.iter().map(|node| format!("127.0.0.1:{}", node.port));
-    let made = Command::new("redis-cli")
-        .args(["--cluster", "create"])
-        .args(addresses)
-        .arg("--cluster-yes")
-        .output()
-        .unwrap();
-    assert!(
-        made.status.success(),
-        "{}",
-        String::from_utf8_lossy(&made.stdout)
-    );
-    for node in &nodes {
-        let connection = node.plain().await;
-        until("the cluster is whole", async || {
-            let info: String = ask(&mut connection.clone(), &["CLUSTER", "INFO"]).await;
-            info.contains("cluster_state:ok")
-        })
-        .await;
-    }
-    nodes
 }
 
 #[tokio::test]
@@ -289,6 +215,26 @@ async fn without_permission_nothing_is_written_in_part() {
         assert_eq!(hash(&mut plain, "fleet").await, before, "without {missing}");
         assert_eq!(entries(&map), before.0);
     }
+    // Without a time to live another script sets; what it may is taken from it while it is joined.
+    let _: String = ask(
+        &mut plain,
+        &[
+            "ACL", "SETUSER", "less", "on", ">secret", "~*", "&*", "+@all",
+        ],
+    )
+    .await;
+    let server = Server::single(&url("less")).unwrap();
+    let rarely = options().digest_period(Duration::from_hours(1));
+    let map = CoordinatedMap::join(&server, "fleet", rarely)
+        .await
+        .unwrap();
+    for missing in ["-hset", "-publish"] {
+        let _: String = ask(&mut plain, &["ACL", "SETUSER", "less", "+@all", missing]).await;
+        let refused = map.set("a", "2").await;
+        assert!(matches!(refused, Err(Error::Refused { .. })), "{refused:?}");
+        assert_eq!(hash(&mut plain, "fleet").await, before, "{missing}");
+        assert_eq!(entries(&map), before.0);
+    }
     // What the guide says is enough.
     let enough = "hello subscribe publish eval evalsha hget hset hdel hexists hlen hgetall hincrby \
                   unlink pttl pexpire get set del time";
@@ -353,7 +299,7 @@ async fn a_server_is_reached_over_tls_if_its_certificate_is_trusted() {
     std::fs::write(&key, signed.signing_key.serialize_pem()).unwrap();
     let port = free_port();
     let certificate = certificate.display().to_string();
-    let redis = Redis::with(&[
+    let redis = Redis::of_the_system(&[
         "--tls-port",
         &port.to_string(),
         "--tls-cert-file",

@@ -1,6 +1,7 @@
 //! The task that keeps a map and its log on the bus together: joins, reads on, appends what is new
 //! here, saves snapshots, and begins again whenever something does not fit.
 
+use std::future::pending;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
@@ -27,6 +28,8 @@ const MESSAGE_DELAY: Duration = Duration::from_millis(100);
 const CLAIM_DELAY: Duration = Duration::from_secs(1);
 /// First and longest wait after a failure, without the jitter.
 const BACK_OFF: (Duration, Duration) = (Duration::from_millis(20), Duration::from_secs(2));
+/// A log that is joined again sooner is joined a little later.
+const REST: Duration = Duration::from_secs(1);
 /// How often joining is tried before it counts as failed: others may change the log meanwhile.
 const JOIN_ATTEMPTS: u32 = 10;
 
@@ -67,6 +70,7 @@ struct Keeper {
     sequence: u64,
     /// The tag of the one that was appended and not read back.
     sent: Option<Tag>,
+    sent_bytes: usize,
     position: Option<Position>,
     /// Bytes read since the last snapshot, and of that.
     log_bytes: usize,
@@ -74,6 +78,8 @@ struct Keeper {
     claim_at: Instant,
     /// Failures in a row.
     failures: u32,
+    /// When the log was last joined.
+    joined_at: Option<Instant>,
 }
 
 /// Keeps a map on the bus as long as both are there.
@@ -91,11 +97,13 @@ pub(crate) async fn keep(core: Arc<Core>, bus: Arc<dyn Bus>, map: Arc<Shared>) {
         writer: random(),
         sequence: 0,
         sent: None,
+        sent_bytes: 0,
         position: None,
         log_bytes: 0,
         snapshot_bytes: 0,
         claim_at: Instant::now(),
         failures: 0,
+        joined_at: None,
     };
     let name = map.name.clone();
     drop(map);
@@ -113,6 +121,11 @@ impl Keeper {
                     (self.position, self.sent, suspect) = (None, None, found);
                     if let Some(map) = self.map.upgrade() {
                         map.with(|state, _| state.replica.leave_bus());
+                    }
+                    // Servers that undo each other's work must not do so without a rest.
+                    if self.joined_at.is_some_and(|at| at.elapsed() < REST) {
+                        sleep(pause(self.failures)).await;
+                        self.failures += 1;
                     }
                     continue;
                 }
@@ -163,52 +176,51 @@ impl Keeper {
     async fn stay(&mut self) -> Result<Next, BusError> {
         let (bus, name) = (self.bus.clone(), self.name.clone());
         let period = bus.digest_period();
-        let mut append: Option<BusFuture<'_, Option<u64>>> = None;
+        let mut append = Append::default();
         let mut look_at = Instant::now() + period;
         loop {
+            if let Some(number) = append.answer.take() {
+                let Some(number) = number? else {
+                    return Ok(Next::Join { suspect: false });
+                };
+                self.core.bus_meter.appended();
+                self.works();
+                if !self.take_own(number) {
+                    look_at = look_at.min(Instant::now() + MESSAGE_DELAY);
+                }
+            }
             let Some(map) = self.map.upgrade() else {
                 return Ok(Next::End);
             };
             let waiting = self.inbox.take();
             let fits = self.take_heard(&map, waiting.heard);
             if waiting.disturbed || !fits || Instant::now() >= look_at {
-                if let Some(next) = self.read_on(&map).await? {
+                let answered = append.waiting.is_none();
+                if let Some(next) = append.beside(self.read_on(&map)).await? {
                     return Ok(next);
                 }
                 self.works();
                 look_at = Instant::now() + period;
+                if answered && self.sent.take().is_some() {
+                    // It was there when the bus answered, and is not any more.
+                    map.with(|state, _| state.replica.entry_lost());
+                }
             }
             if !map.read(|state| state.replica.is_on_bus()) {
                 return Ok(Next::Join { suspect: false });
             }
-            if append.is_none()
+            if append.is_free()
                 && let Some(position) = self.position
                 && let Some(entry) = map.with(|state, now| state.replica.poll_entry(now))
             {
                 let (tag, entry) = self.tagged(&entry);
-                self.sent = Some(tag);
-                append = Some(bus.append(&name, position.epoch, entry));
+                (self.sent, self.sent_bytes) = (Some(tag), entry.len());
+                append.waiting = Some(bus.append(&name, position.epoch, entry));
             }
-            self.save(&map).await?;
+            append.beside(self.save(&map)).await?;
             drop(map);
-            let appended = async {
-                match &mut append {
-                    Some(append) => append.await,
-                    None => std::future::pending().await,
-                }
-            };
             tokio::select! {
-                number = appended => {
-                    append = None;
-                    let Some(number) = number? else {
-                        return Ok(Next::Join { suspect: false });
-                    };
-                    self.core.bus_meter.appended();
-                    self.works();
-                    if !self.take_own(number) {
-                        look_at = look_at.min(Instant::now() + MESSAGE_DELAY);
-                    }
-                }
+                () = append.answered() => {}
                 () = self.inbox.wait() => {}
                 () = self.wake.notified() => {}
                 () = sleep_until(look_at) => {}
@@ -224,6 +236,7 @@ impl Keeper {
         let Some(map) = self.map.upgrade().filter(|_| number == position.place + 1) else {
             return false;
         };
+        self.log_bytes += self.sent_bytes;
         self.take(&map, &[(number, Bytes::copy_from_slice(&tag))]);
         true
     }
@@ -387,7 +400,7 @@ impl Keeper {
                 // It goes on under another id.
                 Err(_) => continue,
             };
-            self.core.bus_meter.joined();
+            self.joined();
             if joined.unreadable > 0 {
                 let (map, entries) = (&*self.name, joined.unreadable);
                 tracing::warn!(map, entries, "entries of the bus cannot be read: left out");
@@ -428,8 +441,8 @@ impl Keeper {
         log: Log,
         snapshot: Option<&Snapshot>,
         (upto, named): (u64, Option<Tag>),
-    ) -> Result<Option<Whole>, BusError> {
-        let mut read = Whole {
+    ) -> Result<Option<Held>, BusError> {
+        let mut read = Held {
             contents: Vec::new(),
             place: snapshot.map_or(0, |snapshot| snapshot.place),
             tag: [0; TAG_BYTES],
@@ -499,7 +512,7 @@ impl Keeper {
             tracing::error!(map = &*self.name, %fault, "what was written here cannot be read here");
             return Ok(false);
         }
-        self.core.bus_meter.joined();
+        self.joined();
         // Entries of the old log may have gone over.
         self.inbox.disturbed();
         Ok(true)
@@ -523,7 +536,7 @@ impl Keeper {
             }
             return Ok(());
         }
-        let (content, gate) = map.with(|state, now| state.replica.whole_entry(now));
+        let (content, gate) = map.with(|state, now| state.replica.bus_snapshot(now));
         told(map, gate).await;
         let bytes = content.len();
         let snapshot = Snapshot {
@@ -540,6 +553,11 @@ impl Keeper {
             (self.log_bytes, self.snapshot_bytes) = (0, bytes);
         }
         Ok(())
+    }
+
+    fn joined(&mut self) {
+        self.core.bus_meter.joined();
+        self.joined_at = Some(Instant::now());
     }
 
     /// Others save snapshots too.
@@ -565,15 +583,54 @@ impl Keeper {
     }
 
     fn works(&mut self) {
-        self.failures = 0;
+        if self.joined_at.is_none_or(|at| at.elapsed() >= REST) {
+            self.failures = 0;
+        }
         if let Some(map) = self.map.upgrade() {
             map.on_bus();
         }
     }
 }
 
+/// An entry on its way to the log, and what was answered.
+#[derive(Default)]
+struct Append<'b> {
+    waiting: Option<BusFuture<'b, Option<u64>>>,
+    answer: Option<Result<Option<u64>, BusError>>,
+}
+
+impl Append<'_> {
+    fn is_free(&self) -> bool {
+        self.waiting.is_none() && self.answer.is_none()
+    }
+
+    /// Waits until there is an answer.
+    async fn answered(&mut self) {
+        match &mut self.waiting {
+            Some(waiting) if self.answer.is_none() => {
+                self.answer = Some(waiting.await);
+                self.waiting = None;
+            }
+            _ if self.answer.is_some() => {}
+            _ => pending().await,
+        }
+    }
+
+    /// Does something else meanwhile. What waits may hold what the other waits for: neither may be
+    /// left alone.
+    async fn beside<T>(&mut self, work: impl Future<Output = T>) -> T {
+        tokio::pin!(work);
+        loop {
+            tokio::select! {
+                done = &mut work => return done,
+                () = self.answered(), if self.waiting.is_some() => {}
+            }
+        }
+    }
+}
+
 /// A log as it was read.
-struct Whole {
+struct Held {
     contents: Vec<Bytes>,
     place: u64,
     tag: Tag,

@@ -1,7 +1,9 @@
 //! The side that borrows: a replica without a store, and the id under which it writes.
 
+use alloc::vec::Vec;
+
+use crate::hashing::xxh3_64_with_seed;
 use bytes::Bytes;
-use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use super::super::event::Event;
 use super::super::replica::{Replica, Timer};

@@ -1,6 +1,6 @@
 //! The side that lends: the pool, and what each session has of it.
 
-use std::collections::{BTreeMap, VecDeque};
+use alloc::collections::{BTreeMap, VecDeque};
 
 use super::super::error::ProtocolError;
 use super::super::replica::Replica;

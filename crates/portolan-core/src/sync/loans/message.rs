@@ -1,5 +1,7 @@
 //! What borrower and lender say to each other, and its bytes.
 
+use alloc::vec::Vec;
+
 use bytes::Bytes;
 
 use super::super::frame;
@@ -101,7 +103,7 @@ pub(in crate::sync) fn encode(handle: u32, message: &Message) -> Bytes {
 pub(in crate::sync) fn read(reader: &mut Reader<'_>) -> Result<Message, DecodeError> {
     let kind = reader.byte()?;
     if !(ASK..=RENAME_BACK).contains(&kind) {
-        return Err(reader.malformed("an unknown message about loans"));
+        return Err(reader.malformed("an unknown message about loans").into());
     }
     let number = reader.varint()?;
     Ok(match kind {
@@ -151,7 +153,7 @@ fn read_time(reader: &mut Reader<'_>) -> Result<Timestamp, DecodeError> {
 
 fn read_seq(reader: &mut Reader<'_>) -> Result<u64, DecodeError> {
     match reader.varint()? {
-        0 => Err(reader.malformed("an id without operations")),
+        0 => Err(reader.malformed("an id without operations").into()),
         seq => Ok(seq),
     }
 }
