@@ -635,6 +635,9 @@ impl Replica {
             required: self.members.table.required.clone(),
             credentials,
         };
+        // Who hears of own operations by their numbers alone may tell of them too.
+        let own = self.document.replica();
+        self.told = self.told.max(hello.version.last_seq(own));
         let frame = frame::hello(self.handle, &hello);
         if let Some(session) = self.sessions.get_mut(&id) {
             session.control.push_back(frame);
