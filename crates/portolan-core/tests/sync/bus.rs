@@ -106,7 +106,7 @@ impl World {
         let id = ReplicaId::new(self.next_id.wrapping_mul(0x9e37_79b9_7f4a_7c15));
         let config = Config {
             gossip_interval: 50,
-            gossip_rate: 1_000_000,
+            gossip_rate: u64::MAX,
             digest_period: 500,
             forget_after: u64::MAX,
             ..Config::default()
