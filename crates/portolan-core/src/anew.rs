@@ -19,6 +19,7 @@ use crate::document::Document;
 use crate::dots::DotSet;
 use crate::key::Key;
 use crate::replica::Dot;
+use crate::sequence::Spot;
 use crate::value::Value;
 use lost::Lost;
 
@@ -36,6 +37,16 @@ impl Document {
     /// Whether a delta cannot be applied, since one of the two was not waited for when positions
     /// were let go of. Costs nothing for a delta of maps at the root.
     pub(crate) fn misfit(&self, delta: &Delta) -> Option<Misfit> {
+        self.misfit_where(delta, |_| false)
+    }
+
+    /// As [`misfit`](Self::misfit) of a delta by one that nobody has waited for: what is sealed
+    /// here may be gone elsewhere, and counts as gone.
+    pub(crate) fn misfit_of_visitor(&self, delta: &Delta) -> Option<Misfit> {
+        self.misfit_where(delta, |spot| self.elements[spot].is_sealed())
+    }
+
+    fn misfit_where(&self, delta: &Delta, is_gone: impl Fn(Spot) -> bool) -> Option<Misfit> {
         let nested = delta.nested.as_deref()?;
         let here = |dot: Dot| {
             let known = self.replicas.by_id(dot.replica);
@@ -49,7 +60,7 @@ impl Document {
             let run = after.checked_sub(1).map(|at| &nested.runs[at]);
             run.is_some_and(|run| run.replica == dot.replica && dot.seq <= run.last())
         };
-        let gone = |dot: Dot| here(dot) && self.spot(dot).is_none() && !told(dot);
+        let gone = |dot: Dot| here(dot) && self.spot(dot).is_none_or(&is_gone) && !told(dot);
         let mut inside = vec![false; nested.containers.len() + 1];
         for (number, container) in (1..).zip(&nested.containers) {
             let element = match container.key {

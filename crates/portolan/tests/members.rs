@@ -6,7 +6,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use common::{Server, converge, soon, until};
-use portolan::{Config, Error, Map, Node, Standing, Value};
+use portolan::{Config, Document, Error, Map, Node, Standing, Value};
 
 /// Members are told of soon, and forgotten after so long.
 fn config(forget_after: u64) -> Config {
@@ -39,7 +39,7 @@ fn fill(map: &Map, values: i64) {
 }
 
 fn tombstones(map: &Map) -> usize {
-    map.read(|document| document.tombstones())
+    map.read(Document::tombstones)
 }
 
 /// Whether one member has told that it has stored everything.
@@ -59,7 +59,7 @@ async fn what_was_set_and_unset_leaves_nothing_at_either_node() {
     );
     let keys = 0..20_000i64;
     for some in [keys.clone(), keys] {
-        let set = there.read(|document| document.is_empty());
+        let set = there.read(Document::is_empty);
         there
             .transact(|tx| {
                 for key in some {
@@ -75,10 +75,7 @@ async fn what_was_set_and_unset_leaves_nothing_at_either_node() {
         soon("flush", there.flush_peers()).await.unwrap();
     }
     for map in [&here, &there] {
-        until("the log is gone", map, |map| {
-            !map.read(|document| document.has_past())
-        })
-        .await;
+        until("the log is gone", map, |map| !map.read(Document::has_past)).await;
         let bytes = map.read(|document| document.encode().len());
         assert!(bytes < 1_000, "{bytes}");
     }

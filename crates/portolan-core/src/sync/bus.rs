@@ -18,6 +18,9 @@
 //! his acknowledgement; and whoever joins behind that place has read the deletion before he does
 //! anything with what it deletes.
 //!
+//! Where the log loses entries, somebody may hold the document who had named himself in these
+//! alone. Whoever notices lets go of nothing until he was met ([`Replica::distrust_bus`]).
+//!
 //! Entries and snapshots are [sections](put_section), each with its own checksum.
 
 use alloc::collections::VecDeque;
@@ -451,6 +454,13 @@ impl Replica {
             bus.joined = false;
             bus.lack();
         }
+    }
+
+    /// The log is not the one that this replica was on, or has lost entries: somebody may hold the
+    /// document who had named himself in these alone. Nothing is let go of for as long as a silent
+    /// replica is waited for, so that he is met before.
+    pub fn distrust_bus(&mut self, now: u64) {
+        self.members.holds_until = now.saturating_add(self.config.forget_after);
     }
 
     /// What this replica has is not what it had when it joined: it joins anew.

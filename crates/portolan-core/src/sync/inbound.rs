@@ -169,9 +169,11 @@ impl Replica {
         update: Option<&Bytes>,
         kind: Kind,
     ) -> Result<(), ProtocolError> {
-        if !self.open(id)?.receives() {
+        let session = self.open(id)?;
+        if !session.receives() {
             return Err(ProtocolError::NotWritable);
         }
+        let visited = session.visited;
         let limit = self.config.clock_ahead;
         let ahead = delta.latest().millis().saturating_sub(now);
         if ahead > limit {
@@ -193,7 +195,12 @@ impl Replica {
 
         let mut new = DotSet::new();
         if !self.version.covers(dots) {
-            match self.document.misfit(delta) {
+            let misfit = if visited {
+                self.document.misfit_of_visitor(delta)
+            } else {
+                self.document.misfit(delta)
+            };
+            match misfit {
                 None => {}
                 Some(Misfit::Theirs) => return self.send_whole(id),
                 Some(Misfit::Ours) => return self.ask_whole(id),

@@ -11,6 +11,10 @@
 //! deletion, and so on back to who made it. Once all that these had acknowledged is applied here,
 //! nobody uses it any more: it is *stable*, and sealed. And once everybody has sealed it, nobody
 //! lacks what others had done beside it: it is *settled*, and goes.
+//!
+//! Who has not written under an id of his own is a *visitor*, and in nobody's table. The peer that
+//! he visits answers for him: it acknowledges nothing that he lacks, and from one that comes with
+//! what he had before it takes nothing that refers to what is sealed.
 
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::sync::Arc;
@@ -250,6 +254,8 @@ pub(super) struct Members {
     told_at: Option<u64>,
     due_at: Option<u64>,
     beat_at: u64,
+    /// Until then nothing is let go of: somebody may use it of whom a lost log alone had told.
+    pub(super) holds_until: u64,
     revisions: Revisions,
 }
 
@@ -325,14 +331,14 @@ impl Members {
 
     /// Finds out what is stable and settled as soon as all is applied that the members had.
     /// A replica that is `alone` waits for nobody.
-    fn weigh(&mut self, alone: Version) {
+    fn weigh(&mut self, alone: &Version) {
         self.weighed = true;
         let mut members = self.members();
         let first = members.next().map(|(_, first)| first);
         let mut pending = Pending {
-            union: first.map_or(&alone, |first| &first.acknowledged).clone(),
-            stable: first.map_or(&alone, |first| &first.acknowledged).clone(),
-            settled: first.map_or(&alone, |first| &first.sealed).clone(),
+            union: first.map_or(alone, |first| &first.acknowledged).clone(),
+            stable: first.map_or(alone, |first| &first.acknowledged).clone(),
+            settled: first.map_or(alone, |first| &first.sealed).clone(),
         };
         for (_, member) in members {
             // The usual case is that of equal versions.
@@ -652,6 +658,7 @@ impl Replica {
             return;
         };
         session.visits = visits;
+        session.visited |= visits;
         let told = session.told_members;
         let members = &mut self.members;
         if members.untold.remove(&old) && !told {
@@ -751,7 +758,9 @@ impl Replica {
         self.members.due_at = None;
         self.forget_silent(now);
         self.refresh_own(now);
-        self.let_go();
+        if now >= self.members.holds_until {
+            self.let_go();
+        }
         self.refresh_own(now);
         let tell_at = self.tell_at();
         if self.members.untold_news && tell_at <= now {
@@ -823,7 +832,14 @@ impl Replica {
 
     /// Brings the own entry up to date.
     pub(super) fn refresh_own(&mut self, now: u64) {
-        let stored = self.stored_version();
+        let mut stored = self.stored_version();
+        // Of visitors the others hear nothing. So nothing is deleted for good that these may use.
+        let sessions = self.sessions.values();
+        for visitor in sessions.filter(|s| s.visits && s.is_open() && s.sends()) {
+            if !visitor.unacked.is_empty() {
+                stored = stored.difference(&visitor.unacked);
+            }
+        }
         let own = self.document.replica();
         let sealed = match self.members.sealing.take() {
             Some((done, sealed)) if stored.covers(&done) => Some(sealed),
@@ -872,7 +888,7 @@ impl Replica {
             } else {
                 self.version.clone()
             };
-            self.members.weigh(alone);
+            self.members.weigh(&alone);
         }
         let Some(pending) = self.members.pending.take() else {
             return;

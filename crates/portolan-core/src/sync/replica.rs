@@ -752,7 +752,7 @@ impl Replica {
         }
         self.greet_presence(id);
         if let Some(session) = self.sessions.get_mut(&id).filter(|s| s.receives()) {
-            session.visits = hello.visits;
+            (session.visits, session.visited) = (hello.visits, hello.visits);
             if !hello.visits {
                 self.greet_member(now, hello.replica, &hello.version);
             }

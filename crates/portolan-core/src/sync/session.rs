@@ -126,6 +126,8 @@ pub(super) struct Session {
     pub(super) news_heard: (u64, Version),
     /// Whether nobody need wait for the peer under its present id.
     pub(super) visits: bool,
+    /// Whether nobody had waited for the peer when it came.
+    pub(super) visited: bool,
     /// Whether the peer has told its own.
     pub(super) told_members: bool,
     /// What this side had and asked for when it said hello.
@@ -254,6 +256,7 @@ impl Session {
             news_told: Default::default(),
             news_heard: Default::default(),
             visits: false,
+            visited: false,
             told_members: false,
             greeted: Default::default(),
             required: Version::new(),

@@ -72,6 +72,8 @@ struct Keeper {
     sent: Option<Tag>,
     sent_bytes: usize,
     position: Option<Position>,
+    /// The log that was followed last.
+    followed: Option<u64>,
     /// Bytes read since the last snapshot, and of that.
     log_bytes: usize,
     snapshot_bytes: usize,
@@ -99,6 +101,7 @@ pub(crate) async fn keep(core: Arc<Core>, bus: Arc<dyn Bus>, map: Arc<Shared>) {
         sent: None,
         sent_bytes: 0,
         position: None,
+        followed: None,
         log_bytes: 0,
         snapshot_bytes: 0,
         claim_at: Instant::now(),
@@ -401,6 +404,9 @@ impl Keeper {
                 Err(_) => continue,
             };
             self.joined();
+            if self.followed.is_some_and(|epoch| epoch != log.epoch) {
+                map.with(|state, now| state.replica.distrust_bus(now));
+            }
             if joined.unreadable > 0 {
                 let (map, entries) = (&*self.name, joined.unreadable);
                 tracing::warn!(map, entries, "entries of the bus cannot be read: left out");
@@ -417,6 +423,7 @@ impl Keeper {
                     continue;
                 }
             } else {
+                self.followed = Some(log.epoch);
                 self.position = Some(Position {
                     epoch: log.epoch,
                     place: read.place,
@@ -499,6 +506,10 @@ impl Keeper {
         };
         if !self.bus.renew(&self.name, renewal).await? {
             return Ok(false);
+        }
+        let before = self.followed.replace(epoch);
+        if old.or(before).is_some() {
+            map.with(|state, now| state.replica.distrust_bus(now));
         }
         self.position = Some(Position {
             epoch,
