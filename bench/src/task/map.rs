@@ -19,10 +19,10 @@ pub(crate) enum MapTask {
     SetBatch,
     /// Sets, each a transaction.
     SetEach,
-    /// Reads of single keys.
+    /// Reads of single keys, in the order of writing.
     Get,
-    /// The same in the order of writing.
-    GetOrdered,
+    /// The same in another order.
+    GetShuffled,
     /// The whole map to bytes and back.
     Snapshot,
     /// The same, where the bytes are to be few.
@@ -46,7 +46,7 @@ impl MapTask {
         Self::SetBatch,
         Self::SetEach,
         Self::Get,
-        Self::GetOrdered,
+        Self::GetShuffled,
         Self::Snapshot,
         Self::SnapshotSmall,
         Self::Update,
@@ -62,7 +62,7 @@ impl MapTask {
             Self::SetBatch => "map/set-batch",
             Self::SetEach => "map/set-each",
             Self::Get => "map/get",
-            Self::GetOrdered => "map/get-ordered",
+            Self::GetShuffled => "map/get-shuffled",
             Self::Snapshot => "map/snapshot",
             Self::SnapshotSmall => "map/snapshot-small",
             Self::Update => "map/update",
@@ -107,8 +107,8 @@ pub(crate) fn figures<E: Engine>(
     match task {
         MapTask::SetBatch => set::<E>(n, watch, E::set_batch),
         MapTask::SetEach => set::<E>(n, watch, E::set_each),
-        MapTask::Get => get::<E>(&entries_with(n, 2), watch),
-        MapTask::GetOrdered => get::<E>(&entries(n), watch),
+        MapTask::Get => get::<E>(&entries(n), watch),
+        MapTask::GetShuffled => get::<E>(&entries_with(n, 2), watch),
         MapTask::Snapshot => snapshot::<E>(n, watch, E::snapshot, E::open),
         MapTask::SnapshotSmall => snapshot::<E>(n, watch, E::small_snapshot, E::open_small),
         MapTask::Update => update::<E>(n, watch),
