@@ -90,6 +90,17 @@ pub enum Error {
     #[error("the connection broke: {0}; the peer may connect again")]
     Disconnected(String),
 
+    /// A closure of the program that reads or writes the map ([`Map::read`](crate::Map::read),
+    /// [`Map::transact`](crate::Map::transact)) wrote to it beside the transaction.
+    #[error(
+        "the map `{map}` is held by a closure further up on this thread: \
+         write through its transaction, or when it has ended"
+    )]
+    Held {
+        /// The map.
+        map: String,
+    },
+
     /// The other side refused a map.
     #[error("the map `{map}` was refused: {reason}; ask for a token that allows it")]
     Refused {
