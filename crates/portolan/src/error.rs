@@ -162,11 +162,9 @@ pub enum Error {
         path: PathBuf,
     },
 
-    /// The store cannot be read or written for another reason. As with a full disk, it is tried
-    /// again.
-    #[error(
-        "the store {path} cannot be used: {source}; it is tried again, see the disk and the permissions"
-    )]
+    /// The store cannot be opened, read or written for another reason. What could not be written
+    /// is tried again, as with a full disk.
+    #[error("the store {path} cannot be used: {source}; see the disk and the permissions")]
     StoreFailed {
         /// The store's directory.
         path: PathBuf,
