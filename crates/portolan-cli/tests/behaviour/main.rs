@@ -7,6 +7,7 @@ mod commands;
 mod containers;
 mod crash;
 mod events;
+mod fleet;
 mod history;
 mod http;
 mod import;

@@ -1,50 +1,11 @@
 //! `portolan redis` with a real Redis.
 
 use std::ffi::OsStr;
-use std::net::{TcpListener, TcpStream};
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 
-use crate::support::{Done, Lines, binary, feed, wait_until};
-
-/// Stopped when dropped.
-pub(crate) struct Redis {
-    port: u16,
-    process: Child,
-}
+use crate::support::{Done, Lines, Redis, binary, feed, free_port, wait_until};
 
 impl Redis {
-    pub(crate) fn start() -> Self {
-        let port = free_port();
-        let process = Self::spawn(port);
-        Self { port, process }
-    }
-
-    pub(crate) fn url(&self) -> String {
-        format!("redis://127.0.0.1:{}", self.port)
-    }
-
-    pub(crate) fn stop(&mut self) {
-        let _ = self.process.kill();
-        let _ = self.process.wait();
-    }
-
-    pub(crate) fn start_again(&mut self) {
-        self.process = Self::spawn(self.port);
-    }
-
-    fn spawn(port: u16) -> Child {
-        let process = Command::new("redis-server")
-            .args(["--port", &port.to_string(), "--bind", "127.0.0.1"])
-            .args(["--save", "", "--daemonize", "no"])
-            .stdout(Stdio::null())
-            .spawn()
-            .expect("redis-server is missing: `cargo xtask test` installs it");
-        wait_until("redis-server answers", || {
-            TcpStream::connect(("127.0.0.1", port)).is_ok()
-        });
-        process
-    }
-
     fn command<S: AsRef<OsStr>>(&self, arguments: impl IntoIterator<Item = S>) -> Command {
         let mut command = binary();
         command.arg("redis").args(arguments);
@@ -60,17 +21,6 @@ impl Redis {
                 .expect("it runs"),
         )
     }
-}
-
-impl Drop for Redis {
-    fn drop(&mut self) {
-        self.stop();
-    }
-}
-
-fn free_port() -> u16 {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
-    listener.local_addr().expect("an address").port()
 }
 
 #[test]
