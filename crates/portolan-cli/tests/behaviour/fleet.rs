@@ -54,19 +54,21 @@ impl Writer {
         }
     }
 
-    /// Waits until so many more writes are acknowledged.
-    fn goes_on(&self, more: usize) {
-        let enough = self.acknowledged.load(Ordering::SeqCst) + more;
-        wait_until("writes are acknowledged", || {
-            self.acknowledged.load(Ordering::SeqCst) >= enough
-        });
-    }
-
     /// Ends it; all that it wrote.
     fn end(self) -> Vec<String> {
         self.stop.store(true, Ordering::SeqCst);
         self.thread.join().expect("a writer")
     }
+}
+
+/// Waits until each writer was told of some more writes.
+fn go_on(writers: &[Writer]) {
+    let count = |writer: &Writer| writer.acknowledged.load(Ordering::SeqCst);
+    let enough: Vec<usize> = writers.iter().map(|writer| count(writer) + 30).collect();
+    wait_until("writes are acknowledged", || {
+        let mut counts = writers.iter().map(count).zip(&enough);
+        counts.all(|(count, enough)| count >= *enough)
+    });
 }
 
 /// How the map stands at a server, which opens it.
@@ -112,14 +114,14 @@ fn writes_beside_a_line_that(breaks: fn(&Proxy), rounds: usize) {
     let at_first = [Writer::at(&first, "a"), Writer::at(&first, "b")];
     let at_second = [Writer::at(&second, "c"), Writer::at(&second, "d")];
     for _ in 0..rounds {
-        at_first.iter().for_each(|writer| writer.goes_on(30));
-        at_second.iter().for_each(|writer| writer.goes_on(30));
+        go_on(&at_first);
+        go_on(&at_second);
         breaks(&line);
         wait_until("it is told", || says_failing(&first, true));
-        at_second.iter().for_each(|writer| writer.goes_on(30));
+        go_on(&at_second);
         assert!(says_failing(&second, false), "the other does not notice");
         line.mend();
-        at_first.iter().for_each(|writer| writer.goes_on(30));
+        go_on(&at_first);
         wait_until("all is well", || says_failing(&first, false));
     }
     let written = at_first.into_iter().chain(at_second).map(Writer::end);
