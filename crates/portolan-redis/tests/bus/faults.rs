@@ -2,12 +2,13 @@
 
 use std::sync::Arc;
 
-use portolan::{Map, Node};
+use bytes::Bytes;
+use portolan::{Bus as _, Map, Node, Snapshot};
 use portolan_redis::RedisBus;
 use redis::aio::MultiplexedConnection;
 
 use crate::support::{Proxy, Redis, subscribed, until};
-use crate::{NAME, PERIOD, converge, node, node_on};
+use crate::{NAME, PERIOD, bus, converge, node, node_on};
 
 /// A node whose line to Redis can be disturbed.
 async fn node_behind(proxy: &Proxy) -> (Node, Map) {
@@ -212,4 +213,44 @@ async fn entries_that_make_no_sense_are_left_out() {
     }
     let (_c, third) = node(&redis).await;
     converge(&[&first, &second, &third]).await;
+}
+
+#[tokio::test]
+async fn a_snapshot_that_lost_a_part_on_its_way_takes_no_place() {
+    let redis = Redis::start().await;
+    let (alone, map) = node(&redis).await;
+    map.set("a", 1).unwrap();
+    map.flush().await.unwrap();
+    alone.close().await.unwrap();
+    drop((map, alone));
+    let bus = bus(&redis.url());
+    let log = bus.read(NAME, u64::MAX).await.unwrap().unwrap().log;
+    let snapshot = Snapshot {
+        place: log.last,
+        bytes: Bytes::from(vec![7; 40 << 20]),
+    };
+    // As if the time of the upload had run out after its first piece.
+    let plain = redis.plain().await;
+    let forgetting = until("a part was there", async || {
+        let mut plain = plain.clone();
+        let uploads = redis::cmd("KEYS").arg(key("saving:*")).to_owned();
+        let uploads: Vec<String> = uploads.query_async(&mut plain).await.unwrap();
+        let Some(upload) = uploads.first() else {
+            return false;
+        };
+        command(&mut plain, &["DEL", upload]).await;
+        true
+    });
+    let (saved, ()) = tokio::join!(
+        bus.save(NAME, log.epoch, snapshot, log.last + 1),
+        forgetting
+    );
+    let whole = bus.snapshot(NAME).await.unwrap().is_some();
+    assert_eq!(saved.unwrap(), whole);
+    let rest = bus.read(NAME, 1).await.unwrap().unwrap();
+    assert_eq!(
+        rest.entries.is_empty(),
+        whole,
+        "the log is let go of with a snapshot only"
+    );
 }
