@@ -17,3 +17,4 @@ mod members;
 mod redis;
 mod serve;
 mod support;
+mod topologies;
