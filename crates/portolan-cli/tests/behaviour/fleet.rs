@@ -1,7 +1,7 @@
 //! Servers beside each other on one Redis, and clients that come to any of them: over lines that
 //! are cut or go dead, while servers are killed.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::{self, JoinHandle};
@@ -12,7 +12,7 @@ use serde_json::{Value as Json, json};
 use tokio::runtime::Runtime;
 use tokio::task::JoinSet;
 
-use crate::support::{DEADLINE, Proxy, Redis, Server, try_http, wait_until};
+use crate::support::{DEADLINE, Lines, Proxy, Redis, Server, try_http, wait_for, wait_until};
 
 const MAP: &str = "fleet";
 
@@ -252,6 +252,40 @@ fn clients_of_servers_that_are_killed_move_to_others_and_nothing_is_lost_or_told
     let told =
         runtime.block_on(async { tokio::time::timeout(DEADLINE, watching.join_all()).await });
     told.expect("all are told of all in time");
+}
+
+#[test]
+fn a_command_that_watches_moves_to_another_server_and_tells_each_change_once() {
+    let redis = Redis::start();
+    let (mut first, second) = (server_at(&redis.url()), server_at(&redis.url()));
+    let balancer = Proxy::to(first.address());
+    let mut watch = first.command(["watch", MAP, "--json"]);
+    watch.env("PORTOLAN_SERVER", format!("http://{}", balancer.address));
+    first.put(MAP, "before", &json!(1));
+    let watching = Lines::of(&mut watch);
+    let mut pings = 0;
+    wait_for("it is told of a write", || {
+        pings += 1;
+        first.put(MAP, &format!("ping-{pings}"), &json!(1));
+        watching.try_next()
+    });
+    let mut written = Vec::new();
+    let mut put = |server: &Server, key: String| {
+        server.put(MAP, &key, &json!(1));
+        written.push(key);
+    };
+    (0..50).for_each(|n| put(&first, format!("first-{n}")));
+    balancer.aim(second.address());
+    first.kill();
+    // The other server has not had the map so far.
+    (0..50).for_each(|n| put(&second, format!("second-{n}")));
+    let mut told = BTreeSet::new();
+    while !written.iter().all(|key| told.contains(key)) {
+        let change = watching.json();
+        let key = change["path"][0].as_str().expect("a key").to_owned();
+        assert!(change.get("old").is_none(), "{change}");
+        assert!(told.insert(key), "{change} is told twice");
+    }
 }
 
 #[test]

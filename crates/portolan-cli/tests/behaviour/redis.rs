@@ -174,10 +174,7 @@ fn what_a_user_may_not_do_is_refused_and_nothing_is_written() {
     let before = redis.ask(&["HGETALL", content]);
     let setuser = |name: &str, rules: &[&str]| {
         redis.ask(&[&["ACL", "SETUSER", name, "on", ">secret"], rules].concat());
-        format!(
-            "{}",
-            redis.url().replace("://", &format!("://{name}:secret@"))
-        )
+        redis.url().replace("://", &format!("://{name}:secret@"))
     };
     let reader = setuser(
         "reader",
