@@ -96,8 +96,9 @@ impl Redis {
         let answer = ask.args(["-e", "-p", &port]).args(words).output();
         let answer = answer.expect("redis-cli comes with redis-server");
         assert!(answer.status.success(), "{words:?}: {answer:?}");
-        let text = String::from_utf8(answer.stdout).expect("UTF-8");
-        text.trim_end().to_owned()
+        String::from_utf8_lossy(&answer.stdout)
+            .trim_end()
+            .to_owned()
     }
 
     /// An answer that is a number.
