@@ -175,13 +175,15 @@ fn what_is_acknowledged_outlives_servers_and_what_redis_held() {
     let lines = [Proxy::to(redis.address()), Proxy::to(redis.address())];
     let start = |line: &Proxy| server_at(&format!("redis://{}", line.address));
     let mut servers = lines.each_ref().map(start);
+    servers[0].put(MAP, "begin", &json!(1));
+    converge(&servers.each_ref());
     let balancer = Proxy::to(servers[0].address());
     // Nothing but servers and Redis holds what they write.
     let url = format!("http://{}", balancer.address);
     let rest = Arc::<RwLock<()>>::default();
     let writers = ["a", "b", "c"].map(|name| Writer::between(&url, name, rest.clone()));
     let steps = std::env::var("PORTOLAN_STEPS");
-    let steps = steps.ok().and_then(|n| n.parse().ok()).unwrap_or(12);
+    let steps = steps.ok().and_then(|n| n.parse().ok()).unwrap_or(8);
     for _ in 0..steps {
         go_on(&writers);
         let at = random.below(2) as usize;

@@ -99,6 +99,52 @@ async fn what_the_guide_says_is_enough_for_the_bus() {
 }
 
 #[tokio::test]
+async fn who_may_not_do_all_of_it_harms_no_log() {
+    let redis = Redis::start().await;
+    let mut plain = redis.plain().await;
+    let (a, first) = node(&redis).await;
+    first.set("k", 1).unwrap();
+    first.flush().await.unwrap();
+    let (log, meta) = (
+        format!("portolan:{{{NAME}}}:log"),
+        format!("portolan:{{{NAME}}}:meta"),
+    );
+    let before: (redis::Value, redis::Value) = (
+        ask(&mut plain, &["XRANGE", &log, "-", "+"]).await,
+        ask(&mut plain, &["HGETALL", &meta]).await,
+    );
+    for missing in ["hset", "xadd", "eval", "hmget"] {
+        let without = format!("-{missing}");
+        let mut rule = vec![
+            "ACL", "SETUSER", missing, "on", ">secret", "~*", "&*", "+@all",
+        ];
+        rule.extend(
+            [&*without, "-evalsha"]
+                .iter()
+                .filter(|word| missing == "eval" || **word != "-evalsha"),
+        );
+        let _: String = ask(&mut plain, &rule).await;
+        let (b, second) = node_at(&format!(
+            "redis://{missing}:secret@127.0.0.1:{}",
+            redis.port
+        ))
+        .await;
+        second.set(missing, 1).unwrap();
+        until("it is told", async || {
+            let failure = b.status().bus.and_then(|bus| bus.failure);
+            failure.is_some_and(|failure| failure.to_string().contains("permission"))
+        })
+        .await;
+        let after = (
+            ask(&mut plain, &["XRANGE", &log, "-", "+"]).await,
+            ask(&mut plain, &["HGETALL", &meta]).await,
+        );
+        assert_eq!(after, before, "without {missing}");
+    }
+    assert_eq!(a.status().bus.expect("it has a bus").joins, 1);
+}
+
+#[tokio::test]
 async fn maps_in_a_cluster_go_on_when_their_slots_move() {
     let mut cluster = Cluster::start().await;
     let server = cluster.server();

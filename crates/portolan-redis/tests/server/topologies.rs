@@ -151,6 +151,17 @@ async fn without_permission_nothing_is_written_in_part() {
         assert_eq!(hash(&mut plain, "fleet").await, before, "without {missing}");
         assert_eq!(entries(&map), before.0);
     }
+    // A lease that could not expire would be held for ever.
+    for missing in ["hset", "pexpire"] {
+        let server = Server::single(&url(missing)).unwrap();
+        let map = CoordinatedMap::join(&server, "fleet", options())
+            .await
+            .unwrap();
+        let refused = map.lease("job", Duration::from_mins(10)).await;
+        assert!(matches!(refused, Err(Error::Refused { .. })), "{refused:?}");
+        let lease = full.lease("job", Duration::from_mins(10)).await.unwrap();
+        lease.release().await.unwrap();
+    }
     // Without a time to live another script sets; what it may is taken from it while it is joined.
     let _: String = ask(
         &mut plain,
