@@ -14,7 +14,7 @@ use crate::script;
 
 /// Bytes of a piece: Redis does nothing else while it takes one.
 const PIECE_BYTES: usize = 8 * 1024 * 1024;
-/// How long the pieces of one that is never finished stay.
+/// How long the pieces of one that is never finished stay after the last of them.
 const SAVING: Duration = Duration::from_mins(2);
 /// How often a snapshot is begun to be read again that was replaced meanwhile.
 const ATTEMPTS: usize = 5;
@@ -106,6 +106,8 @@ pub(super) async fn save(
             .arg(bytes)
             .to_owned();
         lines.query(place, &put).await?;
+        // Its time begins again, so that it bounds a piece and not the whole.
+        lines.query(place, &expire).await?;
     }
     let [epoch, at, keep] = [epoch, snapshot.place, keep].map(|number| number.to_string());
     let keys = [

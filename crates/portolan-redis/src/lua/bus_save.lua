@@ -5,6 +5,12 @@ if meta[1] ~= ARGV[1] or tonumber(meta[2]) >= tonumber(ARGV[2]) then
   redis.call('DEL', KEYS[4])
   return 0
 end
+-- Where its time ran out on the way there is a part of it at most: five fields and the pieces.
+local pieces = redis.call('HGET', KEYS[4], 'pieces')
+if not pieces or redis.call('HLEN', KEYS[4]) ~= tonumber(pieces) + 5 then
+  redis.call('DEL', KEYS[4])
+  return 0
+end
 redis.call('RENAME', KEYS[4], KEYS[3])
 redis.call('PERSIST', KEYS[3])
 redis.call('HSET', KEYS[1], 'snapshot', ARGV[2])

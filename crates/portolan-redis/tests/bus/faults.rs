@@ -1,9 +1,11 @@
 //! Each way in which something can come to be missing, brought about on a real server.
 
+use bytes::Bytes;
+use portolan::{Bus as _, Snapshot};
 use redis::aio::MultiplexedConnection;
 
 use crate::support::{Redis, until};
-use crate::{NAME, converge, node};
+use crate::{NAME, bus, converge, node};
 
 async fn command(connection: &mut MultiplexedConnection, words: &[&str]) {
     let mut command = redis::cmd(words[0]);
@@ -160,4 +162,44 @@ async fn entries_that_make_no_sense_are_left_out() {
     }
     let (_c, third) = node(&redis).await;
     converge(&[&first, &second, &third]).await;
+}
+
+#[tokio::test]
+async fn a_snapshot_that_lost_a_part_on_its_way_takes_no_place() {
+    let redis = Redis::start().await;
+    let (alone, map) = node(&redis).await;
+    map.set("a", 1).unwrap();
+    map.flush().await.unwrap();
+    alone.close().await.unwrap();
+    drop((map, alone));
+    let bus = bus(&redis.url());
+    let log = bus.read(NAME, u64::MAX).await.unwrap().unwrap().log;
+    let snapshot = Snapshot {
+        place: log.last,
+        bytes: Bytes::from(vec![7; 40 << 20]),
+    };
+    // As if the time of the upload had run out after its first piece.
+    let plain = redis.plain().await;
+    let forgetting = until("a part was there", async || {
+        let mut plain = plain.clone();
+        let uploads = redis::cmd("KEYS").arg(key("saving:*")).to_owned();
+        let uploads: Vec<String> = uploads.query_async(&mut plain).await.unwrap();
+        let Some(upload) = uploads.first() else {
+            return false;
+        };
+        command(&mut plain, &["DEL", upload]).await;
+        true
+    });
+    let (saved, ()) = tokio::join!(
+        bus.save(NAME, log.epoch, snapshot, log.last + 1),
+        forgetting
+    );
+    let whole = bus.snapshot(NAME).await.unwrap().is_some();
+    assert_eq!(saved.unwrap(), whole);
+    let rest = bus.read(NAME, 1).await.unwrap().unwrap();
+    assert_eq!(
+        rest.entries.is_empty(),
+        whole,
+        "the log is let go of with a snapshot only"
+    );
 }
