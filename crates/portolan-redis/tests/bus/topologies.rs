@@ -2,27 +2,21 @@
 
 use std::sync::Arc;
 
-use portolan_redis::{RedisBus, Server};
+use portolan_redis::RedisBus;
 
-use crate::support::{Redis, ask, cluster, replicates, sentinel, until};
+use crate::support::{Cluster, Redis, Watched, ask, until};
 use crate::{NAME, PERIOD, converge, node, node_on};
 
 #[tokio::test]
 async fn a_failover_by_sentinels_is_followed() {
-    let mut master = Redis::start().await;
-    let follow = format!("127.0.0.1 {}", master.port);
-    let replica = Redis::with(&["--replicaof", &follow]).await;
-    replicates(&replica).await;
-    let sentinel = sentinel(&master).await;
-    let bus = || {
-        let server = Server::sentinel(&[&sentinel.url()], "fleet", "redis://fleet").unwrap();
-        Arc::new(RedisBus::with_period(server, PERIOD))
-    };
+    let mut servers = Watched::start().await;
+    let server = servers.server();
+    let bus = || Arc::new(RedisBus::with_period(server.clone(), PERIOD));
     let (_a, first) = node_on(bus()).await;
     let (_b, second) = node_on(bus()).await;
     first.set("before", 1).unwrap();
     first.flush().await.unwrap();
-    master.kill();
+    servers.master.kill();
     first.set("meanwhile/a", 1).unwrap();
     second.set("meanwhile/b", 1).unwrap();
     first.flush().await.unwrap();
@@ -35,13 +29,9 @@ async fn a_failover_by_sentinels_is_followed() {
 
 #[tokio::test]
 async fn maps_in_a_cluster_go_on_when_their_slots_move() {
-    let nodes = cluster().await;
-    let urls: Vec<String> = nodes.iter().map(Redis::url).collect();
-    let urls: Vec<&str> = urls.iter().map(String::as_str).collect();
-    let bus = || {
-        let server = Server::cluster(&urls).unwrap();
-        Arc::new(RedisBus::with_period(server, PERIOD))
-    };
+    let mut cluster = Cluster::start().await;
+    let server = cluster.server();
+    let bus = || Arc::new(RedisBus::with_period(server.clone(), PERIOD));
     let (a, first) = node_on(bus()).await;
     let (b, second) = node_on(bus()).await;
     for n in 0..20 {
@@ -53,42 +43,8 @@ async fn maps_in_a_cluster_go_on_when_their_slots_move() {
     }
     first.set("before", 1).unwrap();
     first.flush().await.unwrap();
-    let mut connections = Vec::new();
-    for node in &nodes {
-        connections.push(node.plain().await);
-    }
     let meta = format!("portolan:{{{NAME}}}:meta");
-    let slot: u16 = ask(&mut connections[0], &["CLUSTER", "KEYSLOT", &meta]).await;
-    let slot = slot.to_string();
-    let mut owner = None;
-    for (at, connection) in connections.iter_mut().enumerate() {
-        let keys: Vec<String> = ask(connection, &["CLUSTER", "GETKEYSINSLOT", &slot, "10"]).await;
-        if !keys.is_empty() {
-            owner = Some((at, keys));
-        }
-    }
-    let (from, keys) = owner.expect("the map is somewhere");
-    let to = (from + 1) % nodes.len();
-    let mut ids = Vec::new();
-    for connection in &mut connections {
-        let id: String = ask(connection, &["CLUSTER", "MYID"]).await;
-        ids.push(id);
-    }
-    let set = ["CLUSTER", "SETSLOT", &slot];
-    let [from_id, to_id] = [&ids[from], &ids[to]];
-    let importing = [&set[..], &["IMPORTING", from_id]].concat();
-    let _: String = ask(&mut connections[to], &importing).await;
-    let migrating = [&set[..], &["MIGRATING", to_id]].concat();
-    let _: String = ask(&mut connections[from], &migrating).await;
-    let port = nodes[to].port.to_string();
-    for key in &keys {
-        let migrate = ["MIGRATE", "127.0.0.1", &port, key, "0", "5000"];
-        let _: String = ask(&mut connections[from], &migrate).await;
-    }
-    for connection in &mut connections {
-        let moved = [&set[..], &["NODE", to_id]].concat();
-        let _: String = ask(connection, &moved).await;
-    }
+    cluster.move_slot(&meta).await;
     first.set("after/a", 1).unwrap();
     second.set("after/b", 1).unwrap();
     first.flush().await.unwrap();

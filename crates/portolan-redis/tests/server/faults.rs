@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use portolan_redis::{CoordinatedMap, Event, Origin, State};
-use tokio::io::AsyncWriteExt as _;
 
-use crate::support::{PATIENCE, Redis, agrees, entries, options, plain, reaches, reads, until};
+use crate::support::{
+    PATIENCE, Proxy, Redis, agrees, entries, options, plain, reaches, reads, subscribed, until,
+};
 
 /// Kills the connections that are subscribed.
 async fn kill_subscribed(connection: &mut redis::aio::MultiplexedConnection) {
@@ -254,6 +255,8 @@ async fn a_full_buffer_at_the_server_is_noticed() {
         let value = vec![b'x'; 64 << 10];
         writer.set(format!("k{n}"), value).await.unwrap();
     }
+    // The server has ended that of the node; its writer's is left.
+    subscribed(&redis, 1).await;
     proxy.hold(false);
     until("all came", async || map.len() == 400).await;
     agrees(&map, &mut plain).await;
@@ -339,101 +342,4 @@ async fn a_node_that_leaves_reads_on_and_writes_no_more() {
     .await;
     drop(plain.clone());
     agrees(&redis.join("fleet").await, &mut plain).await;
-}
-
-/// A line between a node and a server that can be disturbed.
-struct Proxy {
-    port: u16,
-    /// Of the lines that pass: held back, and which of them are dead or cut.
-    rule: tokio::sync::watch::Sender<Rule>,
-    task: tokio::task::JoinHandle<()>,
-}
-
-#[derive(Clone, Copy, Default)]
-struct Rule {
-    held: bool,
-    /// Lines with a number below this are dead, or cut.
-    dead_below: u64,
-    cut_below: u64,
-    lines: u64,
-}
-
-impl Proxy {
-    async fn start(server: u16) -> Self {
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let port = listener.local_addr().unwrap().port();
-        let (rule, _) = tokio::sync::watch::channel(Rule::default());
-        let rules = rule.clone();
-        let task = tokio::spawn(async move {
-            loop {
-                let (client, _) = listener.accept().await.unwrap();
-                let mut number = 0;
-                rules.send_modify(|rule| {
-                    number = rule.lines;
-                    rule.lines += 1;
-                });
-                let Ok(server) = tokio::net::TcpStream::connect(("127.0.0.1", server)).await else {
-                    continue;
-                };
-                let (from_client, to_client) = client.into_split();
-                let (from_server, to_server) = server.into_split();
-                tokio::spawn(pass(from_client, to_server, number, rules.subscribe()));
-                tokio::spawn(pass(from_server, to_client, number, rules.subscribe()));
-            }
-        });
-        Self { port, rule, task }
-    }
-
-    fn server(&self) -> portolan_redis::Server {
-        portolan_redis::Server::single(&format!("redis://127.0.0.1:{}", self.port)).unwrap()
-    }
-
-    /// Nothing passes while it holds.
-    fn hold(&self, held: bool) {
-        self.rule.send_modify(|rule| rule.held = held);
-    }
-
-    /// Nothing passes any more on the lines there are.
-    fn deaden(&self) {
-        self.rule.send_modify(|rule| rule.dead_below = rule.lines);
-    }
-
-    fn cut(&self) {
-        self.rule.send_modify(|rule| rule.cut_below = rule.lines);
-    }
-}
-
-impl Drop for Proxy {
-    fn drop(&mut self) {
-        self.task.abort();
-    }
-}
-
-async fn pass(
-    mut from: tokio::net::tcp::OwnedReadHalf,
-    mut to: tokio::net::tcp::OwnedWriteHalf,
-    number: u64,
-    mut rule: tokio::sync::watch::Receiver<Rule>,
-) {
-    use tokio::io::AsyncReadExt as _;
-    let mut buffer = vec![0; 16 * 1024];
-    loop {
-        let now = *rule.borrow_and_update();
-        if number < now.cut_below {
-            return;
-        }
-        if now.held || number < now.dead_below {
-            if rule.changed().await.is_err() {
-                return;
-            }
-            continue;
-        }
-        tokio::select! {
-            changed = rule.changed() => if changed.is_err() { return },
-            read = from.read(&mut buffer) => match read {
-                Ok(1..) if to.write_all(&buffer[..read.unwrap()]).await.is_ok() => {}
-                _ => return,
-            },
-        }
-    }
 }

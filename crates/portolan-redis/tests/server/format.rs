@@ -2,11 +2,13 @@
 //! Go node that knows the format alone.
 
 use std::sync::mpsc;
+use std::time::Duration;
 
-use portolan_redis::CoordinatedMap;
+use portolan_redis::{CoordinatedMap, Error, Server, Ttl};
 use redis::aio::MultiplexedConnection;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
-use crate::support::{PATIENCE, Redis, agrees, hash, reads, until};
+use crate::support::{PATIENCE, Redis, agrees, hash, options, reads, until};
 
 /// Listens to a channel as any program does.
 async fn listen(redis: &Redis, name: &str) -> mpsc::Receiver<Vec<u8>> {
@@ -75,6 +77,107 @@ async fn messages_are_byte_for_byte_those_of_the_format() {
         fields,
         expected.map(|(key, value)| (key.to_owned(), value.to_owned()))
     );
+}
+
+/// The messages of the format, put together as the format says.
+mod expected {
+    fn packed(bytes: &[u8]) -> Vec<u8> {
+        let length = u32::try_from(bytes.len()).unwrap();
+        [&length.to_le_bytes()[..], bytes].concat()
+    }
+
+    pub(super) fn set(key: &str, value: &str, revision: u64) -> Vec<u8> {
+        let revision = revision.to_string();
+        let parts = [key, value, &revision].map(|part| packed(part.as_bytes()));
+        [b"set:".to_vec(), parts.concat()].concat()
+    }
+
+    pub(super) fn deleted(key: &str, revision: u64) -> Vec<u8> {
+        let revision = revision.to_string();
+        let parts = [key, &revision].map(|part| packed(part.as_bytes()));
+        [b"del:".to_vec(), parts.concat()].concat()
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_operation_says_what_it_changed_and_nothing_where_it_changed_nothing() {
+    use expected::{deleted, set};
+    let redis = Redis::start().await;
+    let (minute, long) = (Duration::from_mins(1), Duration::from_mins(10));
+    let options = [
+        options(),
+        options().ttl(Ttl::Absolute(minute)),
+        options().ttl(Ttl::Sliding(minute)),
+    ];
+    for (n, options) in options.into_iter().enumerate() {
+        let name = format!("fleet{n}");
+        let map = redis.join_with(&name, options).await;
+        let told = listen(&redis, &name).await;
+        // What was refused or changed nothing is not heard before what comes next.
+        assert!(map.set_if_absent("k", "1").await.unwrap().is_applied());
+        assert_eq!(next(&told), set("k", "1", 1));
+        assert!(!map.set_if_absent("k", "2").await.unwrap().is_applied());
+        assert!(
+            !map.compare_and_set("k", "2", "3")
+                .await
+                .unwrap()
+                .is_applied()
+        );
+        assert!(
+            map.compare_and_set("k", "1", "3")
+                .await
+                .unwrap()
+                .is_applied()
+        );
+        assert_eq!(next(&told), set("k", "3", 2));
+        // Written again it is told again.
+        map.set("k", "3").await.unwrap();
+        assert_eq!(next(&told), set("k", "3", 3));
+        map.increment("k", -5).await.unwrap();
+        assert_eq!(next(&told), set("k", "-2", 4));
+        assert!(map.append("k", &["a"]).await.is_err());
+        map.append("l", &["a", "b"]).await.unwrap();
+        assert_eq!(next(&told), set("l", r#"["a","b"]"#, 5));
+        assert!(map.increment("l", 1).await.is_err());
+        assert!(!map.append_unique("l", &["a"]).await.unwrap().is_applied());
+        map.append_unique("l", &["a", "c"]).await.unwrap();
+        assert_eq!(next(&told), set("l", r#"["a","b","c"]"#, 6));
+        assert!(!map.remove("l", &["x"]).await.unwrap().is_applied());
+        map.remove("l", &["a", "c"]).await.unwrap();
+        assert_eq!(next(&told), set("l", r#"["b"]"#, 7));
+        map.remove("l", &["b"]).await.unwrap();
+        assert_eq!(next(&told), deleted("l", 8));
+        assert!(!map.compare_and_delete("k", "1").await.unwrap().is_applied());
+        map.compare_and_delete("k", "-2").await.unwrap();
+        assert_eq!(next(&told), deleted("k", 9));
+        assert!(!map.reset().await.unwrap().is_applied());
+        map.set_and_wait("k", "4", PATIENCE).await.unwrap();
+        assert_eq!(next(&told), set("k", "4", 10));
+        assert!(
+            !map.compare_and_reset([("k", "5")])
+                .await
+                .unwrap()
+                .is_applied()
+        );
+        map.compare_and_reset([("k", "4")]).await.unwrap();
+        assert_eq!(next(&told), b"reset:11");
+        let lease = map.lease("job", long).await.unwrap();
+        lease.set("5").await.unwrap();
+        assert_eq!(next(&told), set("job", "5", 12));
+        lease.delete().await.unwrap();
+        assert_eq!(next(&told), deleted("job", 13));
+        map.set("k", "6").await.unwrap();
+        assert_eq!(next(&told), set("k", "6", 14));
+        // With nothing to compare it is a reset.
+        let nothing: [(&str, &str); 0] = [];
+        assert!(map.compare_and_reset(nothing).await.unwrap().is_applied());
+        assert_eq!(next(&told), b"reset:15");
+        map.set("k", "7").await.unwrap();
+        assert_eq!(next(&told), set("k", "7", 16));
+        map.destroy().await.unwrap();
+        assert_eq!(next(&told), b"destroy:17");
+        assert_eq!(hash(&mut redis.plain().await, &name).await, (vec![], 17));
+    }
 }
 
 /// What a Go node does: one script a mutation, and a message.
@@ -164,8 +267,45 @@ async fn a_message_that_is_not_of_the_format_leads_to_a_new_reading() {
     }
 }
 
-async fn refused(redis: &Redis) -> portolan_redis::Error {
-    CoordinatedMap::join(&redis.server(), "fleet", crate::support::options())
+#[tokio::test]
+async fn replies_that_make_no_sense_are_an_error_and_no_panic() {
+    // Whoever answers there is no Redis, or something in between spoils what it says.
+    for garbage in [
+        "",
+        "\0",
+        "+OK\r\n",
+        "%1\r\n",
+        "*-5\r\n",
+        "$99999999999\r\nx",
+        "HTTP/1.1 400\r\n\r\n",
+    ] {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let answering = tokio::spawn(async move {
+            while let Ok((mut line, _)) = listener.accept().await {
+                // To whatever is asked.
+                let mut asked = [0; 4096];
+                while let Ok(1..) = line.read(&mut asked).await {
+                    if line.write_all(garbage.repeat(20).as_bytes()).await.is_err() {
+                        break;
+                    }
+                }
+            }
+        });
+        let server = Server::single(&format!("redis://{address}")).unwrap();
+        let soon = options().patience(Duration::from_millis(300));
+        let joined = CoordinatedMap::join(&server, "fleet", soon).await;
+        let told = matches!(
+            joined,
+            Err(Error::Unreachable { .. } | Error::Refused { .. } | Error::Format { .. })
+        );
+        assert!(told, "{garbage:?}: {joined:?}");
+        answering.abort();
+    }
+}
+
+async fn refused(redis: &Redis) -> Error {
+    CoordinatedMap::join(&redis.server(), "fleet", options())
         .await
         .unwrap_err()
 }
@@ -181,10 +321,7 @@ async fn what_is_no_hash_or_has_no_number_for_revision_is_an_error() {
         .await
         .unwrap();
     let error = refused(&redis).await;
-    assert!(
-        matches!(error, portolan_redis::Error::WrongType { .. }),
-        "{error}"
-    );
+    assert!(matches!(error, Error::WrongType { .. }), "{error}");
     redis::cmd("DEL")
         .arg("map:fleet:content")
         .exec_async(&mut plain)
@@ -198,10 +335,7 @@ async fn what_is_no_hash_or_has_no_number_for_revision_is_an_error() {
         .await
         .unwrap();
     let error = map.set("a", "1").await.unwrap_err();
-    assert!(
-        matches!(error, portolan_redis::Error::WrongType { .. }),
-        "{error}"
-    );
+    assert!(matches!(error, Error::WrongType { .. }), "{error}");
     drop(map);
     redis::cmd("DEL")
         .arg("map:fleet:content")
@@ -216,8 +350,5 @@ async fn what_is_no_hash_or_has_no_number_for_revision_is_an_error() {
         .await
         .unwrap();
     let error = refused(&redis).await;
-    assert!(
-        matches!(error, portolan_redis::Error::Format { .. }),
-        "{error}"
-    );
+    assert!(matches!(error, Error::Format { .. }), "{error}");
 }
