@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use crate::support::{Redis, Server, wait_until};
+use crate::support::{Redis, Server, run, wait_until};
 
 fn server(redis: &Redis) -> Server {
     Server::start(["--memory".to_owned(), "--redis".to_owned(), redis.url()])
@@ -66,4 +66,57 @@ fn a_write_that_the_bus_does_not_confirm_is_kept() {
         second.get("fleet", "after") == Some(json!(2))
     });
     assert_eq!(second.get("fleet", "before"), Some(json!(1)));
+}
+
+#[test]
+fn where_the_bus_is_has_to_be_told_in_one_way() {
+    let redis = Redis::start();
+    let url = redis.url();
+    let serve =
+        |flags: &[&str]| run([&["serve", "--memory", "--listen", "127.0.0.1:0"], flags].concat());
+    serve(&["--redis", "nonsense"]).fails(2);
+    let told = serve(&["--redis", &url, "--redis", &url]).fails(2);
+    assert!(told.contains("give one"), "{told}");
+    assert_eq!(serve(&["--redis-sentinel", "fleet"]).code, 2);
+    assert_eq!(serve(&["--redis-cluster"]).code, 2);
+    let both = [
+        "--redis",
+        &url,
+        "--redis-cluster",
+        "--redis-sentinel",
+        "fleet",
+    ];
+    assert_eq!(serve(&both).code, 2);
+    serve(&["--redis", &url, "--ca", "/nowhere.pem"]).fails(2);
+}
+
+#[test]
+fn a_password_of_redis_is_told_to_nobody() {
+    let redis = Redis::start();
+    redis.ask(&[
+        "ACL", "SETUSER", "fleet", "on", ">secret", "~*", "&*", "+@all",
+    ]);
+    for password in ["secret", "wrong-secret"] {
+        let url = redis.url().replace("://", &format!("://fleet:{password}@"));
+        let server = Server::start(["--memory", "--redis", &url]);
+        let answer = server.http("PUT", "/v1/maps/fleet/keys/k", &[], "1");
+        let is_right = password == "secret";
+        assert_eq!(
+            answer.status,
+            if is_right { 201 } else { 503 },
+            "{answer:?}"
+        );
+        let told = [
+            server.read("/v1/status").body,
+            server.read("/metrics").body,
+            server.read("/readyz").body,
+            server.run(["status"]).ok(),
+            answer.body,
+            server.log(),
+        ];
+        assert!(told[3].contains("FAILING") != is_right, "{}", told[3]);
+        for text in told {
+            assert!(!text.contains("secret"), "{text}");
+        }
+    }
 }
