@@ -38,6 +38,7 @@ pub(crate) const NDJSON: HeaderValue = HeaderValue::from_static("application/x-n
 
 /// `GET /v1/maps`
 pub(crate) async fn list(State(app): State<Arc<App>>, caller: Caller) -> Result<Response, Problem> {
+    app.knows_its_maps()?;
     let mut maps = Vec::new();
     for (name, map) in app.all(&caller).await {
         match map.map(|map| map.len()) {
@@ -169,7 +170,7 @@ pub(crate) async fn read_key(
 ) -> Result<Response, Problem> {
     let name = &place.map;
     caller.may(Need::Read, name)?;
-    let map = app.node.get(name).await?.ok_or_else(|| place.missing())?;
+    let map = app.known(name).await?.ok_or_else(|| place.missing())?;
     let read = |document: &Document| {
         let at = Location::find(document, &resolve(document, &place.steps)?)?;
         let held = at.held();
@@ -248,7 +249,7 @@ pub(crate) async fn remove_key(
 ) -> Result<StatusCode, Problem> {
     let name = &place.map;
     caller.may(Need::Write, name)?;
-    let map = app.node.get(name).await?.ok_or_else(|| place.missing())?;
+    let map = app.known(name).await?.ok_or_else(|| place.missing())?;
     map.transact(|tx| {
         let path = resolve(tx.document(), &place.steps).ok_or_else(|| place.missing())?;
         let before = tag_at(tx.document(), &path);

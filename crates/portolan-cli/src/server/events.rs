@@ -60,7 +60,7 @@ pub(crate) async fn events(
     };
     // Watching may begin before the first key is written; but only for who may write it can a
     // name that nobody knows take up room here.
-    let map = match app.node.get(&name).await? {
+    let map = match app.known(&name).await? {
         Some(map) => map,
         None if caller.rights(&name).write => app.node.open(&name).await?,
         None => return Err(Problem::no_map(&name)),
