@@ -1,6 +1,7 @@
 //! Nodes that share maps through a bus on a real Redis.
 
 mod faults;
+mod format;
 mod sequences;
 mod sharing;
 #[path = "../support/mod.rs"]
