@@ -11,6 +11,9 @@ use crate::{NAME, converge, node};
 /// content, where it is bytes in hexadecimal.
 const GOLDEN: &str = include_str!("golden.txt");
 
+/// Its id, and its fields.
+type Entry = (String, Vec<(String, Vec<u8>)>);
+
 fn key(what: &str) -> String {
     format!("portolan:{{{NAME}}}:{what}")
 }
@@ -118,7 +121,6 @@ async fn keys_and_messages_are_those_of_the_format() {
     else {
         panic!("{meta:?}");
     };
-    type Entry = (String, Vec<(String, Vec<u8>)>);
     let log: Vec<Entry> = ask(&mut plain, &["XRANGE", &key("log"), "-", "+"]).await;
     assert_eq!(log.len() as u64, last);
     let mut before: Option<&[u8]> = None;
