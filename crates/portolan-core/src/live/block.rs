@@ -76,6 +76,15 @@ impl Default for Page {
 }
 
 impl Page {
+    /// Notes a live operation, of which there was no slot so far.
+    #[inline]
+    pub(super) fn insert(&mut self, seq: u64, slot: Slot, print: u128) {
+        let place = &mut self.slots[(seq % PAGE) as usize];
+        debug_assert_eq!(*place, NONE, "an operation is live once");
+        *place = slot;
+        self.tally += Tally::of(print);
+    }
+
     /// Counts all fingerprints anew, as `print` gives them.
     pub(super) fn recount(&mut self, mut print: impl FnMut(Slot) -> u128) {
         self.tally = Tally::default();
