@@ -173,10 +173,8 @@ impl LiveDots {
         if page.tally.count == 1
             && let Err(at) = self.find(number / PAGES)
         {
-            let slots = (number * PAGE..).zip(page.slots);
-            let mut lone = slots.filter(|(_, slot)| *slot != NONE);
-            if let Some((seq, slot)) = lone.next() {
-                let lone = Lone::new(seq, slot, page.tally.sum());
+            if let Some((place, slot)) = page.first() {
+                let lone = Lone::new(number * PAGE + place as u64, slot, page.tally.sum());
                 self.blocks.insert(at, (number / PAGES, Held::Lone(lone)));
             }
         } else if page.tally.count > 0 {
