@@ -570,7 +570,9 @@ impl World {
 
     /// What a server has acknowledged to its clients is on the log.
     pub(super) fn check_acknowledged(&self) {
-        let Some(log) = self.log.as_ref().filter(|_| !self.lost) else {
+        // Who has missed an entry saves snapshots without it.
+        let kept = !self.lost && !self.wronged;
+        let Some(log) = self.log.as_ref().filter(|_| kept) else {
             return;
         };
         let mut held = Document::new(ReplicaId::new(1));
