@@ -209,3 +209,42 @@ fn what_a_server_that_left_had_put_on_the_log_is_not_let_go_of_by_its_client() {
     ];
     run(3, &[false; 3], false, &steps);
 }
+
+#[test]
+fn a_server_that_misses_an_entry_while_another_forgets_who_is_there_is_brought_back() {
+    let steps = [
+        (0, 68, 0),
+        (230, 0, 0),
+        (150, 53, 0),
+        (150, 33, 0),
+        (150, 120, 0),
+        (50, 45, 0),
+        (214, 0, 0),
+        (214, 0, 0),
+        (150, 208, 0),
+        (135, 232, 0),
+        (150, 158, 0),
+        (0, 0, 0),
+        (0, 0, 0),
+        (105, 0, 0),
+        (0, 0, 0),
+        (214, 0, 0),
+        (150, 43, 0),
+        (230, 0, 0),
+        (0, 0, 0),
+        (182, 81, 0),
+        (150, 214, 0),
+        (0, 0, 0),
+        (150, 127, 0),
+        (230, 0, 1747),
+        (150, 234, 8025),
+        (186, 6, 6642),
+        (230, 0, 10019),
+        (230, 0, 3709),
+        (230, 0, 19936),
+        (195, 151, 0),
+    ];
+    let mut world = World::new(3, &[false, true, false], false);
+    world.wrongs = true;
+    run_with(world, &steps);
+}

@@ -192,6 +192,9 @@ impl World {
 
     /// A client is cut off.
     pub(super) fn leave(&mut self, client: usize) {
+        // Whom nobody has met, nobody waits for.
+        let link = self.clients[client].1;
+        self.unheard |= self.net.links[link].up && !self.net.is_open(link);
         self.net.cut(self.clients[client].1);
     }
 
@@ -703,7 +706,8 @@ impl World {
             node.stores = true;
         }
         self.arrive(false);
-        for _ in 0..60 {
+        // A session by the bus that leads nowhere is given up after ten seconds.
+        for _ in 0..if self.wronged { 300 } else { 60 } {
             self.reopen();
             self.act();
             self.net.pass(100);
