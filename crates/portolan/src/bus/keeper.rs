@@ -1,20 +1,19 @@
 //! The task that keeps a map and its log on the bus together: joins, reads on, appends what is new
 //! here, saves snapshots, and begins again whenever something does not fit.
 
-use std::future::pending;
 use std::iter::from_fn;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use futures_util::FutureExt as _;
-use futures_util::future::BoxFuture;
 use portolan_core::sync::BusFault;
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep, sleep_until};
 
+use super::append::{Append, tell};
 use super::inbox::{Heard, Inbox};
-use super::{Bus, BusError, BusFuture, Listener, Log, Renewal, Snapshot};
+use super::{Bus, BusError, Listener, Log, Renewal, Snapshot};
 use crate::clock::random;
 use crate::core::Core;
 use crate::shared::{Shared, State};
@@ -267,9 +266,12 @@ impl Keeper {
     fn messages(&mut self, map: &Arc<Shared>) -> Option<Vec<Bytes>> {
         let position = self.position?;
         let at = (position.epoch, position.place);
-        // What others have said may be of use only from this entry on.
         let moved = self.said_at.replace(at) != Some(at);
-        if !moved && !map.read(|state| state.replica.has_messages()) {
+        let some = map.read(|state| {
+            let waited = moved && state.replica.awaits_entries();
+            waited || state.replica.has_messages()
+        });
+        if !some {
             return None;
         }
         let messages: Vec<Bytes> = map.with(|state, now| {
@@ -647,62 +649,6 @@ impl Keeper {
         }
         if let Some(map) = self.map.upgrade() {
             map.on_bus();
-        }
-    }
-}
-
-/// An entry on its way to the log, and what was answered; messages on their way to others.
-#[derive(Default)]
-struct Append<'b> {
-    waiting: Option<BusFuture<'b, Option<u64>>>,
-    answer: Option<Result<Option<u64>, BusError>>,
-    telling: Option<BoxFuture<'b, ()>>,
-}
-
-impl Append<'_> {
-    fn is_free(&self) -> bool {
-        self.waiting.is_none() && self.answer.is_none()
-    }
-
-    /// Waits until there is an answer, or all is told.
-    async fn progress(&mut self) {
-        let answer = async {
-            match &mut self.waiting {
-                Some(waiting) => waiting.await,
-                None => pending().await,
-            }
-        };
-        let told = async {
-            match &mut self.telling {
-                Some(telling) => telling.await,
-                None => pending().await,
-            }
-        };
-        tokio::select! {
-            answer = answer => (self.waiting, self.answer) = (None, Some(answer)),
-            () = told => self.telling = None,
-        }
-    }
-
-    /// Does something else meanwhile. What waits may hold what the other waits for: neither may be
-    /// left alone.
-    async fn beside<T>(&mut self, work: impl Future<Output = T>) -> T {
-        tokio::pin!(work);
-        loop {
-            tokio::select! {
-                done = &mut work => return done,
-                () = self.progress() => {}
-            }
-        }
-    }
-}
-
-/// Passes messages on. What is lost is noticed by those whom it concerns.
-async fn tell(bus: &dyn Bus, map: &str, messages: Vec<Bytes>) {
-    for message in messages {
-        if let Err(error) = bus.tell(map, message).await {
-            tracing::debug!(map, %error, "a message was not passed on");
-            return;
         }
     }
 }

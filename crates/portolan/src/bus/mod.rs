@@ -1,6 +1,7 @@
 //! A bus: a log for each map that several nodes write to and read in order, so that they share the
 //! map without knowing each other.
 
+mod append;
 mod inbox;
 mod keeper;
 mod meter;

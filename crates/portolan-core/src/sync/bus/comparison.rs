@@ -8,10 +8,12 @@
 //! beginning anew lead to equal states. It ends when both hold the same.
 
 use alloc::collections::BTreeMap;
+use alloc::vec::Vec;
 
 use bytes::Bytes;
 
 use super::message::{Digest, Line, Word};
+use crate::dots::DotSet;
 use crate::sync::error::ErrorCode;
 use crate::sync::frame::{Access, Frame};
 use crate::sync::replica::Replica;
@@ -47,6 +49,12 @@ struct End {
     until: u64,
     /// Whether it ends as soon as all is sent.
     ends: bool,
+}
+
+impl Comparison {
+    pub(super) fn awaits_entries(&self) -> bool {
+        self.ahead.is_some()
+    }
 }
 
 impl Replica {
@@ -89,7 +97,7 @@ impl Replica {
         let overdue = bus.comparison.lines.iter();
         let overdue = overdue.filter(|(_, end)| end.until <= now);
         let overdue = overdue.map(|(id, _)| *id);
-        for id in overdue.collect::<alloc::vec::Vec<_>>() {
+        for id in overdue.collect::<Vec<_>>() {
             self.end(id, ErrorCode::Timeout, "not equal for too long");
         }
         let comparison = &self.bus.as_ref()?.comparison;
@@ -105,7 +113,7 @@ impl Replica {
             self.receive_bus_digest(now, at, from, digest);
         }
         let ids = self.bus.as_ref()?.comparison.lines.keys().copied();
-        for id in ids.collect::<alloc::vec::Vec<_>>() {
+        for id in ids.collect::<Vec<_>>() {
             if let Some(frame) = self.line_frame(id, now) {
                 return Some(frame);
             }
@@ -118,7 +126,7 @@ impl Replica {
         None
     }
 
-    fn bus_digest(&mut self, at: (u64, u64), unpublished: &crate::dots::DotSet) -> Digest {
+    fn bus_digest(&mut self, at: (u64, u64), unpublished: &DotSet) -> Digest {
         self.document.hash_births();
         let version = self.published();
         Digest {

@@ -24,9 +24,11 @@
 //! Beside the log servers exchange *messages*, which may be lost: what they hold, to find where it
 //! differs (`comparison`), and who is present (`presence`).
 //!
-//! Entries and snapshots are [sections](put_section), each with its own checksum.
+//! Entries and snapshots are [sections](entry).
 
 mod comparison;
+mod entry;
+mod joining;
 mod message;
 mod presence;
 
@@ -36,29 +38,16 @@ use alloc::vec::Vec;
 use bytes::Bytes;
 
 use self::comparison::Comparison;
+use self::entry::{CATCH_UP, Content, LIVE, MEMBERS, put_section};
 use self::message::{Message, Word};
 use self::presence::Neighbours;
 use super::error::ProtocolError;
-use super::members::{Table, read_table};
+use super::members::Table;
 use super::replica::{Replica, Timer, is_left_behind};
 use crate::anew::Misfit;
-use crate::codec::{Reader, check_checksum, put_checksum, put_dots, put_varint, read_dots};
 use crate::delta::Delta;
-use crate::document::Document;
 use crate::dots::{DotSet, Version};
 use crate::error::DecodeError;
-use crate::replica::ReplicaId;
-
-/// The format of entries and snapshots.
-const FORMAT: u8 = 1;
-/// The delta of one transaction: for everybody.
-const LIVE: u8 = 1;
-/// A delta for those who have read all that precedes it.
-const CATCH_UP: u8 = 2;
-/// A table of members.
-const MEMBERS: u8 = 3;
-/// Operations in a snapshot that no entry brings so far: who follows the entries lacks them.
-const AHEAD: u8 = 4;
 
 /// Bytes of deltas after which an entry takes no more: a few hundred writes.
 const ENTRY_BYTES: usize = 64 * 1024;
@@ -161,64 +150,6 @@ pub enum BusFault {
     /// [`Event::ReplicaReused`](super::Event::ReplicaReused) follows.
     #[error(transparent)]
     Reused(ProtocolError),
-}
-
-/// What an entry or a snapshot says.
-#[derive(Debug, Default)]
-struct Content {
-    deltas: Vec<(Delta, Bytes, bool)>,
-    tables: Vec<Table>,
-    ahead: DotSet,
-}
-
-impl Content {
-    fn read(bytes: &[u8]) -> Result<Self, DecodeError> {
-        let mut reader = Reader::new(bytes);
-        if reader.byte()? != FORMAT {
-            return Err(reader
-                .malformed("an entry of the bus of an unknown format")
-                .into());
-        }
-        let mut content = Self::default();
-        while reader.remaining() > 0 {
-            let kind = reader.byte()?;
-            let len = reader.bounded("the length of a section", bytes.len() as u64)?;
-            let section = reader.take(len)?;
-            match kind {
-                LIVE | CATCH_UP => {
-                    let delta = Delta::decode(section)?;
-                    let bytes = Bytes::copy_from_slice(section);
-                    content.deltas.push((delta, bytes, kind == LIVE));
-                }
-                MEMBERS => {
-                    let mut table = Reader::new(check_checksum(section)?);
-                    content.tables.push(read_table(&mut table)?.0);
-                    table.finish()?;
-                }
-                AHEAD => {
-                    let mut dots = Reader::new(check_checksum(section)?);
-                    content.ahead = read_dots(&mut dots)?;
-                    dots.finish()?;
-                }
-                _ => {
-                    return Err(reader
-                        .malformed("an unknown section of an entry of the bus")
-                        .into());
-                }
-            }
-        }
-        Ok(content)
-    }
-}
-
-/// Appends a section: its kind, its length, its bytes, which end in a checksum.
-fn put_section(out: &mut Vec<u8>, kind: u8, bytes: &[u8]) {
-    if out.is_empty() {
-        out.push(FORMAT);
-    }
-    out.push(kind);
-    put_varint(out, bytes.len() as u64);
-    out.extend_from_slice(bytes);
 }
 
 impl Replica {
@@ -386,84 +317,6 @@ impl Replica {
         Ok(())
     }
 
-    /// What to append before the log is read: it names this replica.
-    pub fn join_entry(&mut self, now: u64) -> Bytes {
-        self.refresh_own(now);
-        let generation = self.generation();
-        if let Some(bus) = &mut self.bus {
-            bus.named = generation;
-        }
-        let mut entry = Vec::new();
-        put_section(&mut entry, MEMBERS, &self.members_record());
-        Bytes::from(entry)
-    }
-
-    /// Takes in what the log holds, the snapshot and the entries after it, at least up to the one
-    /// that [`join_entry`](Self::join_entry) gave; from then on
-    /// [`poll_entry`](Self::poll_entry) gives what it lacks.
-    ///
-    /// Where the others have let go of what this replica still refers to, it begins anew from what
-    /// they have. Where they had forgotten it, it is not [on the bus](Self::is_on_bus) yet: it names
-    /// itself anew, and joins again. Costs the size of the log.
-    pub fn join_bus(
-        &mut self,
-        now: u64,
-        snapshot: Option<&[u8]>,
-        entries: &[Bytes],
-    ) -> Result<Joined, BusFault> {
-        let mut joined = Joined::default();
-        let mut log = Content::default();
-        let contents = snapshot.map(Content::read).transpose()?;
-        let contents = contents
-            .into_iter()
-            .chain(entries.iter().filter_map(|entry| {
-                let content = Content::read(entry);
-                joined.unreadable += usize::from(content.is_err());
-                content.ok()
-            }));
-        // What everybody has who has read the entries.
-        let mut held = DotSet::new();
-        for content in contents {
-            let mut brought = DotSet::new();
-            for (delta, ..) in &content.deltas {
-                brought.union_with(&delta.applied);
-            }
-            held.union_with(&brought.difference(&content.ahead));
-            log.deltas.extend(content.deltas);
-            log.tables.extend(content.tables);
-        }
-        let mut required = Version::new();
-        for table in &log.tables {
-            required.union_with(&table.required);
-        }
-        for (delta, ..) in &log.deltas {
-            self.check_bus(delta)?;
-        }
-        let here = !self.has_let_go_of(&required) && is_left_behind(&self.version, &required);
-        let own = &self.members.table.required;
-        joined.is_behind = !here && !required.covers(own) && is_left_behind(&held, own);
-        if here || !self.take_log(now, &log, joined.is_behind) {
-            let mut document = Document::new(ReplicaId::new(0));
-            for (delta, ..) in &log.deltas {
-                document.apply(delta);
-            }
-            self.begin_anew_from(now, &document.snapshot(), required);
-        }
-        self.take_tables(now, log.tables);
-        let generation = self.generation();
-        if let Some(bus) = &mut self.bus {
-            bus.unpublished = self.version.difference(&held);
-            bus.last += 1;
-            bus.lack();
-            bus.members_due = true;
-            (bus.joined, bus.shared) = (bus.named == generation, true);
-            bus.outdated = !bus.joined;
-        }
-        self.tend(now);
-        self.begin_to_compare(now);
-        Ok(joined)
-    }
-
     /// The next message to pass on to all others that follow the log, where this replica has read
     /// it up to the entry `at` (its epoch, and the number). Best effort: nothing need be kept, and
     /// any of it may be lost, but in order.
@@ -474,6 +327,13 @@ impl Replica {
         };
         let from = self.bus.as_ref()?.address;
         Some(Message { from, word }.encode())
+    }
+
+    /// Whether [`poll_message`](Self::poll_message) may have something to give once more entries
+    /// were read: another has told what he holds, having read further.
+    pub fn awaits_entries(&self) -> bool {
+        let bus = self.bus.as_ref();
+        bus.is_some_and(|bus| bus.comparison.awaits_entries())
     }
 
     /// Whether [`poll_message`](Self::poll_message) has something to give.
@@ -502,72 +362,6 @@ impl Replica {
             Word::Ask(to) => self.receive_presence_ask(to),
         }
         Ok(())
-    }
-
-    /// The log was read on from where this replica had read it, in order: it goes on, unless it has
-    /// to join anew.
-    pub fn resume_bus(&mut self) {
-        if let Some(bus) = &mut self.bus {
-            bus.joined = !bus.outdated;
-        }
-    }
-
-    /// The log cannot be reached, or is another one: nothing is appended until it was
-    /// [joined](Self::join_bus) or [read on](Self::resume_bus).
-    pub fn leave_bus(&mut self) {
-        self.entry_lost();
-        if let Some(bus) = &mut self.bus {
-            bus.joined = false;
-            bus.lack();
-        }
-    }
-
-    /// The log is not the one that this replica was on, or has lost entries: somebody may hold the
-    /// document who had named himself in these alone. Nothing is let go of for as long as a silent
-    /// replica is waited for, so that he is met before.
-    pub fn distrust_bus(&mut self, now: u64) {
-        self.members.holds_until = now.saturating_add(self.config.forget_after);
-    }
-
-    /// What this replica has is not what it had when it joined: it joins anew.
-    pub(super) fn forsake_bus(&mut self) {
-        self.leave_bus();
-        if let Some(bus) = &mut self.bus {
-            bus.outdated = true;
-        }
-    }
-
-    /// All that is here, as the first entry of a new log, which names this replica too; and the
-    /// own operation that must be [told](Self::is_told) before it may leave.
-    pub fn whole_entry(&mut self, now: u64) -> (Bytes, u64) {
-        let named = self.join_entry(now);
-        let mut entry = Vec::new();
-        put_section(&mut entry, CATCH_UP, &self.document.encode());
-        entry.extend_from_slice(&named[1..]);
-        self.told = self.told.max(self.document.own_seq());
-        (Bytes::from(entry), self.gate())
-    }
-
-    /// What stands for the snapshot and all entries up to the one that was read last; and the own
-    /// operation that must be [told](Self::is_told) before it may leave.
-    pub fn bus_snapshot(&mut self, now: u64) -> (Bytes, u64) {
-        let (entry, gate) = self.whole_entry(now);
-        let mut ahead = DotSet::new();
-        if let Some(bus) = &self.bus {
-            ahead.union_with(&bus.unpublished);
-        }
-        if gate > 0 {
-            ahead.insert_range(self.document.replica(), self.own_stored + 1, gate);
-        }
-        if ahead.is_empty() {
-            return (entry, gate);
-        }
-        let mut section = Vec::new();
-        put_dots(&mut section, &ahead);
-        put_checksum(&mut section);
-        let mut entry = Vec::from(entry);
-        put_section(&mut entry, AHEAD, &section);
-        (Bytes::from(entry), gate)
     }
 
     /// Whether the own operations up to this one are stored, or need not be.
@@ -682,38 +476,8 @@ impl Replica {
             })
     }
 
-    /// Grows when this replica learns that it was forgotten.
-    fn generation(&self) -> u64 {
-        let own = self.members.table.members.get(&self.document.replica());
-        own.map_or(0, |own| own.generation)
-    }
-
     fn has_let_go_of(&self, required: &Version) -> bool {
         self.members.table.required.covers(required)
-    }
-
-    /// Applies all of a log in one step; false where this replica has to begin anew. Of one that is
-    /// behind, what has no place here is left out.
-    fn take_log(&mut self, now: u64, log: &Content, is_behind: bool) -> bool {
-        let mut all = DotSet::new();
-        for (delta, bytes, live) in &log.deltas {
-            match self.take_delta(now, delta, bytes) {
-                None => {}
-                Some(Err(_)) if is_behind => {}
-                Some(Err(_)) => return false,
-                Some(Ok(new)) => all.union_with(&new),
-            }
-            if *live {
-                self.contexts.note(delta);
-            } else {
-                self.contexts.catch_up(&self.document, &delta.applied);
-            }
-        }
-        if !all.is_empty() {
-            // To the peers as one, too: none of them sees what was deleted later.
-            self.publish(&all, &Bytes::new(), None, None, true);
-        }
-        true
     }
 
     /// Applies a delta and has it stored; gives what was new, or nothing where its writer has been

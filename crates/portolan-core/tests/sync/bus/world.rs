@@ -67,6 +67,10 @@ pub(super) struct Server {
     pub(super) durable: bool,
 }
 
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "they are independent of each other"
+)]
 pub(super) struct World {
     pub(super) net: Network,
     pub(super) log: Option<Log>,
@@ -80,8 +84,13 @@ pub(super) struct World {
     pub(super) late: Vec<(u64, usize, u64, Bytes)>,
     /// Whether anything that was on the log can be missing there.
     pub(super) lost: bool,
+    /// Whether somebody was forgotten who may still be there, or has not read what it should have:
+    /// then some let go of what others use.
+    pub(super) wronged: bool,
     /// Whether somebody was away when a server left, and may wait for it for ever.
     pub(super) unheard: bool,
+    /// Whether such things happen.
+    pub(super) wrongs: bool,
     /// Whether clients borrow their ids, and visit until they write.
     pub(super) borrow: bool,
     pub(super) next_id: u64,
@@ -98,7 +107,9 @@ impl World {
             clients: Vec::new(),
             late: Vec::new(),
             lost: false,
+            wronged: false,
             unheard: false,
+            wrongs: false,
             borrow,
             next_id: 0,
         };
@@ -181,6 +192,9 @@ impl World {
 
     /// A client is cut off.
     pub(super) fn leave(&mut self, client: usize) {
+        // Whom nobody has met, nobody waits for.
+        let link = self.clients[client].1;
+        self.unheard |= self.net.links[link].up && !self.net.is_open(link);
         self.net.cut(self.clients[client].1);
     }
 
@@ -353,7 +367,7 @@ impl World {
                     }
                     let taken = replica.receive_entry(now, entry);
                     assert!(
-                        self.lost || self.unheard || taken.is_ok(),
+                        self.is_excused() || taken.is_ok(),
                         "everybody was waited for: {taken:?}"
                     );
                 }
@@ -378,6 +392,39 @@ impl World {
             }
         }
         assert!(!replica.is_on_bus() || !replica.has_messages());
+    }
+
+    /// Whether it is not known that everybody was waited for.
+    pub(super) fn is_excused(&self) -> bool {
+        self.lost || self.unheard || self.wronged
+    }
+
+    /// A server is told to wait for somebody no longer, who may be there.
+    pub(super) fn forget(&mut self, at: usize, whom: usize) {
+        let now = self.net.now;
+        let replica = &mut self.net.nodes[self.servers[at].node].replica;
+        let members: Vec<ReplicaId> = replica.members(now).map(|known| known.replica).collect();
+        if let Some(id) = members.get(whom % members.len().max(1)) {
+            self.wronged |= replica.forget(now, *id);
+        }
+    }
+
+    /// A server takes the next entry for read, as a mistake would have it.
+    pub(super) fn skip(&mut self, at: usize) {
+        let Stage::On { epoch, place, .. } = self.servers[at].stage else {
+            return;
+        };
+        let log = self.log.as_ref().filter(|log| log.epoch == epoch);
+        let next = log.and_then(|log| log.entry(place + 1));
+        if let Some((who, number, _)) = next.filter(|(who, ..)| *who != at) {
+            let tag = (*who, *number);
+            self.servers[at].stage = Stage::On {
+                epoch,
+                place: place + 1,
+                tag,
+            };
+            self.wronged = true;
+        }
     }
 
     /// A server hears what was said.
@@ -428,6 +475,7 @@ impl World {
 
     pub(super) fn join(&mut self, at: usize, log: &Log, suspect: bool) {
         let now = self.net.now;
+        let excused = self.is_excused();
         let node = self.servers[at].node;
         let (from, snapshot) = match &log.snapshot {
             Some((place, bytes)) => (*place, Some(&**bytes)),
@@ -438,7 +486,8 @@ impl World {
         let entries: Vec<Bytes> = places.map(|p| log.entry(p).unwrap().2.clone()).collect();
         let replica = &mut self.net.nodes[node].replica;
         let joined = replica.join_bus(now, snapshot, &entries).unwrap();
-        assert!(joined.unreadable == 0 && (self.lost || !joined.is_behind));
+        assert!(joined.unreadable == 0);
+        assert!(excused || !joined.is_behind);
         let followed = &mut self.servers[at].followed;
         if followed.is_some_and(|epoch| epoch != log.epoch) {
             replica.distrust_bus(now);
@@ -524,7 +573,9 @@ impl World {
 
     /// What a server has acknowledged to its clients is on the log.
     pub(super) fn check_acknowledged(&self) {
-        let Some(log) = self.log.as_ref().filter(|_| !self.lost) else {
+        // Who has missed an entry saves snapshots without it.
+        let kept = !self.lost && !self.wronged;
+        let Some(log) = self.log.as_ref().filter(|_| kept) else {
             return;
         };
         let mut held = Document::new(ReplicaId::new(1));
@@ -566,6 +617,9 @@ impl World {
             105..135 if alive => self.append(at, false),
             135..140 if alive => self.append(at, true),
             140..150 => self.arrive(b % 4 == 0),
+            182..186 if alive && self.wrongs => self.skip(at),
+            186..188 if alive && self.wrongs => self.forget(at, usize::from(b)),
+            188..190 if alive && self.wrongs => self.servers[at].heard.clear(),
             150..190 if alive => self.read(at, usize::from(b % 6) + 1),
             190..195 if alive => self.hear(at),
             195..200 if alive => self.say(at),
@@ -652,7 +706,8 @@ impl World {
             node.stores = true;
         }
         self.arrive(false);
-        for _ in 0..60 {
+        // A session by the bus that leads nowhere is given up after ten seconds.
+        for _ in 0..if self.wronged { 300 } else { 60 } {
             self.reopen();
             self.act();
             self.net.pass(100);
