@@ -142,8 +142,12 @@ impl Delta {
     /// Linear in the number of values and of dot ranges. What holds a thousand or more elements of
     /// arrays is [packed](Self::encode_packed): that takes next to no time beside making it.
     pub fn encode(&self) -> Vec<u8> {
-        let positions = self.nested.as_ref().map_or(0, |nested| nested.births.len());
-        if positions >= PACKED_POSITIONS {
+        #[cfg(feature = "packing")]
+        if self
+            .nested
+            .as_ref()
+            .is_some_and(|nested| nested.births.len() >= PACKED_POSITIONS)
+        {
             return self.encode_packed();
         }
         if !crate::SMALL
@@ -157,6 +161,7 @@ impl Delta {
 
     /// As [`encode`](Self::encode), in fewer bytes: for what is kept or sent far. Takes a few
     /// nanoseconds more for each value and each byte of text.
+    #[cfg(feature = "packing")]
     pub fn encode_packed(&self) -> Vec<u8> {
         let nested = self.nested.as_deref();
         encode_packed(&self.applied, &self.dead, nested, self.entry_refs())
@@ -178,77 +183,49 @@ impl Delta {
 
     /// Reads to the end what [`encode`](Self::encode) wrote, but for the checksum.
     pub(crate) fn read(mut reader: Reader<'_>) -> Result<Self, Fault> {
-        let total = reader.remaining();
-        let version = reader.byte()?;
-        if !(FLAT..=PACKED).contains(&version) {
-            return Err(DecodeError::UnknownVersion(version).into());
-        }
-        let applied = read_dots(&mut reader)?;
-        let dead = read_dots(&mut reader)?;
-        if applied.intersects(&dead) {
-            return Err(reader.malformed("a dot both applied and removed from outside"));
-        }
-        if version == PACKED {
-            return Self::read_packed(reader, total, applied, dead);
-        }
-        if version == FLAT {
-            if reader.varint()? != 0 {
-                return Err(reader.malformed("containers in a delta without containers"));
-            }
-            let entries = read_entries(&mut reader, &applied, &[])?;
-            reader.finish()?;
-            return Ok(Self {
-                applied,
-                dead,
-                entries,
-                nested: None,
-            });
-        }
-        let count = Nested::read_count(&mut reader)?;
-        if count == 0 {
-            return Err(reader.malformed("no containers where there should be some"));
-        }
-        let mut nested = Box::new(Nested::read_containers(&mut reader, count)?);
-        let entries = read_entries(&mut reader, &applied, &nested.containers)?;
-        let mut plain = Expansion::new();
-        nested.read_positions(&mut reader, &applied, Coding::Plain, &mut plain)?;
-        nested.check(&reader, &entries)?;
+        let mut delta = Self::default();
+        delta.fill(&mut reader)?;
         reader.finish()?;
-        Ok(Self {
-            applied,
-            dead,
-            entries,
-            nested: Some(nested),
-        })
+        Ok(delta)
     }
 
-    /// Reads what comes behind the dots in the packed form, in a delta of `total` bytes.
-    fn read_packed(
-        mut reader: Reader<'_>,
-        total: usize,
-        applied: DotSet,
-        dead: DotSet,
-    ) -> Result<Self, Fault> {
-        let mut expansion = Expansion::of_bytes(total);
-        let count = Nested::read_count(&mut reader)?;
-        let mut nested = match count {
-            0 => None,
-            count => Some(Box::new(Nested::read_containers(&mut reader, count)?)),
+    /// Reads all parts, each into its place.
+    fn fill(&mut self, reader: &mut Reader<'_>) -> Result<(), Fault> {
+        let total = reader.remaining();
+        let version = reader.byte()?;
+        let (coding, mut expansion) = match version {
+            FLAT | NESTED => (Coding::Plain, Expansion::new()),
+            PACKED => (Coding::Packed, Expansion::of_bytes(total)),
+            _ => return Err(DecodeError::UnknownVersion(version).into()),
         };
-        let containers = nested.as_ref().map_or(&[][..], |nested| &nested.containers);
-        let entries = packed::read_entries(&mut reader, &applied, containers, &mut expansion)?;
-        if let Some(nested) = &mut nested {
-            nested.read_positions(&mut reader, &applied, Coding::Packed, &mut expansion)?;
-            nested.check(&reader, &entries)?;
+        self.applied = read_dots(reader)?;
+        self.dead = read_dots(reader)?;
+        if self.applied.intersects(&self.dead) {
+            return Err(reader.malformed("a dot both applied and removed from outside"));
         }
-        expansion.read_ballast(&mut reader, total)?;
-        reader.finish()?;
-        Ok(Self {
-            applied,
-            dead,
-            entries,
-            nested,
-        })
+        let count = Nested::read_count(reader)?;
+        if version != PACKED && (version == NESTED) != (count > 0) {
+            return Err(reader.malformed("a version for deltas with containers, or without"));
+        }
+        let mut containers: &[DeltaContainer] = &[];
+        if count > 0 {
+            let nested = Nested::read_containers(reader, count)?;
+            containers = &self.nested.insert(Box::new(nested)).containers;
+        }
+        self.entries = match coding {
+            Coding::Plain => read_entries(reader, &self.applied, containers)?,
+            Coding::Packed => {
+                packed::read_entries(reader, &self.applied, containers, &mut expansion)?
+            }
+        };
+        if let Some(nested) = &mut self.nested {
+            nested.read_positions(reader, &self.applied, coding, &mut expansion)?;
+            nested.check(reader, &self.entries)?;
+        }
+        if coding == Coding::Packed {
+            expansion.read_ballast(reader, total)?;
+        }
+        Ok(())
     }
 }
 
@@ -284,15 +261,15 @@ impl<'a> EntryRef<'a> {
 }
 
 /// Runs of equal items: each item once, behind the length of its run.
-pub(crate) struct Runs<T> {
+pub(crate) struct Runs {
     bytes: Vec<u8>,
-    last: Option<T>,
+    last: Option<u64>,
     length: u64,
-    put: fn(&mut Vec<u8>, T),
+    put: fn(&mut Vec<u8>, u64),
 }
 
-impl<T: Copy + PartialEq> Runs<T> {
-    pub(crate) fn new(put: fn(&mut Vec<u8>, T)) -> Self {
+impl Runs {
+    pub(crate) fn new(put: fn(&mut Vec<u8>, u64)) -> Self {
         Self {
             bytes: Vec::new(),
             last: None,
@@ -302,7 +279,7 @@ impl<T: Copy + PartialEq> Runs<T> {
     }
 
     #[inline]
-    pub(crate) fn push(&mut self, item: T) {
+    pub(crate) fn push(&mut self, item: u64) {
         if self.last == Some(item) {
             self.length += 1;
             return;
@@ -343,10 +320,10 @@ pub(crate) fn encode<'a>(
     put_containers(&mut out, nested.map_or(&[], |nested| &nested.containers));
     put_varint(&mut out, count as u64);
     if nested.is_some() {
-        let mut containers = Runs::new(|out, number: u32| put_varint(out, number.into()));
+        let mut containers = Runs::new(put_varint);
         entries
             .clone()
-            .for_each(|entry| containers.push(entry.container));
+            .for_each(|entry| containers.push(entry.container.into()));
         out.append(&mut containers.finish());
     }
 
@@ -449,7 +426,7 @@ fn encode_single(applied: &DotSet, dead: &DotSet, entry: &DeltaEntry) -> Vec<u8>
     put_front_coded(&mut out, None, &entry.key);
     out.extend_from_slice(&[1, value_tag(&entry.value)]);
     put_value_body(&mut out, &entry.value);
-    let mut writers = applied.ranges().chunk_by(|a, b| a.replica == b.replica);
+    let mut writers = applied.by_replica();
     let mut number = 0;
     let writer = writers.find(|group| {
         let found = group[0].replica == entry.dot.replica;
@@ -470,10 +447,10 @@ fn encode_single(applied: &DotSet, dead: &DotSet, entry: &DeltaEntry) -> Vec<u8>
 /// What stands of values behind the containers and the keys, column by column.
 pub(crate) struct Columns {
     replicas: SmallVec<[(ReplicaId, u64); 2]>,
-    tags: Runs<u8>,
+    tags: Runs,
     /// The contents of the values.
     pub(crate) values: Vec<u8>,
-    writers: Runs<u64>,
+    writers: Runs,
     seqs: Vec<u8>,
     times: Vec<u64>,
     /// The last one, and its place among the replicas.
@@ -486,7 +463,7 @@ impl Columns {
     pub(crate) fn new(applied: &DotSet, count: usize) -> Self {
         Self {
             replicas: replicas_of(applied),
-            tags: Runs::new(Vec::push),
+            tags: Runs::new(|out, tag| out.push(tag as u8)),
             values: Vec::with_capacity(count * 3 + 8),
             writers: Runs::new(put_varint),
             seqs: Vec::with_capacity(count * 3 + 8),
@@ -499,7 +476,7 @@ impl Columns {
     /// The tag of a value, and the operation that wrote it.
     #[inline]
     pub(crate) fn push(&mut self, tag: u8, dot: Dot, timestamp: Timestamp) {
-        self.tags.push(tag);
+        self.tags.push(tag.into());
         let number = match self.writer {
             Some((replica, number)) if replica == dot.replica => number,
             // proof: the dot of an entry is always among the applied ones.
@@ -551,7 +528,7 @@ pub(crate) fn encode_flat(
 
 /// The replicas of a dot set in order, each with its first number.
 pub(crate) fn replicas_of(dots: &DotSet) -> SmallVec<[(ReplicaId, u64); 2]> {
-    let groups = dots.ranges().chunk_by(|a, b| a.replica == b.replica);
+    let groups = dots.by_replica();
     groups
         .map(|group| (group[0].replica, group[0].first))
         .collect()
@@ -600,11 +577,11 @@ fn read_times(reader: &mut Reader<'_>, entries: &mut [DeltaEntry]) -> Result<(),
         IN_RUNS => {
             let runs = read_runs(reader, times, |reader| {
                 before = before.wrapping_add(reader.zigzag()? as u64);
-                Ok(before)
+                Ok(before as i64)
             })?;
             changes = runs.len().saturating_sub(1);
             for_runs(entries, &runs, |entry, bits| {
-                entry.timestamp = Timestamp::from_bits(bits);
+                entry.timestamp = Timestamp::from_bits(bits as u64);
             });
         }
         _ => return Err(reader.malformed("an unknown form of timestamps")),
@@ -615,13 +592,28 @@ fn read_times(reader: &mut Reader<'_>, entries: &mut [DeltaEntry]) -> Result<(),
     Ok(())
 }
 
+/// Numbers in runs of equals: how long each run is, and what it consists of.
+pub(crate) type NumberRuns = SmallVec<[(usize, i64); 2]>;
+
 /// Reads runs that cover `count` items, no two neighbours alike.
-pub(crate) fn read_runs<'a, T: Copy + PartialEq>(
+pub(crate) fn read_runs<'a>(
     reader: &mut Reader<'a>,
     count: usize,
-    mut item: impl FnMut(&mut Reader<'a>) -> Result<T, Fault>,
-) -> Result<SmallVec<[(usize, T); 2]>, Fault> {
-    let mut runs = SmallVec::<[(usize, T); 2]>::new();
+    mut item: impl FnMut(&mut Reader<'a>) -> Result<i64, Fault>,
+) -> Result<NumberRuns, Fault> {
+    if crate::SMALL {
+        let item: &mut dyn FnMut(&mut Reader<'a>) -> Result<i64, Fault> = &mut item;
+        return read_runs_of(reader, count, item); // compiled once, and not for each `item`
+    }
+    read_runs_of(reader, count, item)
+}
+
+fn read_runs_of<'a>(
+    reader: &mut Reader<'a>,
+    count: usize,
+    mut item: impl FnMut(&mut Reader<'a>) -> Result<i64, Fault>,
+) -> Result<NumberRuns, Fault> {
+    let mut runs = NumberRuns::new();
     let mut left = count;
     while left > 0 {
         let length = reader.bounded("the length of a run", left as u64)?;
@@ -639,10 +631,10 @@ pub(crate) fn read_runs<'a, T: Copy + PartialEq>(
 }
 
 /// Runs `f` on each entry with the item of its run.
-fn for_runs<T: Copy>(
+fn for_runs(
     entries: &mut [DeltaEntry],
-    runs: &[(usize, T)],
-    mut f: impl FnMut(&mut DeltaEntry, T),
+    runs: &[(usize, i64)],
+    mut f: impl FnMut(&mut DeltaEntry, i64),
 ) {
     let mut rest = entries;
     for (length, item) in runs {
@@ -980,7 +972,7 @@ fn read_entries(
         let last = containers.len() as u64;
         read_runs(reader, count, |reader| {
             let number = reader.bounded("the number of a container", last)?;
-            Ok(number as u32)
+            Ok(number as i64)
         })?
     };
     if !groups.is_sorted_by(|a, b| a.1 < b.1) {
@@ -999,7 +991,7 @@ fn read_entries(
             }
             let dot = Dot::new(ReplicaId::new(0), 0);
             entries.push(DeltaEntry {
-                container,
+                container: container as u32,
                 key,
                 value: Value::Null,
                 dot,
@@ -1007,23 +999,25 @@ fn read_entries(
             });
         }
     }
-    let tags = read_runs(reader, count, Reader::byte)?;
+    let tags = read_runs(reader, count, |reader| Ok(reader.byte()?.into()))?;
     let mut rest = entries.as_mut_slice();
     for (length, tag) in tags {
         let (run, after) = rest.split_at_mut(length);
         for entry in run {
-            entry.value = read_bounded_value(reader, tag)?;
+            entry.value = read_bounded_value(reader, tag as u8)?;
         }
         rest = after;
     }
     let last = replicas.len().saturating_sub(1) as u64;
     let writers = read_runs(reader, count, |reader| {
         let number = reader.bounded("the number of a value's replica", last)?;
-        let writer = replicas.get(number);
-        writer.ok_or_else(|| reader.malformed("a value without a replica among the applied ones"))
+        if number >= replicas.len() {
+            return Err(reader.malformed("a value without a replica among the applied ones"));
+        }
+        Ok(number as i64)
     })?;
-    for_runs(&mut entries, &writers, |entry, (replica, _)| {
-        entry.dot.replica = *replica;
+    for_runs(&mut entries, &writers, |entry, number| {
+        entry.dot.replica = replicas[number as usize].0;
     });
     let first = entries.first().map(|entry| entry.dot.replica);
     let mut seq = replicas
@@ -1073,7 +1067,7 @@ fn read_single(reader: &mut Reader<'_>, applied: &DotSet) -> Result<DeltaEntry, 
     let value = read_bounded_value(reader, tag)?;
     read_run_of_one(reader)?;
     let number = reader.varint()?;
-    let mut starts = applied.ranges().chunk_by(|a, b| a.replica == b.replica);
+    let mut starts = applied.by_replica();
     let start = usize::try_from(number)
         .ok()
         .and_then(|number| starts.nth(number));

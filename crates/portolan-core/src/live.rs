@@ -6,10 +6,11 @@
 
 use alloc::boxed::Box;
 use alloc::vec::Vec;
-use core::ops::{AddAssign, Range, SubAssign};
+use core::ops::Range;
 use core::slice;
 
 use crate::slab::{NONE, Slot};
+use crate::tally::Tally;
 
 /// Numbers in a page.
 pub(crate) const PAGE: u64 = 32;
@@ -17,49 +18,6 @@ pub(crate) const PAGE: u64 = 32;
 const PAGES: u64 = 16;
 /// Numbers in a block.
 pub(crate) const BLOCK: u64 = PAGE * PAGES;
-
-/// What a set of operations amounts to.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Tally {
-    /// How many there are.
-    pub(crate) count: u64,
-    /// The sum of their fingerprints, in two halves: a `u128` would be padded.
-    sum: [u64; 2],
-}
-
-impl Tally {
-    pub(crate) fn of(print: u128) -> Self {
-        Self {
-            count: 1,
-            sum: [print as u64, (print >> 64) as u64],
-        }
-    }
-
-    /// The sum of the fingerprints.
-    pub(crate) fn sum(&self) -> u128 {
-        u128::from(self.sum[0]) | u128::from(self.sum[1]) << 64
-    }
-
-    fn set_sum(&mut self, sum: u128) {
-        self.sum = [sum as u64, (sum >> 64) as u64];
-    }
-}
-
-impl AddAssign for Tally {
-    #[inline]
-    fn add_assign(&mut self, other: Self) {
-        self.count += other.count;
-        self.set_sum(self.sum().wrapping_add(other.sum()));
-    }
-}
-
-impl SubAssign for Tally {
-    #[inline]
-    fn sub_assign(&mut self, other: Self) {
-        self.count -= other.count;
-        self.set_sum(self.sum().wrapping_sub(other.sum()));
-    }
-}
 
 #[derive(Debug)]
 struct Page {
@@ -184,10 +142,7 @@ impl LiveDots {
             while let Some((_, print)) = prints.next_if(|(seq, _)| seq / PAGE == number) {
                 sum = sum.wrapping_add(print);
             }
-            let more = Tally {
-                count: 0,
-                ..Tally::of(sum)
-            };
+            let more = Tally::of_prints(sum);
             match &mut self.tail {
                 Some((tail, page)) if *tail == number => page.tally += more,
                 _ => {

@@ -482,6 +482,9 @@ pub(crate) fn fingerprint(
     containers: &Containers,
     of: Operation<'_>,
 ) -> u128 {
+    if !crate::DIGEST {
+        return 0;
+    }
     scratch.clear();
     let head = [replica.get(), of.seq, of.timestamp.bits()].map(u64::to_le_bytes);
     scratch.extend_from_slice(head.as_flattened());
