@@ -7,6 +7,7 @@
 use alloc::boxed::Box;
 use alloc::vec;
 use alloc::vec::Vec;
+#[cfg(any(test, feature = "small"))]
 use core::cmp::Ordering;
 
 use crate::hashing::xxh3_128_with_seed;
@@ -187,8 +188,8 @@ impl Containers {
             return None;
         }
         let hash = self.hash(parent, key, form);
-        let name = (parent, form, key);
-        self.index.find(hash, |number| self.compare(number, name))
+        self.index
+            .find(hash, Asked::of(&self.table, parent, key, form))
     }
 
     fn hash(&self, parent: u32, key: &Key, form: Form) -> u64 {
@@ -196,15 +197,11 @@ impl Containers {
         Table::hash(seed, parent, key.borrowed())
     }
 
-    fn compare(&self, number: u32, name: (u32, Form, &Key)) -> Ordering {
-        compare(&self.table, number, name)
-    }
-
     /// The number of a container, known or new.
     pub(crate) fn intern(&mut self, parent: u32, key: &Key, form: Form) -> u32 {
         let hash = self.hash(parent, key, form);
-        let name = (parent, form, key);
-        let found = self.index.find(hash, |number| self.compare(number, name));
+        let asked = Asked::of(&self.table, parent, key, form);
+        let found = self.index.find(hash, asked);
         if let Some(number) = found {
             return number;
         }
@@ -232,12 +229,12 @@ impl Containers {
             (self.table.len() - 1) as u32
         };
         let table = &self.table;
-        let order = |number: u32| compare(table, number, name);
+        let asked = Asked::of(table, parent, key, form);
         let rehash = |number: u32| {
             let known = table[number as usize].as_ref();
             known.map_or(0, |known| known.hash)
         };
-        self.index.insert(hash, number, order, rehash);
+        self.index.insert(hash, number, asked, rehash);
         self.get_mut(parent).records += 1;
         self.moves += usize::from(form == Form::Moves);
         self.emptied.push(number);
@@ -290,9 +287,8 @@ impl Containers {
                 continue;
             }
             let (hash, parent) = (known.hash, known.parent);
-            let (table, name) = (&self.table, (parent, known.form, &known.key));
-            let order = |number: u32| compare(table, number, name);
-            self.index.remove(hash, order);
+            let asked = Asked::of(&self.table, parent, &known.key, known.form);
+            self.index.remove(hash, asked);
             self.moves -= usize::from(known.form == Form::Moves);
             self.table[number as usize] = None;
             self.vacant.push(number);
@@ -317,11 +313,36 @@ impl Containers {
     }
 }
 
-/// How a container of this number compares to one of this name.
-fn compare(table: &[Option<Container>], number: u32, name: (u32, Form, &Key)) -> Ordering {
-    // proof: what is indexed is in the table.
-    let known = table[number as usize].as_ref().expect("a container");
-    (known.parent, known.form, &known.key).cmp(&name)
+/// What names the container that is asked for, beside all there are.
+#[derive(Clone, Copy)]
+pub(crate) struct Asked<'a> {
+    table: &'a [Option<Container>],
+    name: (u32, Form, &'a Key),
+}
+
+impl<'a> Asked<'a> {
+    fn of(table: &'a [Option<Container>], parent: u32, key: &'a Key, form: Form) -> Self {
+        let name = (parent, form, key);
+        Self { table, name }
+    }
+
+    fn name_of(&self, number: u32) -> Option<(u32, Form, &Key)> {
+        let known = self.table[number as usize].as_ref()?;
+        Some((known.parent, known.form, &known.key))
+    }
+
+    /// Whether the container of a number is it.
+    #[inline]
+    #[cfg(not(feature = "small"))]
+    pub(crate) fn is(&self, number: u32) -> bool {
+        self.name_of(number) == Some(self.name)
+    }
+
+    /// How the container of a number compares to it.
+    #[cfg(any(test, feature = "small"))]
+    pub(crate) fn compare(&self, number: u32) -> Ordering {
+        self.name_of(number).cmp(&Some(self.name))
+    }
 }
 
 /// What stands for a path in hashes: of the parent's, the key and the form.

@@ -9,7 +9,7 @@ use alloc::vec;
 use alloc::vec::Vec;
 
 use crate::few::{SmallVec, smallvec};
-use smol_str::{SmolStr, SmolStrBuilder};
+use smol_str::SmolStr;
 
 use crate::clock::Timestamp;
 use crate::codec::{
@@ -183,14 +183,6 @@ impl Delta {
 
     /// Reads to the end what [`encode`](Self::encode) wrote, but for the checksum.
     pub(crate) fn read(mut reader: Reader<'_>) -> Result<Self, Fault> {
-        let mut delta = Self::default();
-        delta.fill(&mut reader)?;
-        reader.finish()?;
-        Ok(delta)
-    }
-
-    /// Reads all parts, each into its place.
-    fn fill(&mut self, reader: &mut Reader<'_>) -> Result<(), Fault> {
         let total = reader.remaining();
         let version = reader.byte()?;
         let (coding, mut expansion) = match version {
@@ -198,34 +190,40 @@ impl Delta {
             PACKED => (Coding::Packed, Expansion::of_bytes(total)),
             _ => return Err(DecodeError::UnknownVersion(version).into()),
         };
-        self.applied = read_dots(reader)?;
-        self.dead = read_dots(reader)?;
-        if self.applied.intersects(&self.dead) {
+        let applied = read_dots(&mut reader)?;
+        let dead = read_dots(&mut reader)?;
+        if applied.intersects(&dead) {
             return Err(reader.malformed("a dot both applied and removed from outside"));
         }
-        let count = Nested::read_count(reader)?;
+        let count = Nested::read_count(&mut reader)?;
         if version != PACKED && (version == NESTED) != (count > 0) {
             return Err(reader.malformed("a version for deltas with containers, or without"));
         }
-        let mut containers: &[DeltaContainer] = &[];
-        if count > 0 {
-            let nested = Nested::read_containers(reader, count)?;
-            containers = &self.nested.insert(Box::new(nested)).containers;
-        }
-        self.entries = match coding {
-            Coding::Plain => read_entries(reader, &self.applied, containers)?,
+        let mut nested = match count {
+            0 => None,
+            count => Some(Box::new(Nested::read_containers(&mut reader, count)?)),
+        };
+        let containers = nested.as_ref().map_or(&[][..], |nested| &nested.containers);
+        let entries = match coding {
+            Coding::Plain => read_entries(&mut reader, &applied, containers)?,
             Coding::Packed => {
-                packed::read_entries(reader, &self.applied, containers, &mut expansion)?
+                packed::read_entries(&mut reader, &applied, containers, &mut expansion)?
             }
         };
-        if let Some(nested) = &mut self.nested {
-            nested.read_positions(reader, &self.applied, coding, &mut expansion)?;
-            nested.check(reader, &self.entries)?;
+        if let Some(nested) = &mut nested {
+            nested.read_positions(&mut reader, &applied, coding, &mut expansion)?;
+            nested.check(&reader, &entries)?;
         }
         if coding == Coding::Packed {
-            expansion.read_ballast(reader, total)?;
+            expansion.read_ballast(&mut reader, total)?;
         }
-        Ok(())
+        reader.finish()?;
+        Ok(Self {
+            applied,
+            dead,
+            entries,
+            nested,
+        })
     }
 }
 
@@ -915,6 +913,11 @@ pub(crate) fn read_front_coded(
         }
         return key_of_sort_bytes(reader, own);
     };
+    if let (Key::Str(before), Some(at)) = (before, shared.checked_sub(1))
+        && let Some(text) = text_after(before, at, own)
+    {
+        return Ok(Key::Str(text));
+    }
     let mut room = Room::default();
     let (kind, content) = sort_bytes(before, &mut room);
     let (next, rest) = match shared.checked_sub(1) {
@@ -933,17 +936,8 @@ pub(crate) fn read_front_coded(
     if more {
         return Err(reader.malformed("a key that shares more than it may, or less"));
     }
-    // Most keys are texts, and what they share ends between two characters.
-    if let (Key::Str(before), Some(at)) = (before, shared.checked_sub(1))
-        && let (Some(start), Ok(end)) = (before.get(..at), core::str::from_utf8(own))
-    {
-        if end.is_empty() && start.len() == before.len() {
-            return Ok(Key::Str(before.clone()));
-        }
-        let mut text = SmolStrBuilder::new();
-        text.push_str(start);
-        text.push_str(end);
-        return Ok(Key::Str(text.finish()));
+    if own.is_empty() && shared == 1 + content.len() {
+        return Ok(before.clone());
     }
     let mut bytes = SmallVec::<[u8; 64]>::new();
     if let Some(at) = shared.checked_sub(1) {
@@ -952,6 +946,21 @@ pub(crate) fn read_front_coded(
     }
     bytes.extend_from_slice(own);
     key_of_sort_bytes(reader, &bytes)
+}
+
+/// The text that shares its first bytes, up to `at`, with the one before, and goes on with others
+/// than that: what most keys are. `None` where it is not so, or long.
+#[inline]
+fn text_after(before: &str, at: usize, own: &[u8]) -> Option<SmolStr> {
+    let mut text = [0; 32];
+    let (before, end) = (before.as_bytes(), at + own.len());
+    let differs = before.get(at..)?.first() != own.first();
+    if !differs || at >= MAX_SHARED_BYTES || end > text.len() {
+        return None;
+    }
+    text[..at].copy_from_slice(&before[..at]);
+    text[at..end].copy_from_slice(own);
+    core::str::from_utf8(&text[..end]).ok().map(SmolStr::new)
 }
 
 fn read_entries(

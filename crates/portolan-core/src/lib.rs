@@ -105,6 +105,7 @@ mod packed;
 mod past;
 #[cfg(feature = "digest")]
 mod reconcile;
+mod record;
 mod registers;
 mod renaming;
 mod replica;
@@ -113,6 +114,7 @@ mod replicas;
 mod rows;
 mod sequence;
 mod sets;
+#[cfg(not(feature = "small"))]
 mod slab;
 mod sorting;
 mod spotmap;
@@ -129,7 +131,7 @@ mod visibility;
 mod words;
 
 #[cfg(feature = "small")]
-use lean::{index, live, order, table};
+use lean::{index, live, order, slab, table};
 
 /// Whether fewer bytes of code are worth more than speed. Where there are a short way and a fast one,
 /// the fast one is left out then.

@@ -1,9 +1,8 @@
 //! The numbers of containers, found by what names them.
 
-use core::cmp::Ordering;
-
 use hashbrown::HashTable;
 
+use crate::containers::Asked;
 use crate::index::{self, spread};
 use crate::key::KeyRef;
 
@@ -21,9 +20,9 @@ impl Table {
         spread(index::hash(seed, parent, key))
     }
 
-    /// The number that is asked for, of this hash; `order` tells how another compares to it.
-    pub(crate) fn find(&self, hash: u64, order: impl Fn(u32) -> Ordering) -> Option<u32> {
-        let found = self.numbers.find(hash, |number| order(*number).is_eq());
+    /// The number that is asked for, of this hash.
+    pub(crate) fn find(&self, hash: u64, asked: Asked<'_>) -> Option<u32> {
+        let found = self.numbers.find(hash, |number| asked.is(*number));
         found.copied()
     }
 
@@ -32,17 +31,15 @@ impl Table {
         &mut self,
         hash: u64,
         number: u32,
-        _order: impl Fn(u32) -> Ordering,
+        _asked: Asked<'_>,
         rehash: impl Fn(u32) -> u64,
     ) {
         self.numbers
             .insert_unique(hash, number, |number| rehash(*number));
     }
 
-    pub(crate) fn remove(&mut self, hash: u64, order: impl Fn(u32) -> Ordering) {
-        let found = self
-            .numbers
-            .find_entry(hash, |number| order(*number).is_eq());
+    pub(crate) fn remove(&mut self, hash: u64, asked: Asked<'_>) {
+        let found = self.numbers.find_entry(hash, |number| asked.is(*number));
         if let Ok(place) = found {
             place.remove();
         }

@@ -8,7 +8,7 @@ pub(crate) struct Tally {
     /// How many there are.
     pub(crate) count: u64,
     /// The sum of their fingerprints, in two halves: a `u128` would be padded.
-    sum: [u64; 2],
+    pub(crate) sum: [u64; 2],
 }
 
 impl Tally {
@@ -20,19 +20,17 @@ impl Tally {
         }
     }
 
-    /// Of fingerprints of what was counted before.
-    #[cfg(not(feature = "small"))]
-    pub(crate) fn of_prints(sum: u128) -> Self {
-        Self {
-            count: 0,
-            ..Self::of(sum)
-        }
-    }
-
     /// The sum of the fingerprints.
     #[inline]
     pub(crate) fn sum(&self) -> u128 {
         u128::from(self.sum[0]) | u128::from(self.sum[1]) << 64
+    }
+
+    /// Adds the fingerprint of an operation that is counted already.
+    #[inline]
+    #[cfg(not(feature = "small"))]
+    pub(crate) fn add_print(&mut self, print: u128) {
+        self.set_sum(self.sum().wrapping_add(print));
     }
 
     #[inline]

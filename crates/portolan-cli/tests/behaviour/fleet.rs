@@ -2,8 +2,8 @@
 //! are cut or go dead, while servers are killed.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, RwLock};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
@@ -12,7 +12,9 @@ use serde_json::{Value as Json, json};
 use tokio::runtime::Runtime;
 use tokio::task::JoinSet;
 
-use crate::support::{DEADLINE, Lines, Proxy, Redis, Server, try_http, wait_for, wait_until};
+use crate::support::{
+    DEADLINE, Lines, Proxy, Random, Redis, Server, try_http, wait_for, wait_until,
+};
 
 const MAP: &str = "fleet";
 
@@ -25,25 +27,40 @@ fn server_at(redis: &str) -> Server {
 struct Writer {
     acknowledged: Arc<AtomicUsize>,
     stop: Arc<AtomicBool>,
-    thread: JoinHandle<Vec<String>>,
+    thread: JoinHandle<Written>,
+}
+
+#[derive(Default)]
+struct Written {
+    acknowledged: Vec<String>,
+    /// Not acknowledged, and kept by a server that lives on.
+    kept: Vec<String>,
 }
 
 impl Writer {
-    fn at(server: &Server, name: &'static str) -> Self {
+    fn at(url: &str, name: &'static str) -> Self {
+        Self::between(url, name, Arc::default())
+    }
+
+    /// Waits before each write until nobody else has the lock.
+    fn between(url: &str, name: &'static str, others: Arc<RwLock<()>>) -> Self {
         let (acknowledged, stop) = (Arc::<AtomicUsize>::default(), Arc::<AtomicBool>::default());
-        let (url, count, end) = (server.url.clone(), acknowledged.clone(), stop.clone());
+        let (url, count, end) = (url.to_owned(), acknowledged.clone(), stop.clone());
         let thread = thread::spawn(move || {
-            let mut written = Vec::new();
-            while !end.load(Ordering::SeqCst) {
-                let key = format!("{name}-{}", written.len());
+            let mut written = Written::default();
+            let keys = (0..).take_while(|_| !end.load(Ordering::SeqCst));
+            for key in keys.map(|n| format!("{name}-{n}")) {
+                let _writing = others.read().expect("not poisoned");
                 let path = format!("/v1/maps/{MAP}/keys/{key}");
-                let answer = try_http(&url, "PUT", &path, &[], "1").expect("an answer");
-                match answer.status {
-                    201 => drop(count.fetch_add(1, Ordering::SeqCst)),
-                    // Not acknowledged, but kept.
-                    _ => assert_eq!(answer.problem(503), "unpublished"),
+                match try_http(&url, "PUT", &path, &[], "1") {
+                    Ok(answer) if answer.status == 201 => {
+                        count.fetch_add(1, Ordering::SeqCst);
+                        written.acknowledged.push(key);
+                    }
+                    Ok(answer) if answer.problem(503) == "unpublished" => written.kept.push(key),
+                    // Its server was killed, or another one may not begin yet.
+                    Ok(_) | Err(_) => {}
                 }
-                written.push(key);
             }
             written
         });
@@ -54,10 +71,19 @@ impl Writer {
         }
     }
 
-    /// Ends it; all that it wrote.
-    fn end(self) -> Vec<String> {
+    /// Ends it.
+    fn end(self) -> Written {
         self.stop.store(true, Ordering::SeqCst);
         self.thread.join().expect("a writer")
+    }
+}
+
+/// Checks that keys are at servers.
+fn are_at(keys: &[String], servers: &[&Server]) {
+    for server in servers {
+        let held = server.read(&format!("/v1/maps/{MAP}")).json();
+        let missing: Vec<_> = keys.iter().filter(|key| held.get(key).is_none()).collect();
+        assert!(missing.is_empty(), "{missing:?} at {}", server.url);
     }
 }
 
@@ -111,8 +137,8 @@ fn writes_beside_a_line_that(breaks: fn(&Proxy), rounds: usize) {
     let second = server_at(&redis.url());
     first.put(MAP, "begin", &json!(1));
     converge(&[&first, &second]);
-    let at_first = [Writer::at(&first, "a"), Writer::at(&first, "b")];
-    let at_second = [Writer::at(&second, "c"), Writer::at(&second, "d")];
+    let at_first = [Writer::at(&first.url, "a"), Writer::at(&first.url, "b")];
+    let at_second = [Writer::at(&second.url, "c"), Writer::at(&second.url, "d")];
     for _ in 0..rounds {
         go_on(&at_first);
         go_on(&at_second);
@@ -125,14 +151,11 @@ fn writes_beside_a_line_that(breaks: fn(&Proxy), rounds: usize) {
         wait_until("all is well", || says_failing(&first, false));
     }
     let written = at_first.into_iter().chain(at_second).map(Writer::end);
-    let written: Vec<String> = written.flatten().collect();
+    let written = written.flat_map(|written| [written.acknowledged, written.kept].concat());
+    let written: Vec<String> = written.collect();
     converge(&[&first, &second]);
     // Who comes late has it all from Redis.
-    for server in [&first, &second, &server_at(&redis.url())] {
-        let held = server.read(&format!("/v1/maps/{MAP}")).json();
-        let missing = written.iter().filter(|key| held.get(key).is_none());
-        assert_eq!(missing.collect::<Vec<_>>(), Vec::<&String>::new());
-    }
+    are_at(&written, &[&first, &second, &server_at(&redis.url())]);
 }
 
 #[test]
@@ -143,6 +166,61 @@ fn nothing_is_lost_while_a_server_is_cut_off_from_redis() {
 #[test]
 fn nothing_is_lost_while_the_line_of_a_server_to_redis_is_dead() {
     writes_beside_a_line_that(Proxy::deaden, 1);
+}
+
+#[test]
+fn what_is_acknowledged_outlives_servers_and_what_redis_held() {
+    let mut random = Random::of_this_run();
+    let mut redis = Redis::start();
+    let lines = [Proxy::to(redis.address()), Proxy::to(redis.address())];
+    let start = |line: &Proxy| server_at(&format!("redis://{}", line.address));
+    let mut servers = lines.each_ref().map(start);
+    servers[0].put(MAP, "begin", &json!(1));
+    converge(&servers.each_ref());
+    let balancer = Proxy::to(servers[0].address());
+    // Nothing but servers and Redis holds what they write.
+    let url = format!("http://{}", balancer.address);
+    let rest = Arc::<RwLock<()>>::default();
+    let writers = ["a", "b", "c"].map(|name| Writer::between(&url, name, rest.clone()));
+    let steps = std::env::var("PORTOLAN_STEPS");
+    let steps = steps.ok().and_then(|n| n.parse().ok()).unwrap_or(8);
+    for _ in 0..steps {
+        go_on(&writers);
+        let at = random.below(2) as usize;
+        match random.below(5) {
+            0 | 1 => {
+                // The clients of the one that is killed go to the other.
+                balancer.aim(servers[1 - at].address());
+                servers[at].kill();
+                servers[at].restart();
+            }
+            2 => {
+                lines[at].cut();
+                balancer.aim(servers[at].address());
+                wait_until("it is told", || says_failing(&servers[at], true));
+                lines[at].mend();
+            }
+            3 => drop(redis.ask(&["FLUSHALL"])),
+            _ => {
+                // It kept nothing.
+                redis.stop();
+                redis.start_again();
+            }
+        }
+        // What one of Redis and the servers alone holds would be lost with it.
+        let _quiet = rest.write().expect("not poisoned");
+        wait_until("all is well", || {
+            servers.iter().all(|server| says_failing(server, false))
+        });
+        converge(&servers.each_ref());
+    }
+    go_on(&writers);
+    let written = writers.map(|writer| writer.end().acknowledged).concat();
+    converge(&servers.each_ref());
+    are_at(
+        &written,
+        &[&servers[0], &servers[1], &server_at(&redis.url())],
+    );
 }
 
 /// A client that connects to one address, behind which servers come and go.

@@ -1,6 +1,7 @@
 //! Servers, commands and streams for the tests. Everything that waits has a deadline.
 
 mod proxy;
+mod random;
 mod redis;
 
 use std::ffi::OsStr;
@@ -22,6 +23,7 @@ use ureq::http::{Request, Response};
 use ureq::{Agent, Body};
 
 pub(crate) use self::proxy::Proxy;
+pub(crate) use self::random::Random;
 pub(crate) use self::redis::{Redis, free_port};
 
 /// Longest wait for anything.

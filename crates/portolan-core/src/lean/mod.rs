@@ -6,6 +6,7 @@ pub(crate) mod index;
 pub(crate) mod live;
 pub(crate) mod order;
 pub(crate) mod places;
+pub(crate) mod slab;
 mod sorted;
 pub(crate) mod table;
 

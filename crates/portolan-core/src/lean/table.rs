@@ -1,8 +1,7 @@
 //! The numbers of containers, found by what names them.
 
-use core::cmp::Ordering;
-
 use super::Sorted;
+use crate::containers::Asked;
 use crate::key::KeyRef;
 
 #[derive(Debug, Default)]
@@ -20,9 +19,10 @@ impl Table {
         0
     }
 
-    /// The number that is asked for; `order` tells how another compares to it.
-    pub(crate) fn find(&self, _hash: u64, order: impl Fn(u32) -> Ordering) -> Option<u32> {
-        Some(self.numbers.get(self.numbers.find(&order).ok()?))
+    /// The number that is asked for.
+    pub(crate) fn find(&self, _hash: u64, asked: Asked<'_>) -> Option<u32> {
+        let at = self.numbers.find(&|number| asked.compare(number));
+        Some(self.numbers.get(at.ok()?))
     }
 
     /// Adds a number that is not in it.
@@ -30,16 +30,16 @@ impl Table {
         &mut self,
         _hash: u64,
         number: u32,
-        order: impl Fn(u32) -> Ordering,
+        asked: Asked<'_>,
         _rehash: impl Fn(u32) -> u64,
     ) {
-        if let Err(at) = self.numbers.find(&order) {
+        if let Err(at) = self.numbers.find(&|number| asked.compare(number)) {
             self.numbers.insert(at, number);
         }
     }
 
-    pub(crate) fn remove(&mut self, _hash: u64, order: impl Fn(u32) -> Ordering) {
-        if let Ok(at) = self.numbers.find(&order) {
+    pub(crate) fn remove(&mut self, _hash: u64, asked: Asked<'_>) {
+        if let Ok(at) = self.numbers.find(&|number| asked.compare(number)) {
             self.numbers.remove(at);
         }
     }

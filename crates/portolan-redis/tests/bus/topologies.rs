@@ -5,7 +5,7 @@ use std::sync::Arc;
 use portolan_redis::RedisBus;
 
 use crate::support::{Cluster, Redis, Watched, ask, until};
-use crate::{NAME, PERIOD, converge, node, node_on};
+use crate::{NAME, PERIOD, converge, node, node_at, node_on};
 
 #[tokio::test]
 async fn a_failover_by_sentinels_is_followed() {
@@ -25,6 +25,123 @@ async fn a_failover_by_sentinels_is_followed() {
     let (_c, third) = node_on(bus()).await;
     converge(&[&first, &third]).await;
     assert_eq!(third.len(), 3);
+}
+
+#[tokio::test]
+async fn a_master_that_is_demoted_and_stays_up_is_left() {
+    let servers = Watched::start().await;
+    let server = servers.server();
+    let bus = || Arc::new(RedisBus::with_period(server.clone(), PERIOD));
+    let (_a, first) = node_on(bus()).await;
+    let (_b, second) = node_on(bus()).await;
+    first.set("before", 1).unwrap();
+    first.flush().await.unwrap();
+    converge(&[&first, &second]).await;
+    servers.fail_over().await;
+    first.set("after/a", 1).unwrap();
+    second.set("after/b", 1).unwrap();
+    first.flush().await.unwrap();
+    second.flush().await.unwrap();
+    converge(&[&first, &second]).await;
+    // The new master alone has it, whatever the old one is asked.
+    let mut master = servers.replica.plain().await;
+    let log = format!("portolan:{{{NAME}}}:log");
+    until("the new master has it", async || {
+        let length: u64 = ask(&mut master.clone(), &["XLEN", &log]).await;
+        length > 1
+    })
+    .await;
+    let role: Vec<redis::Value> = ask(&mut master, &["ROLE"]).await;
+    assert_eq!(role[0], redis::Value::BulkString(b"master".to_vec()));
+    let (_c, third) = node_on(bus()).await;
+    assert_eq!(third.len(), 3);
+}
+
+#[tokio::test]
+async fn what_the_guide_says_is_enough_for_the_bus() {
+    let redis = Redis::start().await;
+    let mut plain = redis.plain().await;
+    let enough = "hello subscribe unsubscribe ping publish eval evalsha hget hmget hset hlen \
+                  hexists xadd xrange xtrim del set rename persist pexpire sadd smembers";
+    let enough: Vec<String> = enough
+        .split(' ')
+        .filter(|word| !word.is_empty())
+        .map(|word| format!("+{word}"))
+        .collect();
+    let mut rule = vec!["ACL", "SETUSER", "enough", "on", ">secret"];
+    rule.extend(["~portolan:*", "&portolan:*", "-@all"]);
+    rule.extend(enough.iter().map(String::as_str));
+    let _: String = ask(&mut plain, &rule).await;
+    let url = format!("redis://enough:secret@127.0.0.1:{}", redis.port);
+    let (a, first) = node_at(&url).await;
+    let (_b, second) = node_at(&url).await;
+    // So many entries that a snapshot takes their place.
+    for n in 0..1_100 {
+        first.set("k", n).unwrap();
+        first.flush().await.unwrap();
+    }
+    until("a snapshot is saved", async || {
+        let key = format!("portolan:{{{NAME}}}:snapshot");
+        let exists: u64 = ask(&mut plain.clone(), &["EXISTS", &key]).await;
+        exists == 1
+    })
+    .await;
+    let (_c, third) = node_at(&url).await;
+    converge(&[&first, &second, &third]).await;
+    let _: String = ask(&mut plain, &["FLUSHALL"]).await;
+    second.set("after", 1).unwrap();
+    second.flush().await.unwrap();
+    converge(&[&first, &second, &third]).await;
+    let bus = a.status().bus.expect("it has a bus");
+    assert!(bus.failure.is_none(), "{:?}", bus.failure);
+    // Nor does it say with which password it goes there.
+    assert!(!bus.address.contains("secret"), "{}", bus.address);
+}
+
+#[tokio::test]
+async fn who_may_not_do_all_of_it_harms_no_log() {
+    let redis = Redis::start().await;
+    let mut plain = redis.plain().await;
+    let (a, first) = node(&redis).await;
+    first.set("k", 1).unwrap();
+    first.flush().await.unwrap();
+    let (log, meta) = (
+        format!("portolan:{{{NAME}}}:log"),
+        format!("portolan:{{{NAME}}}:meta"),
+    );
+    let before: (redis::Value, redis::Value) = (
+        ask(&mut plain, &["XRANGE", &log, "-", "+"]).await,
+        ask(&mut plain, &["HGETALL", &meta]).await,
+    );
+    for missing in ["hset", "xadd", "eval", "hmget"] {
+        let without = format!("-{missing}");
+        let mut rule = vec![
+            "ACL", "SETUSER", missing, "on", ">secret", "~*", "&*", "+@all",
+        ];
+        rule.extend(
+            [&*without, "-evalsha"]
+                .iter()
+                .filter(|word| missing == "eval" || **word != "-evalsha"),
+        );
+        let _: String = ask(&mut plain, &rule).await;
+        let (b, second) = node_at(&format!(
+            "redis://{missing}:secret@127.0.0.1:{}",
+            redis.port
+        ))
+        .await;
+        second.set(missing, 1).unwrap();
+        until("it is told", async || {
+            let failure = b.status().bus.and_then(|bus| bus.failure);
+            failure.is_some_and(|failure| failure.to_string().contains("permission"))
+        })
+        .await;
+        let after = (
+            ask(&mut plain, &["XRANGE", &log, "-", "+"]).await,
+            ask(&mut plain, &["HGETALL", &meta]).await,
+        );
+        assert_eq!(after, before, "without {missing}");
+    }
+    assert_eq!(a.status().bus.expect("it has a bus").joins, 1);
 }
 
 #[tokio::test]

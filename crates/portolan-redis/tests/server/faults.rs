@@ -1,9 +1,9 @@
 //! Each way in which a replica can come to miss something, brought about on a real server.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
-use portolan_redis::{CoordinatedMap, Event, Origin, State};
+use portolan_redis::{CoordinatedMap, Error, Event, Origin, State};
 
 use crate::support::{
     PATIENCE, Proxy, Redis, agrees, entries, options, plain, reaches, reads, subscribed, until,
@@ -228,15 +228,9 @@ async fn a_write_without_a_server_fails_and_says_so() {
     redis.kill();
     reaches(&map, |state| matches!(state, State::Stale { .. })).await;
     let error = map.set("a", "1").await.unwrap_err();
-    assert!(
-        matches!(error, portolan_redis::Error::Unreachable { .. }),
-        "{error}"
-    );
+    assert!(matches!(error, Error::Unreachable { .. }), "{error}");
     let nobody = CoordinatedMap::join(&redis.server(), "fleet", options()).await;
-    assert!(matches!(
-        nobody,
-        Err(portolan_redis::Error::Unreachable { .. })
-    ));
+    assert!(matches!(nobody, Err(Error::Unreachable { .. })));
 }
 
 #[tokio::test]
@@ -284,6 +278,45 @@ async fn a_line_that_goes_dead_is_noticed_and_replaced() {
 }
 
 #[tokio::test]
+async fn the_state_tells_since_when_it_is_stale_and_that_it_is_read_again() {
+    let mut redis = Redis::start().await;
+    let mut plain = redis.plain().await;
+    let proxy = Proxy::start(redis.port).await;
+    let map = CoordinatedMap::join(&proxy.server(), "fleet", options())
+        .await
+        .unwrap();
+    let other = redis.join("fleet").await;
+    other.set("a", "1").await.unwrap();
+    reads(&map, "a", "1").await;
+    assert_eq!(map.state(), State::Live);
+    // A message that says that something was missed; the node cannot ask for it.
+    proxy.mute(true);
+    redis::cmd("PUBLISH")
+        .arg("map:fleet:updates")
+        .arg("reset:9")
+        .exec_async(&mut plain)
+        .await
+        .unwrap();
+    reaches(&map, |state| *state == State::Resyncing).await;
+    assert_eq!(map.get("a").as_deref(), Some(&b"1"[..]), "reads go on");
+    proxy.mute(false);
+    reaches(&map, |state| *state == State::Live).await;
+    assert_eq!(map.get("a").as_deref(), Some(&b"1"[..]));
+    // And until when it was heard.
+    let before = SystemTime::now();
+    redis.kill();
+    reaches(&map, |state| matches!(state, State::Stale { .. })).await;
+    let State::Stale { since } = map.state() else {
+        panic!("it does not come back: {:?}", map.state());
+    };
+    assert!(since <= SystemTime::now() && since + PATIENCE > before);
+    until("it says why", async || {
+        matches!(map.last_error(), Some(Error::Unreachable { .. }))
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn a_hundred_joins_during_writes_are_all_right() {
     let redis = Redis::start().await;
     let writer = redis.join("fleet").await;
@@ -325,10 +358,7 @@ async fn a_node_that_leaves_reads_on_and_writes_no_more() {
     let other = map.clone();
     map.leave().await;
     assert_eq!(other.get("a").as_deref(), Some(&b"1"[..]));
-    assert!(matches!(
-        other.set("a", "2").await,
-        Err(portolan_redis::Error::Left)
-    ));
+    assert!(matches!(other.set("a", "2").await, Err(Error::Left)));
     let mut plain = redis.plain().await;
     until("no subscription is left", async || {
         let count: (String, u64) = redis::cmd("PUBSUB")

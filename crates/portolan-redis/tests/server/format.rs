@@ -1,6 +1,7 @@
 //! The format of `goa.design/pulse/rmap`, byte by byte: this crate's messages, and a stand-in for a
 //! Go node that knows the format alone.
 
+use std::collections::BTreeMap;
 use std::sync::mpsc;
 use std::time::Duration;
 
@@ -241,6 +242,143 @@ async fn a_go_node_and_this_one_share_a_map() {
     reads(&map, "a", "1").await;
     assert_eq!(hash(&mut go.0, "fleet").await.1, 7);
     agrees(&map, &mut go.0).await;
+}
+
+/// What a Go node holds: what it read when it joined, and what it was told since.
+struct GoReplica {
+    told: mpsc::Receiver<Vec<u8>>,
+    held: BTreeMap<Vec<u8>, Vec<u8>>,
+    revision: u64,
+}
+
+impl GoReplica {
+    async fn join(redis: &Redis, name: &str) -> Self {
+        let told = listen(redis, name).await;
+        let mut held: BTreeMap<Vec<u8>, Vec<u8>> = redis::cmd("HGETALL")
+            .arg(format!("map:{name}:content"))
+            .query_async(&mut redis.plain().await)
+            .await
+            .unwrap();
+        let revision = held.remove(&b"=rev"[..]).map_or(0, |text| decimal(&text));
+        held.remove(&b"=kind"[..]);
+        Self {
+            told,
+            held,
+            revision,
+        }
+    }
+
+    /// Takes in what it was told, as the format says.
+    fn catch_up(&mut self) {
+        while let Ok(message) = self.told.try_recv() {
+            let colon = message.iter().position(|byte| *byte == b':').unwrap();
+            let (operation, mut body) = (&message[..colon], &message[colon + 1..]);
+            let mut word = || {
+                let (length, rest) = body.split_at(4);
+                let length = u32::from_le_bytes(length.try_into().unwrap()) as usize;
+                let (word, rest) = rest.split_at(length);
+                body = rest;
+                word.to_vec()
+            };
+            let (revision, change) = match operation {
+                b"set" => {
+                    let (key, value) = (word(), word());
+                    (decimal(&word()), Some((key, Some(value))))
+                }
+                b"del" => {
+                    let key = word();
+                    (decimal(&word()), Some((key, None)))
+                }
+                b"reset" | b"destroy" => (decimal(body), None),
+                other => panic!("{other:?}"),
+            };
+            assert!(matches!(operation, b"reset" | b"destroy") || body.is_empty());
+            assert_eq!(revision, self.revision + 1, "a change is missing");
+            self.revision = revision;
+            match change {
+                Some((key, Some(value))) => drop(self.held.insert(key, value)),
+                Some((key, None)) => assert!(self.held.remove(&key).is_some()),
+                None => self.held.clear(),
+            }
+        }
+    }
+}
+
+fn decimal(text: &[u8]) -> u64 {
+    std::str::from_utf8(text).unwrap().parse().unwrap()
+}
+
+#[tokio::test]
+async fn a_go_node_that_knows_the_format_alone_follows_whatever_is_done_here() {
+    let redis = Redis::start().await;
+    let map = redis.join("fleet").await;
+    map.set("early", "1").await.unwrap();
+    let (mut replica, mut go) = (
+        GoReplica::join(&redis, "fleet").await,
+        GoNode(redis.plain().await),
+    );
+    for n in 0..300u32 {
+        let (key, list) = (format!("k{}", n % 7), format!("l{}", n % 3));
+        let item = (n % 5).to_string();
+        match n * 7 % 13 {
+            0 | 1 => drop(map.set(&key, format!("\0:{n}")).await.unwrap()),
+            2 => drop(
+                map.set_many([(&key, "a"), (&list, r#"["x"]"#)])
+                    .await
+                    .unwrap(),
+            ),
+            3 => drop(map.set_if_absent(&key, "b").await.unwrap()),
+            4 => drop(map.compare_and_set(&key, "b", "c").await.unwrap()),
+            5 => drop(map.delete(&key).await.unwrap()),
+            6 => drop(map.increment(format!("n{}", n % 2), -3).await.unwrap()),
+            7 => drop(map.append(&list, &[&item]).await.unwrap()),
+            8 => drop(map.append_unique(&list, &[&item, &list]).await.unwrap()),
+            9 => drop(map.remove(&list, &[&item]).await.unwrap()),
+            10 => go.set(&key, "go").await,
+            11 if map.contains(&list) => go.delete(&list).await,
+            12 if n % 4 == 0 => go.reset().await,
+            12 if n % 4 == 1 => drop(map.reset().await.unwrap()),
+            12 if n % 4 == 2 => drop(map.destroy().await.unwrap()),
+            _ => drop(map.compare_and_delete(&key, "go").await.unwrap()),
+        }
+        // What Go does is heard here before the next operation looks at it.
+        agrees(&map, &mut go.0).await;
+    }
+    until("it has heard all", || {
+        replica.catch_up();
+        std::future::ready(replica.revision == map.revision())
+    })
+    .await;
+    let here = map
+        .iter()
+        .map(|(key, value)| (key.as_bytes().to_vec(), value.to_vec()));
+    assert_eq!(replica.held, here.collect());
+}
+
+#[tokio::test]
+async fn maps_of_one_name_in_two_databases_are_right_though_they_share_a_channel() {
+    let redis = Redis::start().await;
+    let second = Server::single(&format!("{}/1", redis.url())).unwrap();
+    let first = redis.join("fleet").await;
+    let second = CoordinatedMap::join(&second, "fleet", options())
+        .await
+        .unwrap();
+    for n in 0..20 {
+        let value = n.to_string();
+        first.set("k", &value).await.unwrap();
+        second.set("j", &value).await.unwrap();
+        assert_eq!(first.get("k").as_deref(), Some(value.as_bytes()));
+        assert_eq!(second.get("j").as_deref(), Some(value.as_bytes()));
+    }
+    for (map, database) in [(&first, "0"), (&second, "1")] {
+        let mut plain = redis.plain().await;
+        redis::cmd("SELECT")
+            .arg(database)
+            .exec_async(&mut plain)
+            .await
+            .unwrap();
+        agrees(map, &mut plain).await;
+    }
 }
 
 #[tokio::test]

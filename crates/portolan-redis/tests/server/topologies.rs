@@ -47,28 +47,7 @@ async fn a_master_that_is_demoted_and_stays_up_is_left() {
         .await
         .unwrap();
     map.set("a", "1").await.unwrap();
-    until(
-        "the Sentinel finds the replica fit to be master",
-        async || {
-            let mut failover = redis::cmd("SENTINEL");
-            failover.arg("FAILOVER").arg("fleet");
-            failover
-                .exec_async(&mut servers.sentinel.plain().await)
-                .await
-                .is_ok()
-        },
-    )
-    .await;
-    until("the replica is master", async || {
-        // A server ends its connections when it becomes the master.
-        let mut info = redis::cmd("INFO");
-        let info: redis::RedisResult<String> = info
-            .arg("replication")
-            .query_async(&mut servers.replica.plain().await)
-            .await;
-        info.is_ok_and(|info| info.contains("role:master"))
-    })
-    .await;
+    servers.fail_over().await;
     until("the new master takes writes", async || {
         map.set("b", "2").await.is_ok()
     })
@@ -171,6 +150,17 @@ async fn without_permission_nothing_is_written_in_part() {
         }
         assert_eq!(hash(&mut plain, "fleet").await, before, "without {missing}");
         assert_eq!(entries(&map), before.0);
+    }
+    // A lease that could not expire would be held for ever.
+    for missing in ["hset", "pexpire"] {
+        let server = Server::single(&url(missing)).unwrap();
+        let map = CoordinatedMap::join(&server, "fleet", options())
+            .await
+            .unwrap();
+        let refused = map.lease("job", Duration::from_mins(10)).await;
+        assert!(matches!(refused, Err(Error::Refused { .. })), "{refused:?}");
+        let lease = full.lease("job", Duration::from_mins(10)).await.unwrap();
+        lease.release().await.unwrap();
     }
     // Without a time to live another script sets; what it may is taken from it while it is joined.
     let _: String = ask(

@@ -14,6 +14,8 @@ pub(crate) struct Proxy {
 #[derive(Clone, Copy, Default)]
 struct Rule {
     held: bool,
+    /// What a node says.
+    mute: bool,
     /// Lines with a number below this are dead, or cut.
     dead_below: u64,
     cut_below: u64,
@@ -39,8 +41,10 @@ impl Proxy {
                 };
                 let (from_client, to_client) = client.into_split();
                 let (from_server, to_server) = server.into_split();
-                tokio::spawn(pass(from_client, to_server, number, rules.subscribe()));
-                tokio::spawn(pass(from_server, to_client, number, rules.subscribe()));
+                let says = pass(from_client, to_server, (number, true), rules.subscribe());
+                tokio::spawn(says);
+                let hears = pass(from_server, to_client, (number, false), rules.subscribe());
+                tokio::spawn(hears);
             }
         });
         Self { port, rule, task }
@@ -48,6 +52,11 @@ impl Proxy {
 
     pub(crate) fn server(&self) -> Server {
         Server::single(&format!("redis://127.0.0.1:{}", self.port)).unwrap()
+    }
+
+    /// What a node says does not pass while it is mute; it hears all.
+    pub(crate) fn mute(&self, mute: bool) {
+        self.rule.send_modify(|rule| rule.mute = mute);
     }
 
     /// Nothing passes while it holds.
@@ -75,7 +84,7 @@ impl Drop for Proxy {
 async fn pass(
     mut from: tokio::net::tcp::OwnedReadHalf,
     mut to: tokio::net::tcp::OwnedWriteHalf,
-    number: u64,
+    (number, says): (u64, bool),
     mut rule: tokio::sync::watch::Receiver<Rule>,
 ) {
     let mut buffer = vec![0; 16 * 1024];
@@ -84,7 +93,7 @@ async fn pass(
         if number < now.cut_below {
             return;
         }
-        if now.held || number < now.dead_below {
+        if now.held || (says && now.mute) || number < now.dead_below {
             if rule.changed().await.is_err() {
                 return;
             }

@@ -48,6 +48,30 @@ impl Watched {
         }
     }
 
+    /// Has the Sentinel make the replica the master; the other one stays up as its replica.
+    pub(crate) async fn fail_over(&self) {
+        until(
+            "the Sentinel finds the replica fit to be master",
+            async || {
+                let mut failover = redis::cmd("SENTINEL");
+                failover.arg("FAILOVER").arg("fleet");
+                let mut connection = self.sentinel.plain().await;
+                failover.exec_async(&mut connection).await.is_ok()
+            },
+        )
+        .await;
+        until("the replica is master", async || {
+            // A server ends its connections when it becomes the master.
+            let mut info = redis::cmd("INFO");
+            let info: redis::RedisResult<String> = info
+                .arg("replication")
+                .query_async(&mut self.replica.plain().await)
+                .await;
+            info.is_ok_and(|info| info.contains("role:master"))
+        })
+        .await;
+    }
+
     /// Whichever is the master.
     pub(crate) fn server(&self) -> Server {
         Server::sentinel(&[&self.sentinel.url()], "fleet", "redis://fleet").unwrap()

@@ -3,7 +3,7 @@
 use std::io::{Read as _, Write as _};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, Weak};
 use std::thread;
 
 /// Carries connections to a server.
@@ -15,7 +15,7 @@ pub(crate) struct Proxy {
 struct Rule {
     target: SocketAddr,
     way: Way,
-    lines: Vec<Line>,
+    lines: Vec<Weak<Line>>,
 }
 
 /// What becomes of connections.
@@ -28,9 +28,11 @@ enum Way {
     Dead,
 }
 
+/// Lives as long as one of its directions does.
 struct Line {
-    ends: [TcpStream; 2],
-    dead: Arc<AtomicBool>,
+    near: TcpStream,
+    far: TcpStream,
+    dead: AtomicBool,
 }
 
 impl Proxy {
@@ -55,14 +57,16 @@ impl Proxy {
                 let Ok(far) = TcpStream::connect(rule.target) else {
                     continue;
                 };
-                let dead = Arc::new(AtomicBool::new(rule.way == Way::Dead));
-                for (from, to) in [(&near, &far), (&far, &near)] {
-                    let (from, to) = (from.try_clone().unwrap(), to.try_clone().unwrap());
-                    let dead = dead.clone();
-                    thread::spawn(move || carry(from, to, &dead));
-                }
-                let ends = [near, far];
-                rule.lines.push(Line { ends, dead });
+                let line = Arc::new(Line {
+                    near,
+                    far,
+                    dead: AtomicBool::new(rule.way == Way::Dead),
+                });
+                rule.lines.retain(|line| line.strong_count() > 0);
+                rule.lines.push(Arc::downgrade(&line));
+                let other = line.clone();
+                thread::spawn(move || carry(&line.near, &line.far, &line.dead));
+                thread::spawn(move || carry(&other.far, &other.near, &other.dead));
             }
         });
         proxy
@@ -72,8 +76,9 @@ impl Proxy {
     pub(crate) fn cut(&self) {
         let mut rule = self.rule.lock().expect("not poisoned");
         rule.way = Way::Cut;
-        for end in rule.lines.drain(..).flat_map(|line| line.ends) {
-            let _ = end.shutdown(Shutdown::Both);
+        for line in rule.lines.drain(..).filter_map(|line| line.upgrade()) {
+            let _ = line.near.shutdown(Shutdown::Both);
+            let _ = line.far.shutdown(Shutdown::Both);
         }
     }
 
@@ -82,7 +87,7 @@ impl Proxy {
     pub(crate) fn deaden(&self) {
         let mut rule = self.rule.lock().expect("not poisoned");
         rule.way = Way::Dead;
-        for line in &rule.lines {
+        for line in rule.lines.iter().filter_map(Weak::upgrade) {
             line.dead.store(true, Ordering::SeqCst);
         }
     }
@@ -99,7 +104,7 @@ impl Proxy {
 }
 
 /// One direction of a line. A dead one swallows the end of the stream too.
-fn carry(mut from: TcpStream, mut to: TcpStream, dead: &AtomicBool) {
+fn carry(mut from: &TcpStream, mut to: &TcpStream, dead: &AtomicBool) {
     let mut buffer = vec![0; 16 * 1024];
     while let Ok(read @ 1..) = from.read(&mut buffer) {
         if !dead.load(Ordering::SeqCst) && to.write_all(&buffer[..read]).is_err() {
