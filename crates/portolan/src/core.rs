@@ -339,7 +339,7 @@ impl Core {
         let sync = self.options.sync.clone();
         let mut replica = Replica::new(name, handle, document, durable, sync);
         if self.bus.is_some() {
-            replica.attach_bus();
+            replica.attach_bus(random());
         }
         if let (Some(members), Some(store)) = (members, &self.store) {
             let restored = replica.restore_members(&members);

@@ -121,6 +121,7 @@ fn map_json(map: &MapStatus) -> Json_ {
             "live": bus.live,
             "joined": bus.joined,
             "unpublished": bus.unpublished,
+            "differences": bus.differences,
             "failure": bus.failure.as_ref().map(ToString::to_string),
         })),
         "queued_bytes": map.sessions.iter().map(|session| session.queued_bytes).sum::<usize>(),
