@@ -25,6 +25,8 @@ fn what_is_packed_is_read_by_who_does_not_pack() {
 }
 
 proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
     /// Bytes that no replica wrote are refused, or come to something that is like any other.
     #[test]
     fn damaged_bytes_with_a_checksum_that_fits_do_no_harm(
