@@ -199,11 +199,11 @@ exports! {
     }
 }
 
+/// A reading of a document, after a question: what is found is appended.
+type Reading<'a> = dyn FnMut(&Document, &[u8], &mut Vec<u8>) -> Option<()> + 'a;
+
 /// Has a document read: what it finds takes the place of the question in the buffer.
-fn answer(
-    document: usize,
-    read: &mut dyn FnMut(&Document, &[u8], &mut Vec<u8>) -> Option<()>,
-) -> i32 {
+fn answer(document: usize, read: &mut Reading<'_>) -> i32 {
     with_module(|module| {
         let mut found = Vec::new();
         let known = read(&module.documents[document], &module.buffer, &mut found);
