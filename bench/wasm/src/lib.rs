@@ -77,7 +77,7 @@ exports! {
 
     /// All operations that a document has applied.
     fn document_version(document: usize) -> i32 {
-        answer(document, |document, _, out| {
+        answer(document, &mut |document, _, out| {
             plain::put_version(out, &document.version());
             Some(())
         })
@@ -85,7 +85,7 @@ exports! {
 
     /// The whole document as bytes.
     fn document_encode(document: usize) -> i32 {
-        answer(document, |document, _, out| {
+        answer(document, &mut |document, _, out| {
             *out = document.snapshot().encode();
             Some(())
         })
@@ -93,7 +93,7 @@ exports! {
 
     /// What a replica lacks that has the version in the buffer.
     fn document_since(document: usize) -> i32 {
-        answer(document, |document, input, out| {
+        answer(document, &mut |document, input, out| {
             *out = document.delta_since(&plain::version(input)).encode();
             Some(())
         })
@@ -112,7 +112,7 @@ exports! {
 
     /// The winner under a key.
     fn map_get(document: usize) -> i32 {
-        answer(document, |document, input, out| {
+        answer(document, &mut |document, input, out| {
             document.get(&Reader::new(input).key()?)?.encode_to(out);
             Some(())
         })
@@ -120,7 +120,7 @@ exports! {
 
     /// All keys in order, each with its winner.
     fn map_entries(document: usize) -> i32 {
-        answer(document, |document, _, out| {
+        answer(document, &mut |document, _, out| {
             for (key, mut siblings) in document {
                 if let Some(winner) = siblings.next() {
                     plain::put_key(out, key);
@@ -133,7 +133,7 @@ exports! {
 
     /// Sets a key to a value; `now` is in milliseconds since the Unix epoch, here and below.
     fn map_set(document: usize, now: f64) -> i32 {
-        write(document, now, |tx, key, mut input| {
+        write(document, now, &mut |tx, key, mut input| {
             let value = input.value()?;
             Some(tx.set(key, value))
         })
@@ -141,7 +141,7 @@ exports! {
 
     /// Removes what stands under a key.
     fn map_unset(document: usize, now: f64) -> i32 {
-        write(document, now, |tx, key, _| {
+        write(document, now, &mut |tx, key, _| {
             tx.unset(&key);
             Some(Ok(()))
         })
@@ -149,7 +149,7 @@ exports! {
 
     /// How many elements the array under a key has.
     fn array_length(document: usize) -> i32 {
-        answer(document, |document, input, out| {
+        answer(document, &mut |document, input, out| {
             let array = document.array(&Reader::new(input).key()?);
             out.extend_from_slice(&(array.len() as u32).to_le_bytes());
             Some(())
@@ -158,7 +158,7 @@ exports! {
 
     /// The element at an index of the array under a key.
     fn array_get(document: usize, index: usize) -> i32 {
-        answer(document, |document, input, out| {
+        answer(document, &mut |document, input, out| {
             let key = Reader::new(input).key()?;
             document.array(&key).get(index)?.encode_to(out);
             Some(())
@@ -167,7 +167,7 @@ exports! {
 
     /// All elements of the array under a key.
     fn array_elements(document: usize) -> i32 {
-        answer(document, |document, input, out| {
+        answer(document, &mut |document, input, out| {
             for (_, mut siblings) in document.array(&Reader::new(input).key()?).iter() {
                 if let Some(winner) = siblings.next() {
                     winner.value.encode_to(out);
@@ -179,7 +179,7 @@ exports! {
 
     /// Appends a value to the array under a key.
     fn array_append(document: usize, now: f64) -> i32 {
-        write(document, now, |tx, key, mut input| {
+        write(document, now, &mut |tx, key, mut input| {
             let value = input.value()?;
             Some(tx.array(key).append(value).map(drop))
         })
@@ -187,7 +187,7 @@ exports! {
 
     /// Inserts a value into the array under a key.
     fn array_insert(document: usize, now: f64, index: usize) -> i32 {
-        write(document, now, |tx, key, mut input| {
+        write(document, now, &mut |tx, key, mut input| {
             let value = input.value()?;
             Some(tx.array(key).insert(index, value).map(drop))
         })
@@ -195,12 +195,15 @@ exports! {
 
     /// Deletes an element of the array under a key.
     fn array_delete(document: usize, now: f64, index: usize) -> i32 {
-        write(document, now, |tx, key, _| Some(tx.array(key).delete(index)))
+        write(document, now, &mut |tx, key, _| Some(tx.array(key).delete(index)))
     }
 }
 
+/// A reading of a document, after a question: what is found is appended.
+type Reading<'a> = dyn FnMut(&Document, &[u8], &mut Vec<u8>) -> Option<()> + 'a;
+
 /// Has a document read: what it finds takes the place of the question in the buffer.
-fn answer(document: usize, read: impl FnOnce(&Document, &[u8], &mut Vec<u8>) -> Option<()>) -> i32 {
+fn answer(document: usize, read: &mut Reading<'_>) -> i32 {
     with_module(|module| {
         let mut found = Vec::new();
         let known = read(&module.documents[document], &module.buffer, &mut found);
@@ -209,13 +212,12 @@ fn answer(document: usize, read: impl FnOnce(&Document, &[u8], &mut Vec<u8>) -> 
     })
 }
 
-/// Has a document do an operation under the key that the buffer begins with.
-fn write(
-    document: usize,
-    now: f64,
-    mut write: impl FnMut(&mut Transaction<'_>, Key, Reader<'_>) -> Option<Result<(), Error>>,
-) -> i32 {
-    let write: &mut dyn FnMut(&mut Transaction<'_>, Key, Reader<'_>) -> _ = &mut write;
+/// An operation under the key that the buffer begins with; what else is in it follows the key.
+type Operation<'a> =
+    dyn FnMut(&mut Transaction<'_>, Key, Reader<'_>) -> Option<Result<(), Error>> + 'a;
+
+/// Has a document do an operation.
+fn write(document: usize, now: f64, write: &mut Operation<'_>) -> i32 {
     with_module(|module| {
         let mut input = Reader::new(&module.buffer);
         let document = &mut module.documents[document];

@@ -132,5 +132,5 @@ fn is_note(form: Form, value: &Value) -> bool {
     form == Form::Counter && !form.keeps(value)
 }
 
-#[cfg(test)]
+#[cfg(all(test, feature = "digest"))]
 mod tests;

@@ -18,7 +18,7 @@ use crate::key::{Key, KeyRef};
 use crate::nested::Run;
 use crate::replica::Dot;
 use crate::sequence::{self, Birth, Elements, NOWHERE, Position, Rank, Sequence, Side, Spot};
-use crate::slab::Slot;
+use crate::slab::{NONE, Slot};
 use crate::spotmap::SpotMap;
 use crate::value::Value;
 
@@ -288,11 +288,11 @@ impl Document {
         let Some(element) = self.spot(id).filter(|spot| !self.elements[*spot].moved()) else {
             return;
         };
-        let moves = self.find(moves, KeyRef::Element(id)).into_iter();
+        let moves = self.find(moves, KeyRef::Element(id)).unwrap_or(NONE);
         // A move counts when its position is known; till then the one behind it does, so that it
         // does not matter in which order they came.
-        let place = moves
-            .flat_map(|head| self.chain(head))
+        let place = self
+            .chain(moves)
             .filter_map(|slot| self.spot(self.dot(slot)))
             .find(|spot| self.orphans.origin(*spot).is_none());
         let place = place.unwrap_or(element);

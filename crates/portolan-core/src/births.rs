@@ -53,10 +53,8 @@ impl Document {
     }
 
     /// Takes the fingerprints that were to come later. Linear in their number.
+    #[cfg(not(feature = "small"))]
     pub(crate) fn hash_births(&mut self) {
-        if crate::SMALL {
-            return; // runs are placed one by one there, each with its fingerprint
-        }
         let unhashed = core::mem::take(&mut self.unhashed);
         let (elements, containers) = (&self.elements, &self.containers);
         let replica = |spot: &Spot| elements[*spot].replica();
@@ -71,6 +69,11 @@ impl Document {
             known.live.add_prints(prints);
         }
     }
+
+    /// Runs are placed one by one there, each with its fingerprint.
+    #[cfg(feature = "small")]
+    #[allow(clippy::unused_self)] // as above
+    pub(crate) fn hash_births(&mut self) {}
 
     /// The sum of the fingerprints that are to come later.
     pub(crate) fn unhashed_sum(&self) -> u128 {
@@ -169,6 +172,9 @@ pub(crate) fn birth_fingerprint(
     containers: &Containers,
     element: &Position,
 ) -> u128 {
+    if !crate::DIGEST {
+        return 0;
+    }
     let Some(value) = element.born() else {
         return 0;
     };
@@ -204,13 +210,11 @@ pub(crate) fn birth_fingerprint(
     xxh3_128(scratch)
 }
 
-#[cfg(test)]
+#[cfg(all(test, feature = "digest"))]
 mod tests {
     use super::*;
     use crate::clock::Timestamp;
     use crate::containers::ROOT;
-    use crate::dots::DotRange;
-    use crate::reconcile::Holdings;
     use crate::sequence::{Birth, Elements};
 
     #[test]
@@ -237,8 +241,12 @@ mod tests {
         }
     }
 
+    #[cfg(not(feature = "small"))] // where they come at once
     #[test]
     fn fingerprints_that_come_later_are_those_taken_at_once() {
+        use crate::dots::DotRange;
+        use crate::reconcile::Holdings;
+
         let mut writer = Document::new(ReplicaId::new(1));
         let inserted = |writer: &mut Document, from: usize, to: usize| {
             let done = writer.transact(1, |tx| {

@@ -146,8 +146,16 @@ impl<'a> Reader<'a> {
         &self.bytes[self.at..]
     }
 
+    /// Names the rule that is broken; in wasm, where all these names would be a fiftieth of a module
+    /// that pages have to load, only the place.
     #[cold]
+    #[inline(never)]
     pub(crate) fn malformed(&self, what: &'static str) -> Fault {
+        let what = if crate::SMALL {
+            "no replica writes this"
+        } else {
+            what
+        };
         DecodeError::Malformed { at: self.at, what }.into()
     }
 
@@ -249,7 +257,7 @@ impl<'a> Reader<'a> {
 /// Appends a dot set: the number of replicas, and for each its id, the number of its ranges, and
 /// the ranges as gaps and lengths.
 pub(crate) fn put_dots(out: &mut Vec<u8>, dots: &DotSet) {
-    let groups = dots.ranges().chunk_by(|a, b| a.replica == b.replica);
+    let groups = dots.by_replica();
     put_varint(out, groups.clone().count() as u64);
     for group in groups {
         out.extend_from_slice(&group[0].replica.get().to_le_bytes());

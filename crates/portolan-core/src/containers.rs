@@ -7,18 +7,19 @@
 use alloc::boxed::Box;
 use alloc::vec;
 use alloc::vec::Vec;
+#[cfg(any(test, feature = "small"))]
+use core::cmp::Ordering;
 
 use crate::hashing::xxh3_128_with_seed;
-use hashbrown::HashTable;
 
 use crate::codec::put_key;
 use crate::counters::is_count;
-use crate::index::{self, spread};
 use crate::key::Key;
 use crate::replica::Dot;
 use crate::sequence::Sequence;
 use crate::sets::is_member;
 use crate::slab::{NONE, Slot};
+use crate::table::Table;
 use crate::value::Value;
 
 /// The container that is the document's root.
@@ -122,7 +123,7 @@ pub(crate) struct Containers {
     table: Vec<Option<Container>>,
     vacant: Vec<u32>,
     /// By hashes that nobody outside can foresee.
-    index: HashTable<u32>,
+    index: Table,
     hash_seed: u64,
     /// Those that may have become superfluous.
     emptied: Vec<u32>,
@@ -151,7 +152,7 @@ impl Containers {
         Self {
             table: vec![Some(root)],
             vacant: Vec::new(),
-            index: HashTable::new(),
+            index: Table::default(),
             hash_seed,
             emptied: Vec::new(),
             depths: vec![0],
@@ -188,28 +189,21 @@ impl Containers {
         }
         let hash = self.hash(parent, key, form);
         self.index
-            .find(hash, |number| self.is(*number, parent, key, form))
-            .copied()
+            .find(hash, Asked::of(&self.table, parent, key, form))
     }
 
     fn hash(&self, parent: u32, key: &Key, form: Form) -> u64 {
         let seed = self.hash_seed.wrapping_add(form as u64);
-        spread(index::hash(seed, parent, key.borrowed()))
-    }
-
-    fn is(&self, number: u32, parent: u32, key: &Key, form: Form) -> bool {
-        let known = self.get(number);
-        known.parent == parent && known.form == form && known.key == *key
+        Table::hash(seed, parent, key.borrowed())
     }
 
     /// The number of a container, known or new.
     pub(crate) fn intern(&mut self, parent: u32, key: &Key, form: Form) -> u32 {
         let hash = self.hash(parent, key, form);
-        let found = self
-            .index
-            .find(hash, |number| self.is(*number, parent, key, form));
+        let asked = Asked::of(&self.table, parent, key, form);
+        let found = self.index.find(hash, asked);
         if let Some(number) = found {
-            return *number;
+            return number;
         }
         let fresh = Container {
             parent,
@@ -235,11 +229,12 @@ impl Containers {
             (self.table.len() - 1) as u32
         };
         let table = &self.table;
-        self.index.insert_unique(hash, number, |number| {
-            table[*number as usize]
-                .as_ref()
-                .map_or(0, |known| known.hash)
-        });
+        let asked = Asked::of(table, parent, key, form);
+        let rehash = |number: u32| {
+            let known = table[number as usize].as_ref();
+            known.map_or(0, |known| known.hash)
+        };
+        self.index.insert(hash, number, asked, rehash);
         self.get_mut(parent).records += 1;
         self.moves += usize::from(form == Form::Moves);
         self.emptied.push(number);
@@ -292,10 +287,9 @@ impl Containers {
                 continue;
             }
             let (hash, parent) = (known.hash, known.parent);
+            let asked = Asked::of(&self.table, parent, &known.key, known.form);
+            self.index.remove(hash, asked);
             self.moves -= usize::from(known.form == Form::Moves);
-            if let Ok(place) = self.index.find_entry(hash, |other| *other == number) {
-                place.remove();
-            }
             self.table[number as usize] = None;
             self.vacant.push(number);
             self.release(parent);
@@ -319,8 +313,43 @@ impl Containers {
     }
 }
 
+/// What names the container that is asked for, beside all there are.
+#[derive(Clone, Copy)]
+pub(crate) struct Asked<'a> {
+    table: &'a [Option<Container>],
+    name: (u32, Form, &'a Key),
+}
+
+impl<'a> Asked<'a> {
+    fn of(table: &'a [Option<Container>], parent: u32, key: &'a Key, form: Form) -> Self {
+        let name = (parent, form, key);
+        Self { table, name }
+    }
+
+    fn name_of(&self, number: u32) -> Option<(u32, Form, &Key)> {
+        let known = self.table[number as usize].as_ref()?;
+        Some((known.parent, known.form, &known.key))
+    }
+
+    /// Whether the container of a number is it.
+    #[inline]
+    #[cfg(not(feature = "small"))]
+    pub(crate) fn is(&self, number: u32) -> bool {
+        self.name_of(number) == Some(self.name)
+    }
+
+    /// How the container of a number compares to it.
+    #[cfg(any(test, feature = "small"))]
+    pub(crate) fn compare(&self, number: u32) -> Ordering {
+        self.name_of(number).cmp(&Some(self.name))
+    }
+}
+
 /// What stands for a path in hashes: of the parent's, the key and the form.
 fn print(parent: u128, key: &Key, form: Form) -> u128 {
+    if !crate::DIGEST {
+        return 0;
+    }
     let mut bytes = Vec::with_capacity(48);
     bytes.extend_from_slice(&parent.to_le_bytes());
     bytes.push(form as u8);

@@ -17,7 +17,7 @@ use crate::error::Error;
 use crate::journal::Journal;
 use crate::key::{Key, KeyRef};
 use crate::replica::Dot;
-use crate::slab::Slot;
+use crate::slab::{NONE, Slot};
 use crate::transaction::Transaction;
 use crate::value::Value;
 
@@ -200,10 +200,9 @@ impl Document {
                 continue;
             };
             if known.is_spent() {
-                let slots = self.find(counter, KeyRef::Element(epoch)).into_iter();
-                let slots = slots.flat_map(|head| self.chain(head));
-                let is_sum = |slot: &Slot| matches!(self.slab[*slot].value, Value::Int(_));
-                let sums: Vec<Slot> = slots.filter(is_sum).collect();
+                let head = self.find(counter, KeyRef::Element(epoch)).unwrap_or(NONE);
+                let mut sums: Vec<Slot> = self.chain(head).collect();
+                sums.retain(|slot| matches!(self.slab[*slot].value, Value::Int(_)));
                 for entry in self.kill(sums) {
                     journal.removed(killer, entry);
                 }

@@ -148,8 +148,12 @@ impl Delta {
     /// Linear in the number of values and of dot ranges. What holds a thousand or more elements of
     /// arrays is [packed](Self::encode_packed): that takes next to no time beside making it.
     pub fn encode(&self) -> Vec<u8> {
-        let positions = self.nested.as_ref().map_or(0, |nested| nested.births.len());
-        if positions >= PACKED_POSITIONS {
+        #[cfg(feature = "packing")]
+        if self
+            .nested
+            .as_ref()
+            .is_some_and(|nested| nested.births.len() >= PACKED_POSITIONS)
+        {
             return self.encode_packed();
         }
         if !crate::SMALL
@@ -163,6 +167,7 @@ impl Delta {
 
     /// As [`encode`](Self::encode), in fewer bytes: for what is kept or sent far. Takes a few
     /// nanoseconds more for each value and each byte of text.
+    #[cfg(feature = "packing")]
     pub fn encode_packed(&self) -> Vec<u8> {
         let nested = self.nested.as_deref();
         encode_packed(&self.applied, &self.dead, nested, self.entry_refs())
@@ -186,68 +191,38 @@ impl Delta {
     pub(crate) fn read(mut reader: Reader<'_>) -> Result<Self, Fault> {
         let total = reader.remaining();
         let version = reader.byte()?;
-        if !(FLAT..=PACKED).contains(&version) {
-            return Err(DecodeError::UnknownVersion(version).into());
-        }
+        let (coding, mut expansion) = match version {
+            FLAT | NESTED => (Coding::Plain, Expansion::new()),
+            PACKED => (Coding::Packed, Expansion::of_bytes(total)),
+            _ => return Err(DecodeError::UnknownVersion(version).into()),
+        };
         let applied = read_dots(&mut reader)?;
         let dead = read_dots(&mut reader)?;
         if applied.intersects(&dead) {
             return Err(reader.malformed("a dot both applied and removed from outside"));
         }
-        if version == PACKED {
-            return Self::read_packed(reader, total, applied, dead);
-        }
-        if version == FLAT {
-            if reader.varint()? != 0 {
-                return Err(reader.malformed("containers in a delta without containers"));
-            }
-            let entries = read_entries(&mut reader, &applied, &[])?;
-            reader.finish()?;
-            return Ok(Self {
-                applied,
-                dead,
-                entries,
-                nested: None,
-            });
-        }
         let count = Nested::read_count(&mut reader)?;
-        if count == 0 {
-            return Err(reader.malformed("no containers where there should be some"));
+        if version != PACKED && (version == NESTED) != (count > 0) {
+            return Err(reader.malformed("a version for deltas with containers, or without"));
         }
-        let mut nested = Box::new(Nested::read_containers(&mut reader, count)?);
-        let entries = read_entries(&mut reader, &applied, &nested.containers)?;
-        let mut plain = Expansion::new();
-        nested.read_positions(&mut reader, &applied, Coding::Plain, &mut plain)?;
-        nested.check(&reader, &entries)?;
-        reader.finish()?;
-        Ok(Self {
-            applied,
-            dead,
-            entries,
-            nested: Some(nested),
-        })
-    }
-
-    /// Reads what comes behind the dots in the packed form, in a delta of `total` bytes.
-    fn read_packed(
-        mut reader: Reader<'_>,
-        total: usize,
-        applied: DotSet,
-        dead: DotSet,
-    ) -> Result<Self, Fault> {
-        let mut expansion = Expansion::of_bytes(total);
-        let count = Nested::read_count(&mut reader)?;
         let mut nested = match count {
             0 => None,
             count => Some(Box::new(Nested::read_containers(&mut reader, count)?)),
         };
         let containers = nested.as_ref().map_or(&[][..], |nested| &nested.containers);
-        let entries = packed::read_entries(&mut reader, &applied, containers, &mut expansion)?;
+        let entries = match coding {
+            Coding::Plain => read_entries(&mut reader, &applied, containers)?,
+            Coding::Packed => {
+                packed::read_entries(&mut reader, &applied, containers, &mut expansion)?
+            }
+        };
         if let Some(nested) = &mut nested {
-            nested.read_positions(&mut reader, &applied, Coding::Packed, &mut expansion)?;
+            nested.read_positions(&mut reader, &applied, coding, &mut expansion)?;
             nested.check(&reader, &entries)?;
         }
-        expansion.read_ballast(&mut reader, total)?;
+        if coding == Coding::Packed {
+            expansion.read_ballast(&mut reader, total)?;
+        }
         reader.finish()?;
         Ok(Self {
             applied,

@@ -15,9 +15,11 @@ use crate::error::Error;
 use crate::index::Index;
 use crate::journal::Recorder;
 use crate::key::{Key, KeyRef};
-use crate::lock::{Guard, Lock};
+#[cfg(not(feature = "small"))]
+use crate::lock::Guard;
+use crate::lock::Lock;
 use crate::log::RemovalLog;
-use crate::order::Order;
+use crate::order::{self, Order};
 use crate::past::Past;
 use crate::renaming::Renaming;
 use crate::replica::{Dot, ReplicaId};
@@ -161,6 +163,7 @@ impl Document {
     ///
     /// The sum of the XXH3-128 hashes of all live operations (dot, timestamp, key and value), so
     /// that it does not depend on the order in which they came.
+    #[cfg(feature = "digest")]
     pub fn digest(&self) -> u128 {
         self.digest.wrapping_add(self.unhashed_sum())
     }
@@ -299,20 +302,61 @@ impl Document {
         self.replicas.dot(replica, self.slab.stamp(slot).seq)
     }
 
+    /// The first of what stands under each key, in order.
+    #[cfg(not(feature = "small"))]
+    pub(crate) fn sorted_heads(&self) -> Vec<Slot> {
+        let order = self.settled_order();
+        let mut heads = Vec::with_capacity(self.index.len());
+        if order.is_built() {
+            let start = (ROOT, order::LEAST);
+            order.fetch(&self.slab, start, false, usize::MAX, &mut heads);
+            return heads;
+        }
+        heads.extend(self.index.heads());
+        order::sort(&self.slab, heads)
+    }
+
+    /// Up to `most` firsts of what stands under the keys from a position on, or from what is
+    /// `behind` it, into `out`.
+    #[cfg(not(feature = "small"))]
+    pub(crate) fn fetch_heads(
+        &self,
+        start: order::Position<'_>,
+        behind: bool,
+        most: usize,
+        out: &mut Vec<Slot>,
+    ) {
+        let mut order = self.settled_order();
+        if !order.is_built() {
+            order.build(&self.slab, self.index.heads().collect());
+        }
+        order.fetch(&self.slab, start, behind, most, out);
+    }
+
     /// The order, settled.
-    pub(crate) fn settled_order(&self) -> Guard<'_, Order> {
+    #[cfg(not(feature = "small"))]
+    fn settled_order(&self) -> Guard<'_, Order> {
         let mut order = self.order.lock();
         order.settle(&self.slab);
         order
     }
 
-    /// The order, built and settled.
-    pub(crate) fn built_order(&self) -> Guard<'_, Order> {
-        let mut order = self.settled_order();
-        if !order.is_built() {
-            order.build(&self.slab, self.index.heads().collect());
-        }
-        order
+    /// As above: there the index has the keys in order.
+    #[cfg(feature = "small")]
+    pub(crate) fn sorted_heads(&self) -> Vec<Slot> {
+        self.index.heads().collect()
+    }
+
+    /// As above.
+    #[cfg(feature = "small")]
+    pub(crate) fn fetch_heads(
+        &self,
+        start: order::Position<'_>,
+        behind: bool,
+        most: usize,
+        out: &mut Vec<Slot>,
+    ) {
+        self.index.fetch(&self.slab, start, behind, most, out);
     }
 
     /// The slots of what stands under a key, from the first.
@@ -325,10 +369,15 @@ impl Document {
         })
     }
 
+    /// The slots of the values under a key, winner first.
+    pub(crate) fn value_slots(&self, head: Slot) -> impl Iterator<Item = Slot> {
+        let slots = self.chain(head);
+        slots.take_while(|slot| !self.slab[*slot].is_container())
+    }
+
     /// The values under a key, winner first.
     pub(crate) fn values(&self, head: Slot) -> impl Iterator<Item = Operation<'_>> {
-        let slots = self.chain(head);
-        let values = slots.take_while(|slot| !self.slab[*slot].is_container());
+        let values = self.value_slots(head);
         values.map(|slot| self.slab.operation(slot))
     }
 

@@ -75,12 +75,18 @@ impl DotSet {
 
     /// How many replicas have dots in it.
     pub fn replicas(&self) -> usize {
-        self.ranges.chunk_by(|a, b| a.replica == b.replica).count()
+        self.by_replica().count()
     }
 
     /// Its ranges, in order of replica and number.
     pub fn ranges(&self) -> &[DotRange] {
         &self.ranges
+    }
+
+    /// Its ranges, replica by replica.
+    #[inline]
+    pub(crate) fn by_replica(&self) -> impl Iterator<Item = &[DotRange]> + Clone {
+        self.ranges.chunk_by(|a, b| a.replica == b.replica)
     }
 
     /// Whether the dot is in it; logarithmic.
@@ -295,10 +301,16 @@ impl DotSet {
 
 impl FromIterator<Dot> for DotSet {
     fn from_iter<I: IntoIterator<Item = Dot>>(dots: I) -> Self {
-        let mut all: Vec<Dot> = dots.into_iter().collect();
-        sort(&mut all);
+        Self::of(dots.into_iter().collect())
+    }
+}
+
+impl DotSet {
+    /// Of dots in any order.
+    pub(crate) fn of(mut dots: Vec<Dot>) -> Self {
+        sort(&mut dots);
         let mut set = DotSet::new();
-        for dot in all {
+        for dot in dots {
             set.push(DotRange {
                 replica: dot.replica,
                 first: dot.seq,

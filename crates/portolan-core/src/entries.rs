@@ -150,7 +150,6 @@ impl<'a> Entries<'a> {
     fn refill(&mut self) {
         self.ready.clear();
         self.at = 0;
-        let order = self.document.built_order();
         let slab = &self.document.slab;
         let container = self.container;
         let (start, behind) = match &self.after {
@@ -160,7 +159,8 @@ impl<'a> Entries<'a> {
             After::Past(key) => (key.borrowed(), true),
         };
         let start = (container, start);
-        order.fetch(slab, start, behind, BATCH, &mut self.ready);
+        self.document
+            .fetch_heads(start, behind, BATCH, &mut self.ready);
         let inside = |slot: &Slot| slab[*slot].container == container;
         if !self.ready.last().is_none_or(inside) {
             self.ready.retain(inside);

@@ -49,9 +49,11 @@ pub enum Error {
 pub(crate) struct Fault(Box<DecodeError>);
 
 impl Fault {
-    /// More of something than allowed.
+    /// More of something than allowed; in wasm it is not told of what.
     #[cold]
+    #[inline(never)]
     pub(crate) fn limit(what: &'static str, found: u64, limit: u64) -> Self {
+        let what = if crate::SMALL { "a count" } else { what };
         DecodeError::Limit { what, found, limit }.into()
     }
 }

@@ -4,15 +4,18 @@ use alloc::boxed::Box;
 use alloc::vec::Vec;
 
 use crate::containers::ROOT;
-use crate::delta::{Delta, DeltaEntry, EntryRef, encode, encode_packed};
+#[cfg(feature = "packing")]
+use crate::delta::encode_packed;
+use crate::delta::{Delta, DeltaEntry, EntryRef, encode};
 use crate::document::Document;
 use crate::dots::{DotSet, Version};
+use crate::limits::MAX_DEPTH;
 use crate::nested::{DeltaContainer, Nested, Run};
-use crate::order;
+#[cfg(not(feature = "small"))]
 use crate::rows::Rows;
 use crate::sequence::{NOWHERE, Side, Spot};
 use crate::slab::{BIRTH, Slot};
-use crate::sorting::{sort, sort_by};
+use crate::sorting::sort;
 use crate::spotmap::SpotMap;
 
 impl Document {
@@ -46,13 +49,11 @@ impl Document {
 
     /// The bytes of the [`snapshot`](Self::snapshot): equal for equal states, whatever led there.
     pub fn encode(&self) -> Vec<u8> {
-        if !self.containers.is_flat() {
+        if crate::SMALL || !self.containers.is_flat() {
             return self.snapshot().encode();
         }
         let (applied, dead) = (self.version(), self.replicas.early());
-        if crate::SMALL {
-            return self.snapshot().encode();
-        }
+        #[cfg(not(feature = "small"))]
         if let Some(rows) = Rows::of(self) {
             return rows.encode(&applied, &dead);
         }
@@ -66,11 +67,13 @@ impl Document {
     }
 
     /// As [`encode`](Self::encode), in fewer bytes, as [`Delta::encode_packed`].
+    #[cfg(feature = "packing")]
     pub fn encode_packed(&self) -> Vec<u8> {
         if !self.containers.is_flat() {
             return self.snapshot().encode_packed();
         }
         let (applied, dead) = (self.version(), self.replicas.early());
+        #[cfg(not(feature = "small"))]
         if let Some(rows) = Rows::of(self) {
             return rows.encode_packed(&applied, &dead);
         }
@@ -91,6 +94,37 @@ impl Document {
         let dead = removed.difference(&applied);
         let slots = self.live_among(&applied);
         self.compose(applied, dead, slots)
+    }
+
+    /// Those of the applied operations `among` that are not live.
+    pub(crate) fn dead_among(&self, among: &DotSet) -> DotSet {
+        let mut dead = DotSet::new();
+        for range in among.ranges() {
+            if let Some(known) = self.replicas.by_id(range.replica) {
+                known.live.gaps(range.first, range.last, |first, last| {
+                    dead.insert_range(range.replica, first, last);
+                    true
+                });
+            }
+        }
+        dead
+    }
+
+    /// As [`dead_among`](Self::dead_among), where it takes at most so many ranges.
+    pub(crate) fn few_dead_among(&self, among: &DotSet, limit: usize) -> Option<DotSet> {
+        let mut dead = DotSet::new();
+        for range in among.ranges() {
+            if let Some(known) = self.replicas.by_id(range.replica) {
+                known.live.gaps(range.first, range.last, |first, last| {
+                    dead.insert_range(range.replica, first, last);
+                    dead.ranges().len() <= limit
+                });
+            }
+            if dead.ranges().len() > limit {
+                return None;
+            }
+        }
+        Some(dead)
     }
 
     /// The slots of the operations among `applied` that are live in maps, sets and counters.
@@ -218,22 +252,21 @@ impl Document {
                 at = self.containers.get(at).parent;
             }
         }
-        let mut levels: Vec<u32> = numbers.iter().map(|(number, _)| number as u32).collect();
-        sort_by(&mut levels, |a, b| {
-            self.containers.depth(*a).cmp(&self.containers.depth(*b))
-        });
-        let mut listed = Vec::with_capacity(levels.len());
-        for level in levels.chunk_by(|a, b| self.containers.depth(*a) == self.containers.depth(*b))
-        {
-            let mut level: Vec<(DeltaContainer, u32)> = level
-                .iter()
-                .map(|number| {
-                    let known = self.containers.get(*number);
+        let mut listed = Vec::new();
+        for depth in 1..=MAX_DEPTH {
+            let mut level: Vec<(DeltaContainer, u32)> = Vec::new();
+            for (number, _) in numbers.iter() {
+                let number = number as u32;
+                if self.containers.depth(number) == depth {
+                    let known = self.containers.get(number);
                     let parent = numbers.get(known.parent).copied().unwrap_or(ROOT);
                     let (key, form) = (known.key.clone(), known.form);
-                    (DeltaContainer { parent, key, form }, *number)
-                })
-                .collect();
+                    level.push((DeltaContainer { parent, key, form }, number));
+                }
+            }
+            if level.is_empty() {
+                break;
+            }
             sort(&mut level);
             for (container, number) in level {
                 listed.push(container);
@@ -256,21 +289,14 @@ impl Document {
 
     /// Every live slot, in the order of (local) containers, keys and siblings.
     fn sorted(&self) -> Vec<Slot> {
-        let order = self.settled_order();
-        let mut heads = Vec::with_capacity(self.index.len());
-        if order.is_built() {
-            let start = (ROOT, order::LEAST);
-            order.fetch(&self.slab, start, false, usize::MAX, &mut heads);
-        } else {
-            heads.extend(self.index.heads());
-            heads = order::sort(&self.slab, heads);
-        }
+        let heads = self.sorted_heads();
         if self.live == heads.len() && self.containers.is_flat() {
             return heads;
         }
-        let chains = heads.into_iter().flat_map(|head| self.chain(head));
-        chains
-            .filter(|slot| !self.slab[*slot].is_container())
-            .collect()
+        let mut slots = Vec::with_capacity(self.live);
+        for head in heads {
+            slots.extend(self.value_slots(head));
+        }
+        slots
     }
 }

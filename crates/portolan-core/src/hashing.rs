@@ -1,27 +1,27 @@
 //! XXH3. In wasm, where each entry to it would be compiled anew, all through those with a seed: with
 //! the seed 0 they give the same.
 
-#[cfg(not(target_family = "wasm"))]
+#[cfg(not(feature = "small"))]
 pub(crate) use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed, xxh3_128, xxh3_128_with_seed};
 
-#[cfg(target_family = "wasm")]
+#[cfg(feature = "small")]
 #[inline(never)]
 pub(crate) fn xxh3_64_with_seed(bytes: &[u8], seed: u64) -> u64 {
     xxhash_rust::xxh3::xxh3_64_with_seed(bytes, seed)
 }
 
-#[cfg(target_family = "wasm")]
+#[cfg(feature = "small")]
 #[inline(never)]
 pub(crate) fn xxh3_128_with_seed(bytes: &[u8], seed: u64) -> u128 {
     xxhash_rust::xxh3::xxh3_128_with_seed(bytes, seed)
 }
 
-#[cfg(target_family = "wasm")]
+#[cfg(feature = "small")]
 pub(crate) fn xxh3_64(bytes: &[u8]) -> u64 {
     xxh3_64_with_seed(bytes, 0)
 }
 
-#[cfg(target_family = "wasm")]
+#[cfg(feature = "small")]
 pub(crate) fn xxh3_128(bytes: &[u8]) -> u128 {
     xxh3_128_with_seed(bytes, 0)
 }

@@ -9,10 +9,11 @@ use crate::delta::Delta;
 use crate::document::Document;
 use crate::dots::{DotRange, DotSet};
 use crate::key::KeyRef;
-use crate::live::{PAGE, Tally};
+use crate::live::PAGE;
 use crate::reconcile::{Holdings, unit};
 use crate::registers::fingerprint;
 use crate::slab::BIRTH;
+use crate::tally::Tally;
 
 impl Holdings for Document {
     fn tally(&self, range: DotRange) -> Tally {
@@ -63,37 +64,6 @@ impl Holdings for Document {
 }
 
 impl Document {
-    /// Those of the applied operations `among` that are not live.
-    pub(crate) fn dead_among(&self, among: &DotSet) -> DotSet {
-        let mut dead = DotSet::new();
-        for range in among.ranges() {
-            if let Some(known) = self.replicas.by_id(range.replica) {
-                known.live.gaps(range.first, range.last, |first, last| {
-                    dead.insert_range(range.replica, first, last);
-                    true
-                });
-            }
-        }
-        dead
-    }
-
-    /// As [`dead_among`](Self::dead_among), where it takes at most so many ranges.
-    pub(crate) fn few_dead_among(&self, among: &DotSet, limit: usize) -> Option<DotSet> {
-        let mut dead = DotSet::new();
-        for range in among.ranges() {
-            if let Some(known) = self.replicas.by_id(range.replica) {
-                known.live.gaps(range.first, range.last, |first, last| {
-                    dead.insert_range(range.replica, first, last);
-                    dead.ranges().len() <= limit
-                });
-            }
-            if dead.ranges().len() > limit {
-                return None;
-            }
-        }
-        Some(dead)
-    }
-
     /// Whether what a delta for these of the applied operations must name as dead takes no more
     /// than about `limit` ranges; where it does, a search for what the other side really holds
     /// live is cheaper. Costs the blocks of what is live.

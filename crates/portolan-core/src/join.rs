@@ -186,7 +186,7 @@ impl Document {
         }
         let mut there: Vec<Dot> = delta.entries.iter().map(|entry| entry.dot).collect();
         if let Some(nested) = &delta.nested {
-            there.extend(nested.live_dots());
+            nested.live_dots(&mut there);
         }
         sort(&mut there);
         here.retain(|(dot, _)| there.binary_search(dot).is_err());

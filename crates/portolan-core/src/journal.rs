@@ -41,8 +41,8 @@ pub(crate) struct Journal {
 /// is a tenth smaller.
 #[derive(Debug)]
 struct Observer {
-    /// [`Document::changes`].
-    changes: fn(&Document, &Cause<'_>, Journal) -> Vec<Change>,
+    /// [`Document::record`].
+    record: fn(&mut Document, Origin, &DotSet, Journal),
     /// [`Document::observe_step`].
     step: fn(&Document, Spot, bool, &mut Journal),
     /// [`Document::count`].
@@ -50,7 +50,7 @@ struct Observer {
 }
 
 static OBSERVER: Observer = Observer {
-    changes: Document::changes,
+    record: Document::record,
     step: Document::observe_step,
     count: Document::count,
 };
@@ -166,15 +166,18 @@ impl Document {
     /// Records the batch of changes that the journal and the present state amount to; `new` are
     /// the operations that were applied.
     pub(crate) fn record_batch(&mut self, origin: Origin, new: &DotSet, journal: Journal) {
-        let Some(recorder) = &self.recorder else {
-            return;
-        };
+        if let Some(recorder) = &self.recorder {
+            (recorder.observer.record)(self, origin, new, journal);
+        }
+    }
+
+    fn record(&mut self, origin: Origin, new: &DotSet, journal: Journal) {
         let mut writers = new.ranges().iter().map(|range| range.replica);
         let sole = writers
             .next()
             .filter(|first| writers.all(|other| other == *first));
         let cause = Cause { origin, new, sole };
-        let changes = (recorder.observer.changes)(self, &cause, journal);
+        let changes = self.changes(&cause, journal);
         if let (false, Some(recorder)) = (changes.is_empty(), &mut self.recorder) {
             recorder.batches.push(Batch { origin, changes });
         }

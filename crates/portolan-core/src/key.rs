@@ -3,6 +3,7 @@
 use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
+use core::cmp::Ordering;
 use core::fmt;
 
 use smol_str::SmolStr;
@@ -13,7 +14,7 @@ use crate::replica::Dot;
 /// that sequence of kinds.
 ///
 /// `1`, `"1"` and `true` are three keys. Strings of up to 23 bytes are held in place.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, PartialEq, Eq, Hash)]
 pub enum Key {
     /// A boolean.
     Bool(bool),
@@ -113,6 +114,20 @@ fn same_bytes(a: &[u8], b: &[u8]) -> bool {
             a_first == b_first && a.last_chunk::<8>() == b.last_chunk::<8>()
         }
         _ => a == b,
+    }
+}
+
+impl Ord for Key {
+    #[inline]
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.borrowed().cmp(&other.borrowed())
+    }
+}
+
+impl PartialOrd for Key {
+    #[inline]
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
     }
 }
 

@@ -21,6 +21,13 @@
 //! # Features
 //! - `std`, on by default: documents that several threads may read at once, and the machine's clock
 //!   for [`types`]. Without it the crate needs an allocator and nothing else.
+//! - `digest`, on by default: [`Document::digest`], and what compares states by it, [`sync`] and
+//!   [`types`]. Without it writing costs less, and a program is smaller.
+//! - `small`, off by default: as little code as can be in place of speed, for modules that pages
+//!   load. Look-ups take logarithmic time, and what refuses bytes does not say by which rule, nor
+//!   that they could be fewer. What is written is the same.
+//! - `packing`, on by default: deltas are written packed where that saves much, and where it is
+//!   asked for. Without it they are plain; packed ones are read all the same.
 //!
 //! ```
 //! use portolan_core::{Delta, Document, ReplicaId, Version};
@@ -43,11 +50,18 @@
 //! 2018): state is key → {dot → value} with a causal context, a delta a piece of both.
 
 #![cfg_attr(not(feature = "std"), no_std)]
+// What is used by what was left out is left out by the linker.
+#![cfg_attr(
+    any(feature = "small", not(all(feature = "digest", feature = "packing"))),
+    allow(dead_code)
+)]
 
 extern crate alloc;
 
 pub mod limits;
+#[cfg(feature = "digest")]
 pub mod sync;
+#[cfg(feature = "digest")]
 pub mod types;
 
 mod anew;
@@ -69,40 +83,65 @@ mod extract;
 mod few;
 mod hashing;
 mod history;
+#[cfg(feature = "digest")]
 mod holdings;
+#[cfg(not(feature = "small"))]
 mod index;
 mod join;
 mod journal;
 mod key;
+#[cfg(any(test, feature = "small"))]
+#[cfg_attr(not(feature = "small"), allow(dead_code))] // the tests alone use it, in part
+#[allow(clippy::unused_self)] // what it stands for needs it
+mod lean;
+#[cfg(not(feature = "small"))]
 mod live;
 mod lock;
 mod log;
 mod nested;
+#[cfg(not(feature = "small"))]
 mod order;
 mod packed;
 mod past;
+#[cfg(feature = "digest")]
 mod reconcile;
+mod record;
 mod registers;
 mod renaming;
 mod replica;
 mod replicas;
+#[cfg(not(feature = "small"))]
 mod rows;
 mod sequence;
 mod sets;
+#[cfg(not(feature = "small"))]
 mod slab;
 mod sorting;
 mod spotmap;
 mod stability;
+#[cfg(not(feature = "small"))]
+mod table;
+mod tally;
 mod transaction;
 mod undo;
 mod value;
 mod view;
 mod visibility;
+#[cfg(not(feature = "small"))]
 mod words;
 
-/// Whether fewer bytes of code are worth more than speed: in wasm, which pages load. Where there are
-/// a short way and a fast one, the fast one is left out then.
-pub(crate) const SMALL: bool = cfg!(target_family = "wasm");
+#[cfg(feature = "small")]
+use lean::{index, live, order, slab, table};
+
+/// Whether fewer bytes of code are worth more than speed. Where there are a short way and a fast one,
+/// the fast one is left out then.
+pub(crate) const SMALL: bool = cfg!(feature = "small");
+
+/// Whether fingerprints of what is live are kept.
+pub(crate) const DIGEST: bool = cfg!(feature = "digest");
+
+/// Whether deltas can be written packed; they can always be read.
+pub(crate) const PACKING: bool = cfg!(feature = "packing");
 
 pub use change::{Batch, Change, Origin, Place};
 pub use clock::{Clock, Timestamp};

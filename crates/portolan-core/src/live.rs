@@ -11,10 +11,11 @@ use alloc::boxed::Box;
 use alloc::vec::Vec;
 use core::ops::Range;
 
-pub(crate) use self::block::{BLOCK, PAGE, Tally};
+pub(crate) use self::block::{BLOCK, PAGE};
 use self::block::{Block, Held, Lone, PAGES, Page, place};
 use self::walk::{Blocks, Live, Pages};
 use crate::slab::{NONE, Slot};
+use crate::tally::Tally;
 
 #[derive(Debug, Default)]
 pub(crate) struct LiveDots {

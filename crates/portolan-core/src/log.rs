@@ -82,7 +82,11 @@ impl RemovalLog {
             .filter(|range| range.first == range.last);
         if let (Some(range), 1, 1..=4) = (single.next(), killers.ranges().len(), dead.len()) {
             let killer = Dot::new(range.replica, range.first);
-            let removed: SmallVec<[_; 4]> = dead.iter().map(|dot| (killer, dot)).collect();
+            let mut removed = SmallVec::<[_; 4]>::new();
+            for range in dead.ranges() {
+                let dots = (range.first..=range.last).map(|seq| Dot::new(range.replica, seq));
+                dots.for_each(|dot| removed.push((killer, dot)));
+            }
             return self.note(&removed, live);
         }
         self.settle(live);
@@ -154,11 +158,13 @@ impl RemovalLog {
         if self.pruned.intersects(operations) {
             return None;
         }
-        let recent = self
-            .recent
-            .iter()
-            .filter(|(killer, _)| operations.contains(*killer));
-        let mut dead: DotSet = recent.map(|(_, dead)| *dead).collect();
+        let mut recent = Vec::new();
+        for (killer, dead) in &self.recent {
+            if operations.contains(*killer) {
+                recent.push(*dead);
+            }
+        }
+        let mut dead = DotSet::of(recent);
         for block in &self.blocks {
             if block.killers.intersects(operations) {
                 dead.union_with(&block.dead);
@@ -181,7 +187,7 @@ impl RemovalLog {
 /// set takes no more room than there are replicas, and who lacks one of these, too, has to be told
 /// more than was removed.
 fn note_pruned(pruned: &mut DotSet, killers: &DotSet) {
-    let all = killers.ranges().chunk_by(|a, b| a.replica == b.replica);
+    let all = killers.by_replica();
     for last in all.filter_map(<[_]>::last) {
         pruned.insert_range(last.replica, 1, last.last);
     }

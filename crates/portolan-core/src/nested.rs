@@ -66,11 +66,11 @@ impl Run {
         self.first + u64::from(self.length) - 1
     }
 
-    /// The dots that it names beside its own.
-    fn named(&self) -> impl Iterator<Item = Dot> + use<> {
-        let adopted = self.adopted;
-        let adopted = adopted.map(|((_, replica, seq), _)| Dot::new(replica, seq));
-        [self.parent, self.of, adopted].into_iter().flatten()
+    /// The replicas of the dots that it names beside its own.
+    fn named(&self) -> [Option<ReplicaId>; 3] {
+        let of = |dot: Dot| dot.replica;
+        let adopted = self.adopted.map(|((_, replica, _), _)| replica);
+        [self.parent.map(of), self.of.map(of), adopted]
     }
 
     pub(crate) fn dot(&self, at: u32) -> Dot {
@@ -174,6 +174,22 @@ impl Names<'_> {
     }
 }
 
+/// The replicas of the dots that runs name beside their own, in order.
+fn named_by(runs: &[Run]) -> Vec<ReplicaId> {
+    let mut named: Vec<ReplicaId> = Vec::new();
+    for run in runs {
+        for id in run.named() {
+            // Neighbours mostly name the same.
+            if let Some(id) = id.filter(|id| named.last() != Some(id)) {
+                named.push(id);
+            }
+        }
+    }
+    sort(&mut named);
+    named.dedup();
+    named
+}
+
 /// Appends the positions; `known` are the replicas of the delta's applied operations.
 pub(crate) fn put_positions(
     out: &mut Vec<u8>,
@@ -187,13 +203,8 @@ pub(crate) fn put_positions(
     if runs.is_empty() {
         return;
     }
-    let named = runs.iter().flat_map(Run::named);
-    let mut others: Vec<ReplicaId> = named
-        .map(|dot| dot.replica)
-        .filter(|id| known.binary_search_by_key(id, |(known, _)| *known).is_err())
-        .collect();
-    sort(&mut others);
-    others.dedup();
+    let mut others = named_by(runs);
+    others.retain(|id| known.binary_search_by_key(id, |(known, _)| *known).is_err());
     put_varint(out, others.len() as u64);
     for other in &others {
         out.extend_from_slice(&other.get().to_le_bytes());
@@ -299,12 +310,16 @@ impl Nested {
         self.times.iter().copied().max().unwrap_or_default()
     }
 
-    /// The dots of live values that were born in positions, in order.
-    pub(crate) fn live_dots(&self) -> impl Iterator<Item = Dot> + '_ {
-        let dots = self.runs.iter();
-        let dots = dots.flat_map(|run| (0..run.length).map(|at| run.dot(at)));
-        let live = dots.zip(&self.births);
-        live.filter_map(|(dot, birth)| birth.is_some().then_some(dot))
+    /// Adds the dots of live values that were born in positions, in order.
+    pub(crate) fn live_dots(&self, live: &mut Vec<Dot>) {
+        let mut births = self.births.iter();
+        for run in &self.runs {
+            for (at, birth) in (0..run.length).zip(&mut births) {
+                if birth.is_some() {
+                    live.push(run.dot(at));
+                }
+            }
+        }
     }
 
     /// The number of containers beside the root.
@@ -386,15 +401,12 @@ impl Nested {
             others,
         };
         self.read_runs(reader, count, &names, coding)?;
-        let named = self.runs.iter().flat_map(Run::named);
-        let mut named: Vec<ReplicaId> = named.map(|dot| dot.replica).collect();
-        sort(&mut named);
-        if !names
-            .others
-            .iter()
-            .all(|other| named.binary_search(other).is_ok())
-        {
-            return Err(reader.malformed("a replica that nothing names"));
+        if !crate::SMALL {
+            let named = named_by(&self.runs);
+            let mut others = names.others.iter();
+            if !others.all(|other| named.binary_search(other).is_ok()) {
+                return Err(reader.malformed("a replica that nothing names"));
+            }
         }
         let total: u64 = self.runs.iter().map(|run| u64::from(run.length)).sum();
         expansion.claim(total, Expansion::POSITION)?;
@@ -558,27 +570,21 @@ impl Nested {
         values.for_each(|value| {
             if left == 0 {
                 let dead = turns.next().unwrap_or(0);
-                self.births.resize(self.births.len() + dead, None);
+                self.births
+                    .resize_with(self.births.len() + dead, Option::default);
                 left = turns.next().unwrap_or(0);
             }
             self.births.push(Some(value));
             left -= 1;
         });
-        self.births.resize(total, None);
+        self.births.resize_with(total, Option::default);
         Ok(())
     }
 
     /// What can only be told of all parts together.
     pub(crate) fn check(&self, reader: &Reader<'_>, entries: &[DeltaEntry]) -> Result<(), Fault> {
-        let mut used = vec![false; self.containers.len() + 1];
-        let parents = self.containers.iter().map(|container| container.parent);
-        let holders = entries.iter().map(|entry| entry.container);
-        let arrays = self.runs.iter().map(|run| run.container);
-        for number in parents.chain(holders).chain(arrays).chain([0]) {
-            used[number as usize] = true;
-        }
-        if used.contains(&false) {
-            return Err(reader.malformed("a container with nothing in it"));
+        if !crate::SMALL {
+            self.check_form(reader, entries)?;
         }
         for entry in entries {
             let Some(at) = entry.container.checked_sub(1) else {
@@ -596,12 +602,30 @@ impl Nested {
             if (a.replica, a.last()) >= (b.replica, b.first) {
                 return Err(reader.malformed("positions out of order"));
             }
+        }
+        self.check_dots(entries)
+            .map_err(|what| reader.malformed(what))
+    }
+
+    /// Whether it could not be written in fewer bytes. Nobody comes to harm by bytes that could.
+    fn check_form(&self, reader: &Reader<'_>, entries: &[DeltaEntry]) -> Result<(), Fault> {
+        let mut used = vec![false; self.containers.len() + 1];
+        let parents = self.containers.iter().map(|container| container.parent);
+        let holders = entries.iter().map(|entry| entry.container);
+        let arrays = self.runs.iter().map(|run| run.container);
+        for number in parents.chain(holders).chain(arrays).chain([0]) {
+            used[number as usize] = true;
+        }
+        if used.contains(&false) {
+            return Err(reader.malformed("a container with nothing in it"));
+        }
+        for pair in self.runs.windows(2) {
+            let [a, b] = pair else { continue };
             if a.clone().extend(b.clone()).is_none() {
                 return Err(reader.malformed("a run that continues the one before it"));
             }
         }
-        self.check_dots(entries)
-            .map_err(|what| reader.malformed(what))
+        Ok(())
     }
 
     /// Whether each operation has one value or one position, or both where a value is born; and

@@ -37,12 +37,8 @@ fn position(slab: &Slab, slot: Slot) -> Position<'_> {
 /// Sorts slots by key. Where all keys are text, the eight bytes behind their common prefix settle
 /// nearly every comparison without reading keys.
 pub(crate) fn sort(slab: &Slab, mut slots: Vec<Slot>) -> Vec<Slot> {
-    // A page has few keys, and loads every byte.
-    if !crate::SMALL {
-        as_they_stand(&mut slots);
-    }
-    let words = (!crate::SMALL).then(|| words(slab, &slots));
-    let Some(words) = words.flatten() else {
+    as_they_stand(&mut slots);
+    let Some(words) = words(slab, &slots) else {
         sort_by(&mut slots, |a, b| {
             position(slab, *a).cmp(&position(slab, *b))
         });

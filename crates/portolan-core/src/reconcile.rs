@@ -14,7 +14,8 @@ use alloc::vec;
 use alloc::vec::Vec;
 
 use crate::dots::{DotRange, DotSet};
-use crate::live::{BLOCK, PAGE, Tally};
+use crate::live::{BLOCK, PAGE};
+use crate::tally::Tally;
 
 /// Into how many spans the whole domain is cut at first: one round less for some three kilobytes.
 const FIRST_CUT: u64 = 256;

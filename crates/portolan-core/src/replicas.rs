@@ -1,10 +1,11 @@
 //! What is known of each replica's operations.
 
 use alloc::boxed::Box;
-use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 
 use crate::dots::{DotRange, DotSet, Version};
+#[cfg(feature = "small")]
+use crate::lean::places::Places as Numbers;
 use crate::live::LiveDots;
 use crate::replica::{Dot, ReplicaId};
 
@@ -30,7 +31,8 @@ pub(crate) struct Replicas {
         reason = "where there are many they hold little, and would be copied as the vector grows"
     )]
     known: Vec<Box<Known>>,
-    numbers: BTreeMap<ReplicaId, u32>,
+    /// By id.
+    numbers: Numbers,
 }
 
 impl Replicas {
@@ -41,7 +43,7 @@ impl Replicas {
         if self.known.last().is_some_and(|last| last.id == id) {
             return next - 1;
         }
-        let number = *self.numbers.entry(id).or_insert(next);
+        let number = self.numbers.get_or_insert(id.get(), next);
         if number == next {
             let (applied, early, live, placed) = Default::default();
             self.known.push(Box::new(Known {
@@ -60,7 +62,7 @@ impl Replicas {
         if self.known.last().is_some_and(|last| last.id == id) {
             return Some(self.known.len() as u32 - 1);
         }
-        self.numbers.get(&id).copied()
+        self.numbers.get(id.get())
     }
 
     #[inline]
@@ -101,10 +103,9 @@ impl Replicas {
         let low = 64 - bits;
         let first = start << low;
         let small = self.number(ReplicaId::new(start));
-        let from = ReplicaId::new(first.max(1 << bits));
-        let to = ReplicaId::new(first | (u64::MAX >> bits));
-        let large = (from <= to).then(|| self.numbers.range(from..=to));
-        let large = large.into_iter().flatten().map(|(_, number)| *number);
+        let (from, to) = (first.max(1 << bits), first | (u64::MAX >> bits));
+        let large = (from <= to).then(|| self.numbers.between(from, to));
+        let large = large.into_iter().flatten();
         small
             .into_iter()
             .chain(large)
@@ -116,7 +117,7 @@ impl Replicas {
     }
 
     fn in_order(&self) -> impl Iterator<Item = &Known> {
-        self.numbers.values().map(|number| self.get(*number))
+        self.numbers.all().map(|number| self.get(number))
     }
 
     /// All operations applied.
@@ -183,6 +184,40 @@ impl Replicas {
     }
 }
 
+#[cfg(not(feature = "small"))]
+use sorted::Numbers;
+
+#[cfg(not(feature = "small"))]
+mod sorted {
+    use alloc::collections::BTreeMap;
+
+    /// The numbers of replicas, by the bits of their ids.
+    #[derive(Debug, Default)]
+    pub(super) struct Numbers(BTreeMap<u64, u32>);
+
+    impl Numbers {
+        #[inline]
+        pub(super) fn get(&self, id: u64) -> Option<u32> {
+            self.0.get(&id).copied()
+        }
+
+        #[inline]
+        pub(super) fn get_or_insert(&mut self, id: u64, new: u32) -> u32 {
+            *self.0.entry(id).or_insert(new)
+        }
+
+        /// In the order of the ids.
+        pub(super) fn all(&self) -> impl Iterator<Item = u32> {
+            self.0.values().copied()
+        }
+
+        /// Those of the ids `from..=to`, in their order.
+        pub(super) fn between(&self, from: u64, to: u64) -> impl Iterator<Item = u32> {
+            self.0.range(from..=to).map(|(_, number)| *number)
+        }
+    }
+}
+
 /// Stands for an id, together with the low bits of a number: its upper 16 bits, or the whole id
 /// where that is so small (as people choose them).
 pub(crate) fn tag_of(id: ReplicaId) -> u16 {
@@ -211,8 +246,8 @@ fn collect<'a>(sets: impl Iterator<Item = &'a DotSet>) -> DotSet {
 
 /// A set of dots, replica by replica.
 pub(crate) fn groups(set: &DotSet) -> impl Iterator<Item = (ReplicaId, DotSet)> + '_ {
-    let groups = set.ranges().chunk_by(|a, b| a.replica == b.replica);
-    groups.map(|group| (group[0].replica, group.iter().copied().collect::<DotSet>()))
+    set.by_replica()
+        .map(|group| (group[0].replica, group.iter().copied().collect::<DotSet>()))
 }
 
 /// From ranges in order.

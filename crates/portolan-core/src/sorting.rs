@@ -12,19 +12,19 @@ pub(crate) fn sort<T: Ord>(items: &mut [T]) {
 }
 
 /// Sorts by any order.
-#[cfg(not(target_family = "wasm"))]
+#[cfg(not(feature = "small"))]
 pub(crate) fn sort_by<T>(items: &mut [T], order: impl FnMut(&T, &T) -> Ordering) {
     items.sort_unstable_by(order);
 }
 
 /// Sorts by any order.
-#[cfg(target_family = "wasm")]
+#[cfg(feature = "small")]
 pub(crate) fn sort_by<T>(items: &mut [T], mut order: impl FnMut(&T, &T) -> Ordering) {
     let mut at = positions::sorted(items.len(), &mut |a, b| order(&items[a], &items[b]).is_gt());
     positions::follow(&mut at, &mut |a, b| items.swap(a, b));
 }
 
-#[cfg(any(test, target_family = "wasm"))]
+#[cfg(any(test, feature = "small"))]
 mod positions {
     use alloc::vec::Vec;
 

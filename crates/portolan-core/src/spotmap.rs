@@ -7,11 +7,14 @@
 use alloc::vec::Vec;
 use core::hash::{BuildHasher, Hasher};
 
-use hashbrown::HashMap;
+#[cfg(not(feature = "small"))]
+use self::hashed::Places;
+#[cfg(feature = "small")]
+use crate::lean::places::Places;
 
 #[derive(Debug)]
 pub(crate) struct SpotMap<V> {
-    places: HashMap<u64, u32, SpotHash>,
+    places: Places,
     entries: Vec<Option<(u64, V)>>,
     /// Places in `entries` that are empty.
     vacant: Vec<u32>,
@@ -20,7 +23,7 @@ pub(crate) struct SpotMap<V> {
 impl<V> Default for SpotMap<V> {
     fn default() -> Self {
         Self {
-            places: HashMap::default(),
+            places: Places::default(),
             entries: Vec::new(),
             vacant: Vec::new(),
         }
@@ -33,17 +36,17 @@ impl<V> SpotMap<V> {
     }
 
     pub(crate) fn contains(&self, key: impl Into<u64>) -> bool {
-        self.places.contains_key(&key.into())
+        self.places.get(key.into()).is_some()
     }
 
     pub(crate) fn get(&self, key: impl Into<u64>) -> Option<&V> {
-        let at = *self.places.get(&key.into())?;
+        let at = self.places.get(key.into())?;
         let (_, value) = self.entries[at as usize].as_ref()?;
         Some(value)
     }
 
     pub(crate) fn get_mut(&mut self, key: impl Into<u64>) -> Option<&mut V> {
-        let at = *self.places.get(&key.into())?;
+        let at = self.places.get(key.into())?;
         let (_, value) = self.entries[at as usize].as_mut()?;
         Some(value)
     }
@@ -52,8 +55,8 @@ impl<V> SpotMap<V> {
     pub(crate) fn insert(&mut self, key: impl Into<u64>, value: V) -> Option<V> {
         let key = key.into();
         let entry = Some((key, value));
-        if let Some(at) = self.places.get(&key) {
-            let old = core::mem::replace(&mut self.entries[*at as usize], entry);
+        if let Some(at) = self.places.get(key) {
+            let old = core::mem::replace(&mut self.entries[at as usize], entry);
             return old.map(|(_, value)| value);
         }
         let at = if let Some(at) = self.vacant.pop() {
@@ -69,7 +72,7 @@ impl<V> SpotMap<V> {
 
     /// Takes a value out; with the last one the memory is given back.
     pub(crate) fn remove(&mut self, key: impl Into<u64>) -> Option<V> {
-        let at = self.places.remove(&key.into())?;
+        let at = self.places.remove(key.into())?;
         let (_, value) = self.entries[at as usize].take()?;
         if self.places.is_empty() {
             *self = Self::default();
@@ -96,6 +99,40 @@ impl<V> SpotMap<V> {
                 let key = *key;
                 self.remove(key);
             }
+        }
+    }
+}
+
+#[cfg(not(feature = "small"))]
+mod hashed {
+    use hashbrown::HashMap;
+
+    use super::SpotHash;
+
+    #[derive(Debug, Default)]
+    pub(super) struct Places {
+        places: HashMap<u64, u32, SpotHash>,
+    }
+
+    impl Places {
+        #[inline]
+        pub(super) fn is_empty(&self) -> bool {
+            self.places.is_empty()
+        }
+
+        #[inline]
+        pub(super) fn get(&self, key: u64) -> Option<u32> {
+            self.places.get(&key).copied()
+        }
+
+        #[inline]
+        pub(super) fn insert(&mut self, key: u64, place: u32) {
+            self.places.insert(key, place);
+        }
+
+        #[inline]
+        pub(super) fn remove(&mut self, key: u64) -> Option<u32> {
+            self.places.remove(&key)
         }
     }
 }

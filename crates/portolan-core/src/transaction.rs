@@ -17,7 +17,7 @@ use crate::key::{Key, KeyRef};
 use crate::limits::{MAX_DEPTH, MAX_KEY_BYTES, MAX_VALUE_BYTES, MAX_VALUE_DEPTH};
 use crate::replica::Dot;
 use crate::sequence::Spot;
-use crate::slab::{BIRTH, Entry, NONE, Slot};
+use crate::slab::{BIRTH, NONE, Slot};
 use crate::value::Value;
 
 /// Keys that are read from memory together.
@@ -279,17 +279,18 @@ impl<'a> Transaction<'a> {
         let journal = &self.journal;
         if !journal.removed.is_empty() || !journal.births.is_empty() {
             let live = document.live();
-            let pair = |(killer, entry): &(u64, Entry)| {
-                (Dot::new(replica, *killer), document.dot_of(entry))
-            };
-            let born = |(killer, spot, _): &(u64, Spot, Value)| {
-                (Dot::new(replica, *killer), document.dot_at(*spot))
-            };
-            let removed = journal.removed.iter().map(pair);
-            let removed = removed.chain(journal.births.iter().map(born));
-            let spent = journal.spent.iter();
-            let removed = removed.chain(spent.map(|(seq, dot)| (Dot::new(replica, *seq), *dot)));
-            let removed: SmallVec<[(Dot, Dot); 2]> = removed.collect();
+            let mut removed = SmallVec::<[(Dot, Dot); 2]>::new();
+            removed.reserve(journal.removed.len());
+            let mut note = |killer, dot| removed.push((Dot::new(replica, killer), dot));
+            for (killer, entry) in &journal.removed {
+                note(*killer, document.dot_of(entry));
+            }
+            for (killer, spot, _) in &journal.births {
+                note(*killer, document.dot_at(*spot));
+            }
+            for (killer, dot) in &journal.spent {
+                note(*killer, *dot);
+            }
             document.log.note(&removed, live);
             let killers = DotSet::from_range(replica, base + 1, seq);
             let timestamp = self.timestamp.unwrap_or_default();

@@ -1,5 +1,7 @@
 //! The bytes of every format, as they were first written: what is stored today opens tomorrow.
 
+#![cfg(all(feature = "digest", feature = "packing"))]
+
 use std::collections::BTreeMap;
 
 use portolan_core::{

@@ -1,5 +1,7 @@
 //! Looking back: states as of a version, history between versions, undo.
 
+#![cfg(all(feature = "digest", feature = "packing"))]
+
 use portolan_core::{
     Document, Dot, Error, Key, Place, ReplicaId, Timestamp, Transaction, Value, Version,
 };

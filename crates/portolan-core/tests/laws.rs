@@ -1,6 +1,8 @@
 //! The laws of join, on random runs against a naive reference: any order, loss, duplication,
 //! superseded operations, pruned logs, failed transactions.
 
+#![cfg(all(feature = "digest", feature = "packing"))]
+
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -1,5 +1,7 @@
 //! Letting go of what is stable changes nothing that anybody can see.
 
+#![cfg(all(feature = "digest", feature = "packing"))]
+
 use portolan_core::{Document, Dot, Error, ReplicaId, Value, Version};
 use proptest::prelude::*;
 

@@ -46,15 +46,15 @@ impl<'a> EntryRef<'a> {
 }
 
 /// Runs of equal items: each item once, behind the length of its run.
-pub(crate) struct Runs<T> {
+pub(crate) struct Runs {
     bytes: Vec<u8>,
-    last: Option<T>,
+    last: Option<u64>,
     length: u64,
-    put: fn(&mut Vec<u8>, T),
+    put: fn(&mut Vec<u8>, u64),
 }
 
-impl<T: Copy + PartialEq> Runs<T> {
-    pub(crate) fn new(put: fn(&mut Vec<u8>, T)) -> Self {
+impl Runs {
+    pub(crate) fn new(put: fn(&mut Vec<u8>, u64)) -> Self {
         Self {
             bytes: Vec::new(),
             last: None,
@@ -64,7 +64,7 @@ impl<T: Copy + PartialEq> Runs<T> {
     }
 
     #[inline]
-    pub(crate) fn push(&mut self, item: T) {
+    pub(crate) fn push(&mut self, item: u64) {
         if self.last == Some(item) {
             self.length += 1;
             return;
@@ -105,10 +105,10 @@ pub(crate) fn encode<'a>(
     put_containers(&mut out, nested.map_or(&[], |nested| &nested.containers));
     put_varint(&mut out, count as u64);
     if nested.is_some() {
-        let mut containers = Runs::new(|out, number: u32| put_varint(out, number.into()));
+        let mut containers = Runs::new(put_varint);
         entries
             .clone()
-            .for_each(|entry| containers.push(entry.container));
+            .for_each(|entry| containers.push(entry.container.into()));
         out.append(&mut containers.finish());
     }
 
@@ -211,7 +211,7 @@ pub(super) fn encode_single(applied: &DotSet, dead: &DotSet, entry: &DeltaEntry)
     put_front_coded(&mut out, None, &entry.key);
     out.extend_from_slice(&[1, value_tag(&entry.value)]);
     put_value_body(&mut out, &entry.value);
-    let mut writers = applied.ranges().chunk_by(|a, b| a.replica == b.replica);
+    let mut writers = applied.by_replica();
     let mut number = 0;
     let writer = writers.find(|group| {
         let found = group[0].replica == entry.dot.replica;
@@ -232,10 +232,10 @@ pub(super) fn encode_single(applied: &DotSet, dead: &DotSet, entry: &DeltaEntry)
 /// What stands of values behind the containers and the keys, column by column.
 pub(crate) struct Columns {
     replicas: SmallVec<[(ReplicaId, u64); 2]>,
-    tags: Runs<u8>,
+    tags: Runs,
     /// The contents of the values.
     pub(crate) values: Vec<u8>,
-    writers: Runs<u64>,
+    writers: Runs,
     seqs: Vec<u8>,
     times: Vec<u64>,
     /// The last one, and its place among the replicas.
@@ -248,7 +248,7 @@ impl Columns {
     pub(crate) fn new(applied: &DotSet, count: usize) -> Self {
         Self {
             replicas: replicas_of(applied),
-            tags: Runs::new(Vec::push),
+            tags: Runs::new(|out, tag| out.push(tag as u8)),
             values: Vec::with_capacity(count * 3 + 8),
             writers: Runs::new(put_varint),
             seqs: Vec::with_capacity(count * 3 + 8),
@@ -261,7 +261,7 @@ impl Columns {
     /// The tag of a value, and the operation that wrote it.
     #[inline]
     pub(crate) fn push(&mut self, tag: u8, dot: Dot, timestamp: Timestamp) {
-        self.tags.push(tag);
+        self.tags.push(tag.into());
         let number = match self.writer {
             Some((replica, number)) if replica == dot.replica => number,
             // proof: the dot of an entry is always among the applied ones.
@@ -313,7 +313,7 @@ pub(crate) fn encode_flat(
 
 /// The replicas of a dot set in order, each with its first number.
 pub(crate) fn replicas_of(dots: &DotSet) -> SmallVec<[(ReplicaId, u64); 2]> {
-    let groups = dots.ranges().chunk_by(|a, b| a.replica == b.replica);
+    let groups = dots.by_replica();
     groups
         .map(|group| (group[0].replica, group[0].first))
         .collect()

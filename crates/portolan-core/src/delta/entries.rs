@@ -36,7 +36,7 @@ pub(super) fn read_entries(
         let last = containers.len() as u64;
         read_runs(reader, count, |reader| {
             let number = reader.bounded("the number of a container", last)?;
-            Ok(number as u32)
+            Ok(number as i64)
         })?
     };
     if !groups.is_sorted_by(|a, b| a.1 < b.1) {
@@ -55,7 +55,7 @@ pub(super) fn read_entries(
             }
             let dot = Dot::new(ReplicaId::new(0), 0);
             entries.push(DeltaEntry {
-                container,
+                container: container as u32,
                 key,
                 value: Value::Null,
                 dot,
@@ -63,23 +63,25 @@ pub(super) fn read_entries(
             });
         }
     }
-    let tags = read_runs(reader, count, Reader::byte)?;
+    let tags = read_runs(reader, count, |reader| Ok(reader.byte()?.into()))?;
     let mut rest = entries.as_mut_slice();
     for (length, tag) in tags {
         let (run, after) = rest.split_at_mut(length);
         for entry in run {
-            entry.value = read_bounded_value(reader, tag)?;
+            entry.value = read_bounded_value(reader, tag as u8)?;
         }
         rest = after;
     }
     let last = replicas.len().saturating_sub(1) as u64;
     let writers = read_runs(reader, count, |reader| {
         let number = reader.bounded("the number of a value's replica", last)?;
-        let writer = replicas.get(number);
-        writer.ok_or_else(|| reader.malformed("a value without a replica among the applied ones"))
+        if number >= replicas.len() {
+            return Err(reader.malformed("a value without a replica among the applied ones"));
+        }
+        Ok(number as i64)
     })?;
-    for_runs(&mut entries, &writers, |entry, (replica, _)| {
-        entry.dot.replica = *replica;
+    for_runs(&mut entries, &writers, |entry, number| {
+        entry.dot.replica = replicas[number as usize].0;
     });
     let first = entries.first().map(|entry| entry.dot.replica);
     let mut seq = replicas
@@ -129,7 +131,7 @@ fn read_single(reader: &mut Reader<'_>, applied: &DotSet) -> Result<DeltaEntry, 
     let value = read_bounded_value(reader, tag)?;
     read_run_of_one(reader)?;
     let number = reader.varint()?;
-    let mut starts = applied.ranges().chunk_by(|a, b| a.replica == b.replica);
+    let mut starts = applied.by_replica();
     let start = usize::try_from(number)
         .ok()
         .and_then(|number| starts.nth(number));
@@ -230,11 +232,11 @@ fn read_times(reader: &mut Reader<'_>, entries: &mut [DeltaEntry]) -> Result<(),
         IN_RUNS => {
             let runs = read_runs(reader, times, |reader| {
                 before = before.wrapping_add(reader.zigzag()? as u64);
-                Ok(before)
+                Ok(before as i64)
             })?;
             changes = runs.len().saturating_sub(1);
             for_runs(entries, &runs, |entry, bits| {
-                entry.timestamp = Timestamp::from_bits(bits);
+                entry.timestamp = Timestamp::from_bits(bits as u64);
             });
         }
         _ => return Err(reader.malformed("an unknown form of timestamps")),
@@ -245,13 +247,28 @@ fn read_times(reader: &mut Reader<'_>, entries: &mut [DeltaEntry]) -> Result<(),
     Ok(())
 }
 
+/// Numbers in runs of equals: how long each run is, and what it consists of.
+pub(crate) type NumberRuns = SmallVec<[(usize, i64); 2]>;
+
 /// Reads runs that cover `count` items, no two neighbours alike.
-pub(crate) fn read_runs<'a, T: Copy + PartialEq>(
+pub(crate) fn read_runs<'a>(
     reader: &mut Reader<'a>,
     count: usize,
-    mut item: impl FnMut(&mut Reader<'a>) -> Result<T, Fault>,
-) -> Result<SmallVec<[(usize, T); 2]>, Fault> {
-    let mut runs = SmallVec::<[(usize, T); 2]>::new();
+    mut item: impl FnMut(&mut Reader<'a>) -> Result<i64, Fault>,
+) -> Result<NumberRuns, Fault> {
+    if crate::SMALL {
+        let item: &mut dyn FnMut(&mut Reader<'a>) -> Result<i64, Fault> = &mut item;
+        return read_runs_of(reader, count, item); // compiled once, and not for each `item`
+    }
+    read_runs_of(reader, count, item)
+}
+
+fn read_runs_of<'a>(
+    reader: &mut Reader<'a>,
+    count: usize,
+    mut item: impl FnMut(&mut Reader<'a>) -> Result<i64, Fault>,
+) -> Result<NumberRuns, Fault> {
+    let mut runs = NumberRuns::new();
     let mut left = count;
     while left > 0 {
         let length = reader.bounded("the length of a run", left as u64)?;
@@ -269,10 +286,10 @@ pub(crate) fn read_runs<'a, T: Copy + PartialEq>(
 }
 
 /// Runs `f` on each entry with the item of its run.
-fn for_runs<T: Copy>(
+fn for_runs(
     entries: &mut [DeltaEntry],
-    runs: &[(usize, T)],
-    mut f: impl FnMut(&mut DeltaEntry, T),
+    runs: &[(usize, i64)],
+    mut f: impl FnMut(&mut DeltaEntry, i64),
 ) {
     let mut rest = entries;
     for (length, item) in runs {

@@ -109,24 +109,20 @@ impl Code {
         Ok(code)
     }
 
-    /// The symbols, those of the shortest words first.
-    fn in_order(&self) -> impl Iterator<Item = (u8, u32)> + '_ {
-        (1..=LONGEST).flat_map(move |length| {
-            let symbols = (0..self.end).filter(move |s| u32::from(self.lengths[*s]) == length);
-            symbols.map(move |symbol| (symbol as u8, length))
-        })
-    }
-
-    /// Of each symbol in order: its word, first bit lowest, and the length of that.
-    fn words(&self) -> impl Iterator<Item = (u8, u64, u32)> + '_ {
-        let (mut next, mut before) = (0u32, 0);
-        self.in_order().map(move |(symbol, length)| {
-            next <<= length - before;
-            before = length;
-            let word = next.reverse_bits() >> (32 - length);
-            next += 1;
-            (symbol, u64::from(word), length)
-        })
+    /// Tells of each symbol, those of the shortest words first: its word, first bit lowest, and the
+    /// length of that.
+    fn words(&self, mut each: impl FnMut(u8, u64, u32)) {
+        let mut next = 0u32;
+        for length in 1..=LONGEST {
+            next <<= 1;
+            for (symbol, of_symbol) in self.lengths[..self.end].iter().enumerate() {
+                if u32::from(*of_symbol) == length {
+                    let word = next.reverse_bits() >> (32 - length);
+                    next += 1;
+                    each(symbol as u8, u64::from(word), length);
+                }
+            }
+        }
     }
 }
 
@@ -176,9 +172,9 @@ impl Coder {
     pub(super) fn new(code: &Code) -> Self {
         let mut words = [(0, 0); SYMBOLS];
         if !code.alone {
-            for (symbol, word, length) in code.words() {
+            code.words(|symbol, word, length| {
                 words[usize::from(symbol)] = (word as u16, length as u8);
-            }
+            });
         }
         Self { words }
     }
@@ -216,15 +212,15 @@ impl Decoder {
     pub(super) fn new(code: &Code) -> Self {
         let longest: u32 = code.lengths.iter().copied().max().unwrap_or(0).into();
         let mut table = vec![(0, 0); 1usize << longest];
-        for (symbol, word, length) in code.words() {
+        code.words(|symbol, word, length| {
             if code.alone {
                 table.fill((symbol, 0));
-                break;
+                return;
             }
             for place in table[word as usize..].iter_mut().step_by(1 << length) {
                 *place = (symbol, length as u8);
             }
-        }
+        });
         Self { table, longest }
     }
 

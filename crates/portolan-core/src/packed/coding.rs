@@ -38,33 +38,38 @@ pub(crate) const SIGNED: Sign = Sign {
 };
 
 impl Coding {
+    /// Whether columns are packed that are written.
+    pub(super) fn packs(self) -> bool {
+        crate::PACKING && self == Self::Packed
+    }
+
     /// Appends numbers that seldom repeat.
     pub(crate) fn put_each(self, out: &mut Vec<u8>, numbers: &[i64], sign: Sign) {
-        match self {
-            Self::Plain => numbers.iter().for_each(|number| (sign.put)(out, *number)),
-            Self::Packed => put_numbers(out, numbers),
+        if self.packs() {
+            return put_numbers(out, numbers);
+        }
+        for number in numbers {
+            (sign.put)(out, *number);
         }
     }
 
     /// Appends numbers that are often alike.
     pub(crate) fn put_runs(self, out: &mut Vec<u8>, numbers: &Groups, sign: Sign) {
-        match self {
-            Self::Plain => {
-                for (length, number) in numbers.iter() {
-                    put_varint(out, length as u64);
-                    (sign.put)(out, number);
-                }
-            }
-            Self::Packed => numbers.put(out),
+        if self.packs() {
+            return numbers.put(out);
+        }
+        for (length, number) in numbers.iter() {
+            put_varint(out, length as u64);
+            (sign.put)(out, number);
         }
     }
 
     /// Appends bytes.
     pub(crate) fn put_text(self, out: &mut Vec<u8>, text: &[u8]) {
-        match self {
-            Self::Plain => out.extend_from_slice(text),
-            Self::Packed => put_symbols(out, text),
+        if self.packs() {
+            return put_symbols(out, text);
         }
+        out.extend_from_slice(text);
     }
 
     /// Reads columns of so many numbers each, of which is told whether they are often alike, and

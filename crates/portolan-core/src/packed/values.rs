@@ -56,7 +56,7 @@ impl ValueColumns {
     #[inline]
     pub(crate) fn push_word(&mut self, tag: u8, word: u64) {
         self.tags.push(tag.into());
-        if tag == INT && self.coding == Coding::Packed {
+        if tag == INT && self.coding.packs() {
             self.integers.push(word as i64);
         } else {
             put_word_body(&mut self.bodies, tag, word);
@@ -69,7 +69,9 @@ impl ValueColumns {
         expansion.add(self.texts.len() as u64);
         self.coding.put_runs(out, &self.lengths, UNSIGNED);
         self.coding.put_text(out, &self.texts);
-        put_numbers(out, &self.integers);
+        if self.coding.packs() {
+            put_numbers(out, &self.integers);
+        }
         out.append(&mut self.bodies);
     }
 }

@@ -196,6 +196,6 @@ fn a_short_sequence_is_small_and_an_emptied_one_too() {
         (replica.sequence.positions(), replica.elements.len()),
         (0, 0)
     );
-    assert!(matches!(replica.sequence.order, Order::Short { .. }));
+    assert!(crate::SMALL || matches!(replica.sequence.order, Order::Short { .. }));
     assert!(replica.sequence.families.is_none());
 }

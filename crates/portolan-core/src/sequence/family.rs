@@ -19,19 +19,13 @@ pub(super) struct Family {
 impl Family {
     /// Of these, which stand in this order.
     pub(super) fn of(siblings: &[Spot]) -> Self {
-        match siblings.len() {
-            0..=CHUNK => {
-                // With room for the one for which it is founded.
-                let mut chunk = Vec::with_capacity(siblings.len() + 1);
-                chunk.extend_from_slice(siblings);
-                Self {
-                    chunks: smallvec![chunk],
-                }
-            }
-            _ => Self {
-                chunks: siblings.chunks(CHUNK / 2).map(<[Spot]>::to_vec).collect(),
-            },
-        }
+        // With room for the one for which it is founded.
+        let mut chunk = Vec::with_capacity(siblings.len() + 1);
+        chunk.extend_from_slice(siblings);
+        let chunks = smallvec![chunk];
+        let mut family = Self { chunks };
+        family.cut(0);
+        family
     }
 
     pub(super) fn first(&self) -> Option<Spot> {
@@ -138,10 +132,9 @@ impl Family {
     fn cut(&mut self, chunk: usize) {
         if self.chunks[chunk].len() > CHUNK {
             let all = core::mem::take(&mut self.chunks[chunk]);
-            let pieces: Vec<Vec<Spot>> = all.chunks(CHUNK / 2 + 1).map(<[Spot]>::to_vec).collect();
             self.chunks.remove(chunk);
-            for piece in pieces.into_iter().rev() {
-                self.chunks.insert(chunk, piece);
+            for piece in all.chunks(CHUNK / 2 + 1).rev() {
+                self.chunks.insert(chunk, piece.to_vec());
             }
         }
     }

@@ -261,10 +261,9 @@ impl Sequence {
     /// The visible elements from a visible index on.
     pub(crate) fn iter(&self, elements: &Elements, from: usize) -> impl Iterator<Item = Spot> {
         let at = self.order.select(from);
-        let walk = at.map(|at| self.order.walk(at, true));
-        walk.into_iter()
-            .flatten()
-            .map(|at| elements.of(self.order.spot(at)))
+        let at = at.unwrap_or_else(|| self.order.end());
+        let walk = self.order.walk(at, true);
+        walk.map(|at| elements.of(self.order.spot(at)))
     }
 
     /// All positions in order, tombstones included.

@@ -21,26 +21,26 @@ const SHRUNK: usize = SHORT / 4;
 
 #[derive(Debug)]
 pub(super) enum Order {
-    #[cfg_attr(target_family = "wasm", allow(dead_code))]
+    #[cfg_attr(feature = "small", allow(dead_code))]
     Short {
         spots: SmallVec<[Spot; PLACED]>,
         visible: u32,
         /// As in [`Tree`].
         chained: u32,
         /// There are none.
-        #[cfg(target_family = "wasm")]
+        #[cfg(feature = "small")]
         never: core::convert::Infallible,
     },
     Long(Box<Tree>),
 }
 
 impl Default for Order {
-    #[cfg(target_family = "wasm")]
+    #[cfg(feature = "small")]
     fn default() -> Self {
         Self::Long(Box::new(Tree::new()))
     }
 
-    #[cfg(not(target_family = "wasm"))]
+    #[cfg(not(feature = "small"))]
     fn default() -> Self {
         Self::Short {
             spots: SmallVec::<[Spot; PLACED]>::new(),

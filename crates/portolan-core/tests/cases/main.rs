@@ -1,5 +1,7 @@
 //! The cases that must hold, by name.
 
+#![cfg(all(feature = "digest", feature = "packing"))]
+
 mod containers;
 mod counters;
 mod delivery;

@@ -1,5 +1,7 @@
 //! Compact updates: what comes out is the delta that went in, or nothing.
 
+#![cfg(all(feature = "digest", feature = "packing"))]
+
 mod damage;
 mod order;
 mod sizes;

@@ -1,6 +1,8 @@
 //! Deltas that are well-formed and meant to hurt. They are refused with the rule that they break,
 //! or do no harm: nothing panics, loops for ever or takes memory out of proportion.
 
+#![cfg(all(feature = "digest", feature = "packing"))]
+
 mod nested;
 #[path = "../raw/mod.rs"]
 mod raw;
@@ -25,10 +27,15 @@ fn decode(raw: &Raw) -> Delta {
     Delta::decode(&raw.bytes()).expect("it is well-formed")
 }
 
+/// Whether a refusal says by which rule, where it says any.
+fn names(error: &DecodeError, rule: &str) -> bool {
+    cfg!(feature = "small") || error.to_string().contains(rule)
+}
+
 fn refused(raw: &Raw, rule: &str) {
     match Delta::decode(&raw.bytes()) {
         Err(error @ DecodeError::Malformed { .. }) => {
-            assert!(error.to_string().contains(rule), "{error}");
+            assert!(names(&error, rule), "{error}");
         }
         other => panic!("not refused: {other:?}"),
     }
@@ -204,10 +211,8 @@ fn one_content_has_one_encoding() {
         (&[2, 3, 2, 2, 2, 0, 0, 2, 0, 0, 0], "longer one"),
         (&[2, 3, 2, 2, 2, 0, 0, 2, 1, 1, 0, 1, 2], "longer one"),
     ] {
-        let error = changed(other)
-            .expect_err("it has another encoding")
-            .to_string();
-        assert!(error.contains(rule), "{error}");
+        let error = changed(other).expect_err("it has another encoding");
+        assert!(names(&error, rule), "{error}");
     }
 }
 

@@ -1,6 +1,8 @@
 //! Nested documents on random runs against a naive reference: any order, loss, repetition, pruned
 //! logs, failed transactions, restarts and restored backups.
 
+#![cfg(all(feature = "digest", feature = "packing"))]
+
 mod peer;
 mod reference;
 mod shadow;

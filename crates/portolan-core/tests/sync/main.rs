@@ -1,6 +1,8 @@
 //! The synchronisation machine: two or more replicas, links between them that the tests break as
 //! they like, and a clock that is moved by hand.
 
+#![cfg(all(feature = "digest", feature = "packing"))]
+
 mod access;
 mod back_pressure;
 mod bus;

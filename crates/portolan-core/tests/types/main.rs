@@ -1,6 +1,8 @@
 //! The types by themselves: each against a naive reference, under updates that come late, twice
 //! or in another order; ids, clocks, histories, bytes.
 
+#![cfg(all(feature = "digest", feature = "packing"))]
+
 use portolan_core::types::{InstanceId, Replicated, RgArray, Shared, Update};
 use portolan_core::{ReplicaId, Value};
 use proptest::prelude::*;
