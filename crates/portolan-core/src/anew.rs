@@ -52,15 +52,7 @@ impl Document {
             let known = self.replicas.by_id(dot.replica);
             known.is_some_and(|known| known.applied.contains(dot))
         };
-        let told = |dot: Dot| {
-            let behind = (dot.replica, dot.seq);
-            let after = nested
-                .runs
-                .partition_point(|run| (run.replica, run.first) <= behind);
-            let run = after.checked_sub(1).map(|at| &nested.runs[at]);
-            run.is_some_and(|run| run.replica == dot.replica && dot.seq <= run.last())
-        };
-        let gone = |dot: Dot| here(dot) && self.spot(dot).is_none_or(&is_gone) && !told(dot);
+        let gone = |dot: Dot| here(dot) && self.spot(dot).is_none_or(&is_gone);
         let mut inside = vec![false; nested.containers.len() + 1];
         for (number, container) in (1..).zip(&nested.containers) {
             let element = match container.key {

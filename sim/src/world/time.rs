@@ -54,7 +54,8 @@ impl World {
             let starts = node.replica.is_none().then_some(node.start_at);
             [
                 timeout.map(|at| at.saturating_sub(node.skew)),
-                node.sync_at,
+                // What was due at once is due still.
+                node.sync_at.map(|at| at.max(self.now + 1)),
                 starts,
             ]
         });

@@ -2,6 +2,7 @@
 
 use proptest::prelude::*;
 
+use super::Misfit;
 use crate::edit::{ArrayMut, CounterMut, MapMut, SetMut};
 use crate::transaction::Transaction;
 use crate::view::{ArrayView, Held, MapView};
@@ -41,6 +42,23 @@ fn what_was_inserted_into_an_element_that_is_gone_is_done_again() {
     assert_eq!(here.misfit(&delta), None);
     here.apply(&delta);
     assert_eq!(here.encode(), away.encode());
+}
+
+/// A whole state tells of the position as well; what is applied here is not placed again.
+#[test]
+fn a_write_to_an_element_that_is_gone_is_refused_though_its_position_comes_with_it() {
+    let mut here = Document::new(ReplicaId::new(1));
+    let write = |tx: &mut Transaction<'_>| tx.array("list").append("element");
+    here.transact(1, write).unwrap();
+    let mut away = Document::new(ReplicaId::new(2));
+    away.apply(&here.snapshot());
+    away.transact(2, |tx| tx.array("list").set(0, 7)).unwrap();
+    here.transact(2, |tx| tx.array("list").delete(0)).unwrap();
+    for _ in 0..3 {
+        let now = here.version();
+        here.forget_stable(&now, &now);
+    }
+    assert_eq!(here.misfit(&away.snapshot()), Some(Misfit::Theirs));
 }
 
 /// What the others have seen of a counter, they have removed; what came after comes again. Who

@@ -40,10 +40,12 @@ impl Members {
         self.pending = Some(pending);
     }
 
-    /// Whether nobody is left behind by what becomes of additions to counters by this replica.
+    /// Whether nobody is left behind by what becomes of additions to counters by this replica. Of
+    /// those who are gone for long, or were when their table came, there is no entry any more; who
+    /// was forgotten keeps his.
     fn has_heard_all(&self, replica: ReplicaId) -> bool {
         let known = self.table.members.get(&replica);
-        known.is_some_and(|member| member.standing != Standing::Forgotten)
+        known.is_none_or(|member| member.standing != Standing::Forgotten)
     }
 }
 
