@@ -1,11 +1,22 @@
 //! Frames: what two replicas say to each other, and its bytes.
 
+mod comparison;
+mod hello;
+mod part;
+
 use alloc::borrow::ToOwned;
 use alloc::string::String;
 use alloc::vec::Vec;
 
 use bytes::Bytes;
 
+pub(super) use self::comparison::{compare, compared};
+use self::comparison::{read_compare, read_compared};
+pub(super) use self::hello::hello;
+use self::hello::read_hello;
+pub use self::hello::{Access, Hello};
+use self::part::read_part;
+pub(super) use self::part::{Part, Purpose, part};
 use super::error::{ErrorCode, ProtocolError};
 use super::loans;
 use super::news::News;
@@ -18,7 +29,6 @@ use crate::delta::Delta;
 use crate::dots::{DotSet, Version};
 use crate::error::DecodeError;
 use crate::limits::{MAX_CONTEXTS, MAX_FRAME_BYTES, MAX_NAME_BYTES};
-use crate::reconcile::{self, MAX_SPANS, Span};
 use crate::replica::ReplicaId;
 
 /// The version of the protocol that this release speaks.
@@ -178,57 +188,6 @@ impl Frame {
     }
 }
 
-/// What a peer may do with a document, or asks to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
-pub struct Access {
-    /// Be sent its operations.
-    pub read: bool,
-    /// Send operations.
-    pub write: bool,
-}
-
-impl Access {
-    /// Read and write.
-    pub const ALL: Access = Access {
-        read: true,
-        write: true,
-    };
-
-    /// What both allow.
-    #[must_use]
-    pub fn and(self, other: Access) -> Access {
-        Access {
-            read: self.read && other.read,
-            write: self.write && other.write,
-        }
-    }
-}
-
-/// The first frame in either direction for a document.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Hello {
-    /// The protocol's version; always [`PROTOCOL`] in one that was decoded.
-    pub protocol: u16,
-    /// Whether it answers one.
-    pub reply: bool,
-    /// The document's name.
-    pub document: String,
-    /// The sender's id.
-    pub replica: ReplicaId,
-    /// What is asked for; in an answer, what is granted of it.
-    pub access: Access,
-    /// Whether the sender has not written under its id, and will take another one before it does:
-    /// nobody need wait for it.
-    pub visits: bool,
-    /// What the sender has (a sender with a store: has stored).
-    pub version: Version,
-    /// What everybody had when the sender last let go of positions: who has some of it and lacks
-    /// some has to begin anew from the whole state.
-    pub required: Version,
-    /// What shows that it may.
-    pub credentials: Option<Bytes>,
-}
-
 /// The last frame of a session, or the refusal of one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ErrorFrame {
@@ -277,30 +236,6 @@ pub(super) enum Message {
     Loan(loans::Message),
 }
 
-/// A piece of the bytes of a delta.
-#[derive(Clone, Debug, PartialEq)]
-pub(super) struct Part {
-    /// Numbers the deltas of a session that are sent in pieces, from 1.
-    pub(super) transfer: u64,
-    pub(super) purpose: Purpose,
-    /// The length of the delta's bytes.
-    pub(super) total: u64,
-    /// Where in them this piece belongs.
-    pub(super) offset: u64,
-    pub(super) bytes: Bytes,
-}
-
-/// What a delta in pieces is for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Purpose {
-    /// What the receiver lacks.
-    CatchUp = 0,
-    /// A state to repair with: what the sender holds where states differ.
-    Repair = 1,
-    /// The whole state, to go on from: the receiver holds what was let go of.
-    Anew = 2,
-}
-
 /// What the sender has, for comparison. Nothing that it has sent before comes after it.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Digest {
@@ -347,72 +282,6 @@ const CONTEXTS: u8 = 13;
 const UPDATE: u8 = 48;
 pub(super) const LOAN: u8 = 21;
 
-const HELLO_REPLY: u8 = 1;
-const HELLO_READ: u8 = 2;
-const HELLO_WRITE: u8 = 4;
-const HELLO_CREDENTIALS: u8 = 8;
-const HELLO_VISITS: u8 = 16;
-
-pub(super) fn hello(handle: u32, hello: &Hello) -> Bytes {
-    frame(HELLO, handle, hello.document.len() + 64, |out| {
-        // The protocol's version stays first in every version of the protocol.
-        put_varint(out, u64::from(hello.protocol));
-        let mut flags = 0;
-        for (flag, on) in [
-            (HELLO_REPLY, hello.reply),
-            (HELLO_READ, hello.access.read),
-            (HELLO_WRITE, hello.access.write),
-            (HELLO_CREDENTIALS, hello.credentials.is_some()),
-            (HELLO_VISITS, hello.visits),
-        ] {
-            flags |= if on { flag } else { 0 };
-        }
-        out.push(flags);
-        put_bytes(out, hello.document.as_bytes());
-        out.extend_from_slice(&hello.replica.get().to_le_bytes());
-        put_dots(out, &hello.version);
-        put_dots(out, &hello.required);
-        if let Some(credentials) = &hello.credentials {
-            put_bytes(out, credentials);
-        }
-    })
-}
-
-fn read_hello(reader: &mut Reader<'_>) -> Result<Hello, ProtocolError> {
-    let protocol = reader.bounded("the protocol's version", u64::from(u16::MAX))? as u16;
-    if protocol != PROTOCOL {
-        return Err(ProtocolError::Version {
-            ours: PROTOCOL,
-            theirs: protocol,
-        });
-    }
-    let flags = reader.byte()?;
-    if flags > (HELLO_REPLY | HELLO_READ | HELLO_WRITE | HELLO_CREDENTIALS | HELLO_VISITS) {
-        return Err(reader.malformed("an unknown flag in a hello").into());
-    }
-    let document = reader.text("the length of a document's name", MAX_NAME_BYTES)?;
-    if document.is_empty() {
-        return Err(ProtocolError::Name(0));
-    }
-    Ok(Hello {
-        protocol,
-        reply: flags & HELLO_REPLY != 0,
-        document: document.to_owned(),
-        replica: ReplicaId::new(reader.u64_le()?),
-        access: Access {
-            read: flags & HELLO_READ != 0,
-            write: flags & HELLO_WRITE != 0,
-        },
-        visits: flags & HELLO_VISITS != 0,
-        version: read_dots(reader)?,
-        required: read_dots(reader)?,
-        credentials: match flags & HELLO_CREDENTIALS {
-            0 => None,
-            _ => Some(read_credentials(reader)?),
-        },
-    })
-}
-
 pub(super) fn delta(handle: u32, delta: &[u8]) -> Bytes {
     frame(DELTA, handle, delta.len(), |out| {
         out.extend_from_slice(delta);
@@ -452,41 +321,6 @@ fn read_contexts(reader: &mut Reader<'_>) -> Result<Vec<(ReplicaId, Context)>, D
 
 fn read_handle(reader: &mut Reader<'_>) -> Result<u32, DecodeError> {
     Ok(reader.bounded("a handle", u64::from(u32::MAX))? as u32)
-}
-
-pub(super) fn part(handle: u32, part: &Part) -> Bytes {
-    frame(PART, handle, part.bytes.len(), |out| {
-        put_varint(out, part.transfer);
-        out.push(part.purpose as u8);
-        put_varint(out, part.total);
-        put_varint(out, part.offset);
-        out.extend_from_slice(&part.bytes);
-    })
-}
-
-/// The piece reaches to the end of `content`, which is what `reader` reads.
-fn read_part(reader: &mut Reader<'_>, content: &Bytes) -> Result<Part, DecodeError> {
-    let transfer = reader.varint()?;
-    let purpose = match reader.byte()? {
-        0 => Purpose::CatchUp,
-        1 => Purpose::Repair,
-        2 => Purpose::Anew,
-        _ => return Err(reader.malformed("pieces of an unknown kind").into()),
-    };
-    let total = reader.varint()?;
-    let offset = reader.varint()?;
-    let bytes = content.slice(content.len() - reader.remaining()..);
-    let end = offset.checked_add(bytes.len() as u64);
-    if bytes.is_empty() || end.is_none_or(|end| end > total) {
-        return Err(reader.malformed("a piece outside of its delta").into());
-    }
-    Ok(Part {
-        transfer,
-        purpose,
-        total,
-        offset,
-        bytes,
-    })
 }
 
 pub(super) fn ack(handle: u32, dots: &DotSet) -> Bytes {
@@ -537,89 +371,6 @@ pub(super) fn anew(handle: u32) -> Bytes {
 
 pub(super) fn repair(handle: u32, dots: &DotSet) -> Bytes {
     frame(REPAIR, handle, 32, |out| put_dots(out, dots))
-}
-
-pub(super) fn compare(handle: u32, question: &Compare) -> Bytes {
-    frame(COMPARE, handle, question.parts.len() * 12, |out| {
-        put_varint(out, question.search);
-        put_varint(out, u64::from(question.round));
-        out.push(u8::from(question.domain.is_some()));
-        if let Some(domain) = &question.domain {
-            put_dots(out, domain);
-        }
-        put_varint(out, question.parts.len() as u64);
-        let mut end = 0;
-        for part in &question.parts {
-            put_varint(out, part.span.first - end);
-            put_varint(out, part.span.end - part.span.first - 1);
-            out.extend_from_slice(&part.print.to_le_bytes());
-            end = part.span.end;
-        }
-    })
-}
-
-fn read_compare(reader: &mut Reader<'_>) -> Result<Compare, DecodeError> {
-    let search = reader.varint()?;
-    let round = reader.bounded("the number of a question", u64::from(u32::MAX))? as u32;
-    let domain = if read_flag(reader)? {
-        Some(read_dots(reader)?)
-    } else {
-        None
-    };
-    let count = reader.bounded("the number of spans", MAX_SPANS as u64)?;
-    let (mut parts, mut end) = (Vec::new(), 0u64);
-    for _ in 0..count {
-        let (gap, more) = (reader.varint()?, reader.varint()?);
-        let first = end.checked_add(gap);
-        let behind = first.and_then(|first| first.checked_add(more)?.checked_add(1));
-        let (Some(first), Some(behind)) = (first, behind) else {
-            return Err(reader.malformed("a span of more than 64 bits").into());
-        };
-        end = behind;
-        parts.push(reconcile::Part {
-            span: Span { first, end },
-            print: reader.u64_le()?,
-        });
-    }
-    Ok(Compare {
-        search,
-        round,
-        domain,
-        parts,
-    })
-}
-
-pub(super) fn compared(handle: u32, answer: &Compared) -> Bytes {
-    frame(COMPARED, handle, answer.unequal.len() * 2 + 8, |out| {
-        put_varint(out, answer.search);
-        put_varint(out, u64::from(answer.round));
-        put_varint(out, answer.unequal.len() as u64);
-        let mut next = 0;
-        for number in &answer.unequal {
-            put_varint(out, u64::from(number - next));
-            next = number + 1;
-        }
-    })
-}
-
-fn read_compared(reader: &mut Reader<'_>) -> Result<Compared, DecodeError> {
-    let search = reader.varint()?;
-    let round = reader.bounded("the number of a question", u64::from(u32::MAX))? as u32;
-    let count = reader.bounded("the number of spans", MAX_SPANS as u64)?;
-    let (mut unequal, mut next) = (Vec::new(), 0u32);
-    for _ in 0..count {
-        let number = next + reader.bounded("the number of a span", MAX_SPANS as u64)? as u32;
-        if number as usize >= MAX_SPANS {
-            return Err(reader.malformed("a span beyond those of a question").into());
-        }
-        unequal.push(number);
-        next = number + 1;
-    }
-    Ok(Compared {
-        search,
-        round,
-        unequal,
-    })
 }
 
 pub(super) fn presence(handle: u32, presence: &Presence) -> Bytes {
@@ -705,200 +456,4 @@ pub(super) fn frame(
 }
 
 #[cfg(test)]
-mod tests {
-    use std::fmt::Write;
-
-    use proptest::prelude::*;
-
-    use super::*;
-    use crate::clock::Timestamp;
-    use crate::document::Document;
-    use crate::sync::members::{Member, Standing};
-
-    fn dots() -> DotSet {
-        let mut dots = DotSet::from_range(ReplicaId::new(0x0102), 1, 300);
-        dots.insert_range(ReplicaId::new(0x0102), 305, 305);
-        dots
-    }
-
-    /// One of each kind, but for deltas.
-    fn frames() -> [Bytes; 22] {
-        let greeting = Hello {
-            protocol: PROTOCOL,
-            reply: false,
-            document: "fleet".to_owned(),
-            replica: ReplicaId::new(7),
-            access: Access::ALL,
-            visits: false,
-            version: dots(),
-            required: DotSet::from_range(ReplicaId::new(0x0102), 1, 2),
-            credentials: Some(Bytes::from_static(b"token")),
-        };
-        let piece = Part {
-            transfer: 1,
-            purpose: Purpose::CatchUp,
-            total: 300,
-            offset: 256,
-            bytes: Bytes::from_static(b"piece"),
-        };
-        let comparison = Digest {
-            version: dots(),
-            unstored: DotSet::new(),
-            fingerprint: Some(0x0102_0304),
-            members: 0x0506,
-        };
-        let span = |first, end| reconcile::Part {
-            span: Span { first, end },
-            print: end << 40,
-        };
-        let question = Compare {
-            search: 3,
-            round: 1,
-            domain: Some(dots()),
-            parts: vec![span(0, 200), span(200, 201), span(300, 301)],
-        };
-        let answer = Compared {
-            search: 3,
-            round: 1,
-            unequal: vec![0, 2],
-        };
-        let state = Presence {
-            replica: ReplicaId::new(7),
-            number: 300,
-            hops: 2,
-            state: Some(Bytes::from_static(b"here")),
-        };
-        let left = Member {
-            generation: 2,
-            standing: Standing::Gone,
-            beat: 300,
-            acknowledged: Version::new(),
-            sealed: Version::new(),
-        };
-        let member = Member {
-            generation: 0,
-            standing: Standing::Member,
-            beat: 1,
-            acknowledged: DotSet::from_range(ReplicaId::new(0x0102), 1, 310),
-            sealed: DotSet::from_range(ReplicaId::new(0x0102), 1, 300),
-        };
-        let required = DotSet::from_range(ReplicaId::new(0x0102), 1, 2);
-        let table = [(ReplicaId::new(7), &member), (ReplicaId::new(9), &left)];
-        let before = (3, &required);
-        let news = News::new(before, (5, &dots()), Some(&required), table.into_iter());
-        let time = Timestamp::from_millis(0x0102_0304);
-        let spare = loans::Spare {
-            replica: ReplicaId::new(9),
-            seq: 300,
-            latest: time,
-        };
-        let offer = |spare| loans::Message::Offer { number: 1, spare };
-        let back = loans::Back {
-            seq: 300,
-            latest: time,
-        };
-        let rename = |back| {
-            loans::Message::Rename(loans::Rename {
-                number: 2,
-                old: ReplicaId::new(7),
-                new: ReplicaId::new(9),
-                back,
-            })
-        };
-        let steps = [("a".into(), crate::containers::Form::Map)];
-        let key = Some("b".into());
-        let context = Context::new(300, Timestamp::from_bits(9), steps.into(), key);
-        [
-            hello(200, &greeting),
-            part(200, &piece),
-            ack(200, &dots()),
-            want(200, &dots()),
-            digest(200, &comparison),
-            repair(200, &dots()),
-            presence(200, &state),
-            credentials(200, b"token"),
-            error(200, ErrorCode::Refused, "fleet", "no"),
-            compare(200, &question),
-            compared(200, &answer),
-            members(200, &news),
-            missed(200),
-            anew(200),
-            update(200, &[0xd9, 1, 2, 3, 4, 2, 0x54, b'b', 2, 5, 6, 7, 8]),
-            contexts(200, &[(ReplicaId::new(7), context)]),
-            loan(loans::Message::Ask {
-                number: 1,
-                first: time,
-            }),
-            loan(offer(Some(spare))),
-            loan(offer(None)),
-            loan(loans::Message::Decline { number: 1 }),
-            loan(rename(None)),
-            loan(rename(Some(back))),
-        ]
-    }
-
-    fn loan(message: loans::Message) -> Bytes {
-        loans::encode(200, &message)
-    }
-
-    /// The bytes of protocol version 4. Where one of these must change, so must [`PROTOCOL`].
-    #[test]
-    fn frames_keep_their_bytes() {
-        let frames = frames();
-        let golden = include_str!("golden.txt");
-        let mut written = String::new();
-        for bytes in &frames {
-            let frame = Frame::decode(bytes.clone()).expect("it was just written");
-            assert_eq!(frame.handle(), 200);
-            write!(written, "{} ", frame.kind()).expect("a string takes all");
-            for byte in bytes {
-                write!(written, "{byte:02x}").expect("a string takes all");
-            }
-            written.push('\n');
-        }
-        assert_eq!(written, golden);
-    }
-
-    fn small_delta() -> Bytes {
-        let mut document = Document::new(ReplicaId::new(7));
-        document.set(1, "a", 1).expect("within limits");
-        document.set(2, "ab", "text").expect("within limits");
-        delta(3, &document.encode())
-    }
-
-    proptest! {
-        #![proptest_config(ProptestConfig::with_cases(5_000))]
-
-        #[test]
-        fn what_is_not_refused_has_one_encoding(
-            pick in 0..23usize,
-            edits in prop::collection::vec((any::<usize>(), any::<u8>(), 0..3u8), 1..4),
-        ) {
-            let whole = frames().get(pick).cloned().unwrap_or_else(small_delta);
-            let mut bytes = whole[..whole.len() - 4].to_vec();
-            let inner = bytes[0] == DELTA;
-            if inner {
-                bytes.truncate(bytes.len() - 4);
-            }
-            for (at, byte, how) in edits {
-                let at = at % bytes.len().max(1);
-                match how {
-                    _ if bytes.is_empty() => {}
-                    0 => bytes[at] = byte,
-                    1 => bytes.insert(at, byte),
-                    _ => drop(bytes.remove(at)),
-                }
-            }
-            if inner && bytes.len() > 2 {
-                let mut content = bytes.split_off(2);
-                put_checksum(&mut content);
-                bytes.append(&mut content);
-            }
-            put_checksum(&mut bytes);
-            let bytes = Bytes::from(bytes);
-            if let Ok(frame) = Frame::decode(bytes.clone()) {
-                prop_assert_eq!(frame.encode(), bytes);
-            }
-        }
-    }
-}
+mod tests;

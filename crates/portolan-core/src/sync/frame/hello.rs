@@ -1,0 +1,130 @@
+//! Hellos: who is there, what it has, and what it asks for.
+
+use alloc::borrow::ToOwned;
+use alloc::string::String;
+
+use bytes::Bytes;
+
+use super::{HELLO, PROTOCOL, frame, read_credentials};
+use crate::codec::{Reader, put_bytes, put_dots, put_varint, read_dots};
+use crate::dots::Version;
+use crate::limits::MAX_NAME_BYTES;
+use crate::replica::ReplicaId;
+use crate::sync::error::ProtocolError;
+
+/// What a peer may do with a document, or asks to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
+pub struct Access {
+    /// Be sent its operations.
+    pub read: bool,
+    /// Send operations.
+    pub write: bool,
+}
+
+impl Access {
+    /// Read and write.
+    pub const ALL: Access = Access {
+        read: true,
+        write: true,
+    };
+
+    /// What both allow.
+    #[must_use]
+    pub fn and(self, other: Access) -> Access {
+        Access {
+            read: self.read && other.read,
+            write: self.write && other.write,
+        }
+    }
+}
+
+/// The first frame in either direction for a document.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Hello {
+    /// The protocol's version; always [`PROTOCOL`] in one that was decoded.
+    pub protocol: u16,
+    /// Whether it answers one.
+    pub reply: bool,
+    /// The document's name.
+    pub document: String,
+    /// The sender's id.
+    pub replica: ReplicaId,
+    /// What is asked for; in an answer, what is granted of it.
+    pub access: Access,
+    /// Whether the sender has not written under its id, and will take another one before it does:
+    /// nobody need wait for it.
+    pub visits: bool,
+    /// What the sender has (a sender with a store: has stored).
+    pub version: Version,
+    /// What everybody had when the sender last let go of positions: who has some of it and lacks
+    /// some has to begin anew from the whole state.
+    pub required: Version,
+    /// What shows that it may.
+    pub credentials: Option<Bytes>,
+}
+
+const HELLO_REPLY: u8 = 1;
+const HELLO_READ: u8 = 2;
+const HELLO_WRITE: u8 = 4;
+const HELLO_CREDENTIALS: u8 = 8;
+const HELLO_VISITS: u8 = 16;
+
+pub(in crate::sync) fn hello(handle: u32, hello: &Hello) -> Bytes {
+    frame(HELLO, handle, hello.document.len() + 64, |out| {
+        // The protocol's version stays first in every version of the protocol.
+        put_varint(out, u64::from(hello.protocol));
+        let mut flags = 0;
+        for (flag, on) in [
+            (HELLO_REPLY, hello.reply),
+            (HELLO_READ, hello.access.read),
+            (HELLO_WRITE, hello.access.write),
+            (HELLO_CREDENTIALS, hello.credentials.is_some()),
+            (HELLO_VISITS, hello.visits),
+        ] {
+            flags |= if on { flag } else { 0 };
+        }
+        out.push(flags);
+        put_bytes(out, hello.document.as_bytes());
+        out.extend_from_slice(&hello.replica.get().to_le_bytes());
+        put_dots(out, &hello.version);
+        put_dots(out, &hello.required);
+        if let Some(credentials) = &hello.credentials {
+            put_bytes(out, credentials);
+        }
+    })
+}
+
+pub(super) fn read_hello(reader: &mut Reader<'_>) -> Result<Hello, ProtocolError> {
+    let protocol = reader.bounded("the protocol's version", u64::from(u16::MAX))? as u16;
+    if protocol != PROTOCOL {
+        return Err(ProtocolError::Version {
+            ours: PROTOCOL,
+            theirs: protocol,
+        });
+    }
+    let flags = reader.byte()?;
+    if flags > (HELLO_REPLY | HELLO_READ | HELLO_WRITE | HELLO_CREDENTIALS | HELLO_VISITS) {
+        return Err(reader.malformed("an unknown flag in a hello").into());
+    }
+    let document = reader.text("the length of a document's name", MAX_NAME_BYTES)?;
+    if document.is_empty() {
+        return Err(ProtocolError::Name(0));
+    }
+    Ok(Hello {
+        protocol,
+        reply: flags & HELLO_REPLY != 0,
+        document: document.to_owned(),
+        replica: ReplicaId::new(reader.u64_le()?),
+        access: Access {
+            read: flags & HELLO_READ != 0,
+            write: flags & HELLO_WRITE != 0,
+        },
+        visits: flags & HELLO_VISITS != 0,
+        version: read_dots(reader)?,
+        required: read_dots(reader)?,
+        credentials: match flags & HELLO_CREDENTIALS {
+            0 => None,
+            _ => Some(read_credentials(reader)?),
+        },
+    })
+}
