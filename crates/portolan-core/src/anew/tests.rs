@@ -39,7 +39,7 @@ fn what_was_inserted_into_an_element_that_is_gone_is_done_again() {
     assert!(again.contains(&(id, list.id(0).unwrap())));
     assert_eq!(away.current(id), list.id(0).unwrap());
     let delta = away.delta_since(&here.version());
-    assert_eq!(here.misfit(&delta), None);
+    assert_eq!(here.misfit_of_peer(&delta, false), None);
     here.apply(&delta);
     assert_eq!(here.encode(), away.encode());
 }
@@ -58,7 +58,8 @@ fn a_write_to_an_element_that_is_gone_is_refused_though_its_position_comes_with_
         let now = here.version();
         here.forget_stable(&now, &now);
     }
-    assert_eq!(here.misfit(&away.snapshot()), Some(Misfit::Theirs));
+    let misfit = here.misfit_of_peer(&away.snapshot(), false);
+    assert_eq!(misfit, Some(Misfit::Theirs));
 }
 
 /// What the others have seen of a counter, they have removed; what came after comes again. Who
@@ -338,7 +339,7 @@ proptest! {
         }
         let delta = away.real.delta_since(&a.real.version());
         for there in [&mut *a, &mut *b] {
-            prop_assert_eq!(there.real.misfit(&delta), None);
+            prop_assert_eq!(there.real.misfit_of_peer(&delta, false), None);
             there.real.apply(&delta);
         }
         let expected = {
@@ -366,7 +367,7 @@ proptest! {
             let _ = document.transact(NOW + 2, |tx| operate(tx, operation, n, &mut Vec::new()));
             let delta = document.own_since(before);
             for other in &mut all {
-                prop_assert_eq!(other.real.misfit(&delta), None);
+                prop_assert_eq!(other.real.misfit_of_peer(&delta, false), None);
                 other.real.apply(&delta);
             }
         }
