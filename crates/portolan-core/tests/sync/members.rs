@@ -424,8 +424,7 @@ fn who_only_reads_is_no_member_and_loses_nothing_when_he_writes() {
     assert_eq!(net.replica(0).members(net.now).count(), 1);
 }
 
-/// Of whom was gone before they came, those that come later have no entry. So what is known of his
-/// additions goes there as it does where he was met.
+/// Those that come later know as well that he is gone, and do not wait for him.
 #[test]
 fn what_a_reset_has_seen_of_one_who_is_gone_goes_everywhere() {
     let mut net = hub(1);
