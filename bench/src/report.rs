@@ -128,9 +128,11 @@ impl fmt::Display for Report {
                     line.push(String::new());
                     continue;
                 };
+                // Nothing is no multiple of nothing.
                 let ratio = ours
                     .filter(|_| *engine != PORTOLAN && is_ratio_told(metric))
-                    .map(|ours| value / ours);
+                    .map(|ours| value / ours)
+                    .filter(|ratio| !ratio.is_nan());
                 line.push(match ratio {
                     Some(ratio) => format!("{} ({}×)", number(value), number(ratio)),
                     None => number(value),
@@ -249,6 +251,19 @@ mod tests {
         let table = report().to_string();
         assert!(
             table.contains("| map/get | time_ms |     2.00 | 9.00 (4.50×) |      4.50× |"),
+            "{table}"
+        );
+    }
+
+    #[test]
+    fn two_figures_that_are_zero_have_no_ratio() {
+        let mut report = Report::default();
+        for engine in [PORTOLAN, "other"] {
+            report.add("bus", engine, vec![Measure::new("missing", 0.0, "")]);
+        }
+        let table = report.to_string();
+        assert!(
+            table.contains("| bus  | missing |     0.00 |  0.00 |            |"),
             "{table}"
         );
     }

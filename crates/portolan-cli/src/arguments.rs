@@ -29,12 +29,15 @@ pub(crate) enum Command {
     /// Remove a key; ends when the server has stored it
     Unset(Unset),
     /// Add to a counter
+    #[command(override_usage = "portolan add [OPTIONS] <MAP> <KEY>... <N>")]
     Add(Write),
     /// Append to an array
     Append(Append),
     /// Insert into a set
+    #[command(override_usage = "portolan insert [OPTIONS] <MAP> <KEY>... <VALUE>")]
     Insert(Write),
     /// Remove from a set
+    #[command(override_usage = "portolan remove [OPTIONS] <MAP> <KEY>... <VALUE>")]
     Remove(Write),
     /// Bring a deleted element of an array back
     Undelete(Undelete),
@@ -288,7 +291,6 @@ pub(crate) struct Set {
 
 /// add, insert, remove.
 #[derive(Debug, Args)]
-#[command(override_usage = "portolan add|insert|remove [OPTIONS] <MAP> <KEY>... <VALUE>")]
 pub(crate) struct Write {
     #[command(flatten)]
     pub(crate) target: Target,

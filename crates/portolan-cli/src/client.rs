@@ -218,7 +218,14 @@ fn base_url(url: &str) -> Result<String, Failure> {
             return Err(Failure::Usage(message));
         }
     };
-    Ok(format!("{scheme}://{}", rest.trim_end_matches('/')))
+    let rest = rest.trim_end_matches('/');
+    if rest.is_empty() {
+        return Err(Failure::Usage(format!(
+            "{url:?} names no server: write for example http://127.0.0.1:7117 (--server or \
+             PORTOLAN_SERVER)"
+        )));
+    }
+    Ok(format!("{scheme}://{rest}"))
 }
 
 /// The path of a map.

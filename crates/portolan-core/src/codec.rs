@@ -30,12 +30,21 @@ pub(crate) fn put_varint(out: &mut Vec<u8>, n: u64) {
 /// a loop would stumble over nearly each.
 #[inline]
 fn put_middling_varint(out: &mut Vec<u8>, n: u64) {
+    let (word, len) = varint_word(n);
+    put_word(out, word, len);
+}
+
+/// An integer below 2^56 in groups of seven bits, as the first bytes of a little-endian word; and
+/// how many of them.
+#[inline]
+fn varint_word(n: u64) -> (u64, usize) {
+    debug_assert!(n < 1 << 56);
     let n = (n & 0x0fff_ffff) | ((n & 0x00ff_ffff_f000_0000) << 4);
     let n = (n & 0x0000_3fff_0000_3fff) | ((n & 0x0fff_c000_0fff_c000) << 2);
     let n = (n & 0x007f_007f_007f_007f) | ((n & 0x3f80_3f80_3f80_3f80) << 1);
-    let last = n.ilog2() / 8;
+    let last = (n | 1).ilog2() / 8;
     let more = 0x8080_8080_8080_8080 & !(u64::MAX << (last * 8));
-    put_word(out, n | more, last as usize + 1);
+    (n | more, last as usize + 1)
 }
 
 fn put_long_varint(out: &mut Vec<u8>, mut n: u64) {
@@ -57,7 +66,39 @@ pub(crate) fn put_word(out: &mut Vec<u8>, word: u64, len: usize) {
 /// Appends a signed integer, zigzag-coded so that small ones are short.
 #[inline]
 pub(crate) fn put_zigzag(out: &mut Vec<u8>, n: i64) {
-    put_varint(out, ((n << 1) ^ (n >> 63)) as u64);
+    put_varint(out, zigzag(n));
+}
+
+#[inline]
+fn zigzag(n: i64) -> u64 {
+    ((n << 1) ^ (n >> 63)) as u64
+}
+
+/// Bytes that are few in most cases, put together in one piece: to be hashed, and not kept.
+pub(crate) type Line = [u8; 64];
+
+/// Puts three words into a line, what [`put_key`] gives for a text, and what [`put_value`] gives
+/// for an integer; how many bytes it is. `None` where the text has not 8 to 16 bytes, or the
+/// integer too many.
+#[inline]
+pub(crate) fn line_of(line: &mut Line, head: [u64; 3], text: &str, value: i64) -> Option<usize> {
+    let (text, value) = (text.as_bytes(), zigzag(value));
+    let (first, last) = (text.first_chunk::<8>()?, text.last_chunk::<8>()?);
+    if text.len() > 16 || value >= 1 << 56 {
+        return None;
+    }
+    let start = 8 * head.len();
+    line[..start].copy_from_slice(head.map(u64::to_le_bytes).as_flattened());
+    line[start] = STR;
+    line[start + 1] = text.len() as u8;
+    let (start, end) = (start + 2, start + 2 + text.len());
+    line[start..start + 8].copy_from_slice(first);
+    // They overlap where they are more than the bytes.
+    line[end - 8..end].copy_from_slice(last);
+    line[end] = INT;
+    let (word, len) = varint_word(value);
+    line[end + 1..end + 9].copy_from_slice(&word.to_le_bytes());
+    Some(end + 1 + len)
 }
 
 /// Appends a length and the bytes.
@@ -460,6 +501,8 @@ pub(crate) fn check_checksum(bytes: &[u8]) -> Result<&[u8], Fault> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
@@ -488,6 +531,27 @@ mod tests {
         assert!(Reader::new(&[0x80, 0]).varint().is_err());
         assert!(Reader::new(&[0xff; 11]).varint().is_err());
         assert!(Reader::new(&[0x80]).varint().is_err());
+    }
+
+    proptest! {
+        #[test]
+        fn a_line_has_the_bytes_of_its_parts(
+            head: [u64; 3],
+            text in ".{0,20}",
+            value: i64,
+            shift in 0..64u32,
+        ) {
+            let value = value >> shift;
+            let mut line: Line = [0xee; 64];
+            let mut parts = head.map(u64::to_le_bytes).as_flattened().to_vec();
+            put_key(&mut parts, &Key::from(text.as_str()));
+            put_value(&mut parts, &Value::from(value));
+            let len = line_of(&mut line, head, &text, value);
+            prop_assert_eq!(len.is_some(), (8..=16).contains(&text.len()) && zigzag(value) < 1 << 56);
+            if let Some(len) = len {
+                prop_assert_eq!(&line[..len], &parts[..]);
+            }
+        }
     }
 
     #[test]

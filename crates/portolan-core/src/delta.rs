@@ -9,7 +9,7 @@ use alloc::vec;
 use alloc::vec::Vec;
 
 use crate::few::{SmallVec, smallvec};
-use smol_str::{SmolStr, SmolStrBuilder};
+use smol_str::SmolStr;
 
 use crate::clock::Timestamp;
 use crate::codec::{
@@ -923,6 +923,11 @@ pub(crate) fn read_front_coded(
         }
         return key_of_sort_bytes(reader, own);
     };
+    if let (Key::Str(before), Some(at)) = (before, shared.checked_sub(1))
+        && let Some(text) = text_after(before, at, own)
+    {
+        return Ok(Key::Str(text));
+    }
     let mut room = Room::default();
     let (kind, content) = sort_bytes(before, &mut room);
     let (next, rest) = match shared.checked_sub(1) {
@@ -941,17 +946,8 @@ pub(crate) fn read_front_coded(
     if more {
         return Err(reader.malformed("a key that shares more than it may, or less"));
     }
-    // Most keys are texts, and what they share ends between two characters.
-    if let (Key::Str(before), Some(at)) = (before, shared.checked_sub(1))
-        && let (Some(start), Ok(end)) = (before.get(..at), core::str::from_utf8(own))
-    {
-        if end.is_empty() && start.len() == before.len() {
-            return Ok(Key::Str(before.clone()));
-        }
-        let mut text = SmolStrBuilder::new();
-        text.push_str(start);
-        text.push_str(end);
-        return Ok(Key::Str(text.finish()));
+    if own.is_empty() && shared == 1 + content.len() {
+        return Ok(before.clone());
     }
     let mut bytes = SmallVec::<[u8; 64]>::new();
     if let Some(at) = shared.checked_sub(1) {
@@ -960,6 +956,21 @@ pub(crate) fn read_front_coded(
     }
     bytes.extend_from_slice(own);
     key_of_sort_bytes(reader, &bytes)
+}
+
+/// The text that shares its first bytes, up to `at`, with the one before, and goes on with others
+/// than that: what most keys are. `None` where it is not so, or long.
+#[inline]
+fn text_after(before: &str, at: usize, own: &[u8]) -> Option<SmolStr> {
+    let mut text = [0; 32];
+    let (before, end) = (before.as_bytes(), at + own.len());
+    let differs = before.get(at..)?.first() != own.first();
+    if !differs || at >= MAX_SHARED_BYTES || end > text.len() {
+        return None;
+    }
+    text[..at].copy_from_slice(&before[..at]);
+    text[at..end].copy_from_slice(own);
+    core::str::from_utf8(&text[..end]).ok().map(SmolStr::new)
 }
 
 fn read_entries(

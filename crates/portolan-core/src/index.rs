@@ -3,17 +3,13 @@
 //! A hash table of slots and nothing else: what a look-up waits for is memory, so a table of half
 //! the size, of which more stays in the caches, is worth the entries that are read in vain. These
 //! are few: a slot needs no more bits than there are slots, and the others of its word hold as
-//! many of its hash. Growth goes through the entries, which keep their hashes, as they lie in
-//! memory.
-
-use alloc::vec::Vec;
+//! many of its hash. Growth takes the hashes from where the slab has them, apart from the entries.
 
 use crate::hashing::xxh3_64_with_seed;
 use hashbrown::HashTable;
 use hashbrown::hash_table::{Entry as Found, OccupiedEntry, VacantEntry};
 
 use crate::key::KeyRef;
-use crate::order::as_they_stand;
 use crate::slab::{Record, Slab, Slot};
 
 #[derive(Debug)]
@@ -129,7 +125,7 @@ impl Index {
         self.reserve(slab, 1);
         let (tag, mask) = (hash & !self.mask, self.mask);
         let same = |word: &u32| word & !mask == tag && slab[word & mask].is_at(container, key);
-        let rehash = |word: &u32| spread(slab[word & mask].hash);
+        let rehash = |word: &u32| spread(slab.hash(word & mask));
         match self.heads.entry(spread(hash), same, rehash) {
             Found::Vacant(place) => Place::Vacant(Vacant { place, tag }),
             Found::Occupied(place) => Place::Occupied(Occupied { place, mask }),
@@ -139,7 +135,7 @@ impl Index {
     /// The place of a key of which the first is known.
     pub(crate) fn place_of(&mut self, slab: &Slab, head: Slot) -> Option<Occupied<'_>> {
         self.reserve(slab, 0);
-        let (hash, mask) = (slab[head].hash, self.mask);
+        let (hash, mask) = (slab.hash(head), self.mask);
         let word = hash & !mask | head;
         let place = self.heads.find_entry(spread(hash), |other| *other == word);
         let place = place.ok()?;
@@ -163,15 +159,14 @@ impl Index {
 
     #[cold]
     fn rebuild(&mut self, slab: &Slab, room: usize) {
-        let mut heads: Vec<Slot> = self.heads().collect();
-        as_they_stand(&mut heads);
-        self.heads = HashTable::with_capacity(room);
+        let before = core::mem::replace(&mut self.heads, HashTable::with_capacity(room));
         // Twice the slots that there are, and more.
-        self.mask = u32::MAX >> slab.limit().leading_zeros().saturating_sub(1);
-        for head in heads {
-            let hash = slab[head].hash;
-            let word = hash & !self.mask | head;
-            let rehash = |word: &u32| spread(slab[word & self.mask].hash);
+        let after = u32::MAX >> slab.limit().leading_zeros().saturating_sub(1);
+        let mask = core::mem::replace(&mut self.mask, after);
+        for word in before {
+            let (head, hash) = (word & mask, slab.hash(word & mask));
+            let rehash = |word: &u32| spread(slab.hash(word & after));
+            let word = hash & !after | head;
             self.heads.insert_unique(spread(hash), word, rehash);
         }
     }
@@ -180,7 +175,7 @@ impl Index {
     pub(crate) fn shrink(&mut self, slab: &Slab) {
         if self.heads.len() < self.heads.capacity() / 8 {
             let (room, mask) = (self.heads.len() * 2, self.mask);
-            let rehash = |word: &u32| spread(slab[word & mask].hash);
+            let rehash = |word: &u32| spread(slab.hash(word & mask));
             self.heads.shrink_to(room, rehash);
         }
     }

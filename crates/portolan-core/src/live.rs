@@ -4,107 +4,34 @@
 //! what is live and not how much was ever written. Pages and blocks know the sum of their
 //! fingerprints: the sum over a long range costs its blocks.
 
+mod block;
+mod walk;
+
 use alloc::boxed::Box;
 use alloc::vec::Vec;
-use core::ops::{AddAssign, Range, SubAssign};
-use core::slice;
+use core::ops::Range;
 
+pub(crate) use self::block::{BLOCK, PAGE, Tally};
+use self::block::{Block, Held, Lone, PAGES, Page, place};
+use self::walk::{Blocks, Live, Pages};
 use crate::slab::{NONE, Slot};
-
-/// Numbers in a page.
-pub(crate) const PAGE: u64 = 32;
-/// Pages in a block.
-const PAGES: u64 = 16;
-/// Numbers in a block.
-pub(crate) const BLOCK: u64 = PAGE * PAGES;
-
-/// What a set of operations amounts to.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Tally {
-    /// How many there are.
-    pub(crate) count: u64,
-    /// The sum of their fingerprints, in two halves: a `u128` would be padded.
-    sum: [u64; 2],
-}
-
-impl Tally {
-    pub(crate) fn of(print: u128) -> Self {
-        Self {
-            count: 1,
-            sum: [print as u64, (print >> 64) as u64],
-        }
-    }
-
-    /// The sum of the fingerprints.
-    pub(crate) fn sum(&self) -> u128 {
-        u128::from(self.sum[0]) | u128::from(self.sum[1]) << 64
-    }
-
-    fn set_sum(&mut self, sum: u128) {
-        self.sum = [sum as u64, (sum >> 64) as u64];
-    }
-}
-
-impl AddAssign for Tally {
-    #[inline]
-    fn add_assign(&mut self, other: Self) {
-        self.count += other.count;
-        self.set_sum(self.sum().wrapping_add(other.sum()));
-    }
-}
-
-impl SubAssign for Tally {
-    #[inline]
-    fn sub_assign(&mut self, other: Self) {
-        self.count -= other.count;
-        self.set_sum(self.sum().wrapping_sub(other.sum()));
-    }
-}
-
-#[derive(Debug)]
-struct Page {
-    slots: [Slot; PAGE as usize],
-    tally: Tally,
-}
-
-impl Default for Page {
-    fn default() -> Self {
-        Self {
-            slots: [NONE; PAGE as usize],
-            tally: Tally::default(),
-        }
-    }
-}
-
-/// Neighbouring pages, and what they amount to.
-#[derive(Debug, Default)]
-struct Block {
-    pages: [Option<Box<Page>>; PAGES as usize],
-    tally: Tally,
-}
 
 #[derive(Debug, Default)]
 pub(crate) struct LiveDots {
     /// By number. In a row: there is one for some hundred operations, and nearly all come behind
     /// the others.
-    blocks: Vec<(u64, Box<Block>)>,
+    blocks: Vec<(u64, Held)>,
     /// The page last written to, kept out of its block: operations come in sequence.
     tail: Option<(u64, Box<Page>)>,
 }
 
 impl LiveDots {
     pub(crate) fn get(&self, seq: u64) -> Option<Slot> {
-        let page = self.page(seq / PAGE)?;
-        Some(page.slots[(seq % PAGE) as usize]).filter(|slot| *slot != NONE)
-    }
-
-    fn page(&self, number: u64) -> Option<&Page> {
         match &self.tail {
-            Some((tail, page)) if *tail == number => Some(page),
-            _ => {
-                let at = self.find(number / PAGES).ok()?;
-                self.blocks[at].1.pages[place(number)].as_deref()
+            Some((tail, page)) if *tail == seq / PAGE => {
+                Some(page.slots[(seq % PAGE) as usize]).filter(|slot| *slot != NONE)
             }
+            _ => self.blocks[self.find(seq / BLOCK).ok()?].1.get(seq),
         }
     }
 
@@ -121,10 +48,10 @@ impl LiveDots {
     /// The block of this number, known or new.
     fn block_mut(&mut self, block: u64) -> &mut Block {
         let at = self.find(block).unwrap_or_else(|at| {
-            self.blocks.insert(at, (block, Box::default()));
+            self.blocks.insert(at, (block, Held::Many(Box::default())));
             at
         });
-        &mut self.blocks[at].1
+        self.blocks[at].1.unfold()
     }
 
     /// Notes a live operation, of which there was no slot so far, with its fingerprint.
@@ -132,6 +59,13 @@ impl LiveDots {
     pub(crate) fn insert(&mut self, seq: u64, slot: Slot, print: u128) {
         let number = seq / PAGE;
         let tally = Tally::of(print);
+        if self.tail.as_ref().is_some_and(|(tail, _)| number < *tail)
+            && let Err(at) = self.find(seq / BLOCK)
+        {
+            let lone = Lone::new(seq, slot, print);
+            self.blocks.insert(at, (seq / BLOCK, Held::Lone(lone)));
+            return;
+        }
         let page = self.page_mut(number, tally);
         let place = &mut page.slots[(seq % PAGE) as usize];
         debug_assert_eq!(*place, NONE, "an operation is live once");
@@ -184,18 +118,13 @@ impl LiveDots {
             while let Some((_, print)) = prints.next_if(|(seq, _)| seq / PAGE == number) {
                 sum = sum.wrapping_add(print);
             }
-            let more = Tally {
-                count: 0,
-                ..Tally::of(sum)
-            };
             match &mut self.tail {
-                Some((tail, page)) if *tail == number => page.tally += more,
+                Some((tail, page)) if *tail == number => {
+                    page.tally.add_print(sum);
+                }
                 _ => {
-                    // proof: a live operation has a page.
-                    let block = self.block_mut(number / PAGES);
-                    if let Some(page) = &mut block.pages[place(number)] {
-                        page.tally += more;
-                        block.tally += more;
+                    if let Ok(at) = self.find(number / PAGES) {
+                        self.blocks[at].1.add_print(number, sum);
                     }
                 }
             }
@@ -229,37 +158,73 @@ impl LiveDots {
     /// Makes a page, new or from its block, the one last written to.
     fn turn_to(&mut self, number: u64) {
         let page = self.take_page(number).unwrap_or_default();
-        if let Some((old, full)) = self.tail.replace((number, page))
-            && full.tally.count > 0
+        if let Some((old, full)) = self.tail.replace((number, page)) {
+            self.store(old, full);
+        }
+    }
+
+    /// Puts the page last written to in its block.
+    fn store(&mut self, number: u64, page: Box<Page>) {
+        if page.tally.count == 1
+            && let Err(at) = self.find(number / PAGES)
         {
-            let block = self.block_mut(old / PAGES);
-            block.tally += full.tally;
-            block.pages[place(old)] = Some(full);
+            let slots = (number * PAGE..).zip(page.slots);
+            let mut lone = slots.filter(|(_, slot)| *slot != NONE);
+            if let Some((seq, slot)) = lone.next() {
+                let lone = Lone::new(seq, slot, page.tally.sum());
+                self.blocks.insert(at, (number / PAGES, Held::Lone(lone)));
+            }
+        } else if page.tally.count > 0 {
+            let block = self.block_mut(number / PAGES);
+            block.tally += page.tally;
+            block.pages[place(number)] = Some(page);
         }
     }
 
     fn take_page(&mut self, number: u64) -> Option<Box<Page>> {
         let at = self.find(number / PAGES).ok()?;
-        let block = &mut self.blocks[at].1;
-        let page = block.pages[place(number)].take()?;
-        block.tally -= page.tally;
-        if block.tally.count == 0 {
-            self.blocks.remove(at);
+        match &mut self.blocks[at].1 {
+            Held::Lone(lone) if lone.place() == place(number) => {
+                let page = lone.page();
+                self.take_block(at);
+                Some(page)
+            }
+            Held::Lone(_) => None,
+            Held::Many(block) => {
+                let page = block.pages[place(number)].take()?;
+                block.tally -= page.tally;
+                if block.tally.count == 0 {
+                    self.take_block(at);
+                }
+                Some(page)
+            }
         }
-        Some(page)
+    }
+
+    /// Takes a block out in which nothing is live any more, and gives memory back where few are
+    /// left of many.
+    fn take_block(&mut self, at: usize) {
+        self.blocks.remove(at);
+        if self.blocks.len() < self.blocks.capacity() / 4 {
+            self.blocks.shrink_to(self.blocks.len() * 2);
+        }
     }
 
     /// Takes an operation out that is not live any more; `print` as it was when it came.
     #[inline]
     pub(crate) fn remove(&mut self, seq: u64, print: u128) -> Option<Slot> {
         let number = seq / PAGE;
-        let (page, block) = match &mut self.tail {
-            Some((tail, page)) if *tail == number => (page, None),
+        let page = match &mut self.tail {
+            Some((tail, page)) if *tail == number => page,
             _ => {
-                let at = self.find(number / PAGES).ok()?;
-                let block = &mut *self.blocks[at].1;
-                let page = block.pages[place(number)].as_mut()?;
-                (page, Some((at, &mut block.tally)))
+                let at = self.find(seq / BLOCK).ok()?;
+                let held = &mut self.blocks[at].1;
+                let last = held.tally().count == 1;
+                let slot = held.remove(seq, print)?;
+                if last {
+                    self.take_block(at);
+                }
+                return Some(slot);
             }
         };
         let slot = core::mem::replace(&mut page.slots[(seq % PAGE) as usize], NONE);
@@ -267,18 +232,8 @@ impl LiveDots {
             return None;
         }
         page.tally -= Tally::of(print);
-        let empty = page.tally.count == 0;
-        match block {
-            Some((at, tally)) => {
-                *tally -= Tally::of(print);
-                if tally.count == 0 {
-                    self.blocks.remove(at);
-                } else if empty {
-                    self.take_page(number);
-                }
-            }
-            None if empty => self.tail = None,
-            None => {}
+        if page.tally.count == 0 {
+            self.tail = None;
         }
         Some(slot)
     }
@@ -319,7 +274,7 @@ impl LiveDots {
         let mut add = |pages: Range<u64>| {
             if !pages.is_empty() {
                 for (_, page) in self.touched(pages.start * PAGE, pages.end * PAGE - 1) {
-                    tally += page.tally;
+                    tally += page.tally();
                 }
             }
         };
@@ -328,7 +283,7 @@ impl LiveDots {
             add(pages.start..low * PAGES);
             add(high * PAGES..pages.end);
             for (_, block) in self.stored(low, high - 1) {
-                tally += block.tally;
+                tally += block.tally();
             }
             if let Some((number, page)) = &self.tail
                 && (low..high).contains(&(number / PAGES))
@@ -354,7 +309,7 @@ impl LiveDots {
     }
 
     /// The blocks numbered `low..=high` but for the last page written to.
-    fn stored(&self, low: u64, high: u64) -> &[(u64, Box<Block>)] {
+    fn stored(&self, low: u64, high: u64) -> &[(u64, Held)] {
         let from = self.find(low).unwrap_or_else(|at| at);
         let to = self.find(high).map_or_else(|at| at, |at| at + 1);
         self.blocks.get(from..to).unwrap_or_default()
@@ -375,7 +330,7 @@ impl LiveDots {
             }
             for (number, page) in self.touched(start, last.min(end)) {
                 let base = number * PAGE;
-                if page.tally.count == PAGE {
+                if page.tally().count == PAGE {
                     let from = start.max(base);
                     if next < from && !each(next, from - 1) {
                         return;
@@ -399,23 +354,14 @@ impl LiveDots {
 
     /// Counts all fingerprints anew, as `print` gives them; the sum of them all.
     pub(crate) fn recount(&mut self, mut print: impl FnMut(Slot) -> u128) -> u128 {
-        let mut again = |page: &mut Page| {
-            page.tally = Tally::default();
-            for slot in page.slots.iter().filter(|slot| **slot != NONE) {
-                page.tally += Tally::of(print(*slot));
-            }
-            page.tally
-        };
         let mut all = Tally::default();
         for (_, block) in &mut self.blocks {
-            block.tally = Tally::default();
-            for page in block.pages.iter_mut().flatten() {
-                block.tally += again(page);
-            }
-            all += block.tally;
+            block.recount(&mut print);
+            all += block.tally();
         }
         if let Some((_, page)) = &mut self.tail {
-            all += again(page);
+            page.recount(&mut print);
+            all += page.tally;
         }
         all.sum()
     }
@@ -424,7 +370,7 @@ impl LiveDots {
     /// number of each, and how many are live in it, those out of the range included.
     pub(crate) fn pages(&self, first: u64, last: u64) -> impl Iterator<Item = (u64, u64)> + '_ {
         let pages = self.touched(first, last);
-        pages.map(|(number, page)| (number * PAGE + (PAGE - 1), page.tally.count))
+        pages.map(|(number, page)| (number * PAGE + (PAGE - 1), page.tally().count))
     }
 
     /// The live numbers in `first..=last` with their slots, ascending; costs the pages touched.
@@ -449,135 +395,6 @@ impl LiveDots {
     }
 }
 
-/// Pages, ascending, with their numbers.
-struct Pages<'a> {
-    dots: &'a LiveDots,
-    /// The first number that is of interest still, and the last.
-    next: u64,
-    last: u64,
-    /// Where the block of `next` stands, or the one behind it, once that was looked for.
-    block: Option<usize>,
-}
-
-impl<'a> Iterator for Pages<'a> {
-    type Item = (u64, &'a Page);
-
-    fn next(&mut self) -> Option<Self::Item> {
-        if self.next > self.last {
-            return None;
-        }
-        let tail = self.dots.tail.as_ref();
-        let tail = tail.map(|(number, page)| (*number, &**page));
-        let tail = tail.filter(|(number, _)| (self.next..=self.last).contains(number));
-        let found = match tail {
-            // A transaction's operations stand on the page last written to: no need to look
-            // further.
-            Some((number, _)) if number == self.next => tail,
-            _ => match (self.stored(), tail) {
-                (Some(stored), Some(tail)) if tail.0 < stored.0 => Some(tail),
-                (stored, tail) => stored.or(tail),
-            },
-        };
-        let (number, page) = found.filter(|(number, _)| *number <= self.last)?;
-        self.next = number + 1;
-        Some((number, page))
-    }
-}
-
-impl<'a> Pages<'a> {
-    /// The next page that is in a block.
-    fn stored(&mut self) -> Option<(u64, &'a Page)> {
-        let dots = self.dots;
-        let find = || dots.find(self.next / PAGES).unwrap_or_else(|at| at);
-        let mut at = self.block.unwrap_or_else(find);
-        let found = loop {
-            let Some((block, pages)) = dots.blocks.get(at) else {
-                break None;
-            };
-            let base = block * PAGES;
-            let from = self.next.saturating_sub(base).min(PAGES);
-            let mut numbered = (base + from..).zip(&pages.pages[from as usize..]);
-            let found = numbered.find_map(|(number, page)| Some((number, page.as_deref()?)));
-            if found.is_some() {
-                break found;
-            }
-            at += 1;
-        };
-        self.block = Some(at);
-        found
-    }
-}
-
-/// Live numbers, ascending, with their slots.
-pub(crate) struct Live<'a> {
-    pages: Pages<'a>,
-    first: u64,
-    last: u64,
-    /// What is left of a page, and the number with which it begins.
-    slots: slice::Iter<'a, Slot>,
-    next: u64,
-}
-
-impl Iterator for Live<'_> {
-    type Item = (u64, Slot);
-
-    fn next(&mut self) -> Option<Self::Item> {
-        loop {
-            for slot in self.slots.by_ref() {
-                let seq = self.next;
-                self.next = seq.wrapping_add(1);
-                if *slot != NONE {
-                    return Some((seq, *slot));
-                }
-            }
-            let (number, page) = self.pages.next()?;
-            let base = number * PAGE;
-            let from = self.first.saturating_sub(base) as usize;
-            let to = (self.last - base).min(PAGE - 1) as usize;
-            self.slots = page.slots[from..=to].iter();
-            self.next = base + from as u64;
-        }
-    }
-}
-
-/// Blocks, ascending: the last number of each, and how many are live in it.
-pub(crate) struct Blocks<'a> {
-    /// That of the page last written to, and how many are live there.
-    tail: Option<(u64, u64)>,
-    stored: &'a [(u64, Box<Block>)],
-}
-
-impl Iterator for Blocks<'_> {
-    type Item = (u64, u64);
-
-    fn next(&mut self) -> Option<Self::Item> {
-        let stored = self
-            .stored
-            .first()
-            .map(|(number, block)| (*number, block.tally.count));
-        let tail = self.tail;
-        let number = match (stored, tail) {
-            (Some((stored, _)), Some((tail, _))) => stored.min(tail),
-            (stored, tail) => stored.or(tail)?.0,
-        };
-        let mut count = 0;
-        if let Some((_, more)) = stored.filter(|(of, _)| *of == number) {
-            count += more;
-            self.stored = &self.stored[1..];
-        }
-        if let Some((_, more)) = tail.filter(|(of, _)| *of == number) {
-            count += more;
-            self.tail = None;
-        }
-        Some((number * BLOCK + (BLOCK - 1), count))
-    }
-}
-
-/// Where a page stands in its block.
-fn place(number: u64) -> usize {
-    (number % PAGES) as usize
-}
-
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeMap;
@@ -589,6 +406,26 @@ mod tests {
     /// The fingerprint of what stands at a slot.
     fn print(slot: Slot) -> u128 {
         (u128::from(slot) + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15_f39c_c060_5ced_c835)
+    }
+
+    #[test]
+    fn what_is_left_of_many_takes_no_page() {
+        let mut live = LiveDots::default();
+        for seq in 1..=100 * BLOCK {
+            live.insert(seq, 7, print(7));
+            if seq % BLOCK != 1 {
+                live.remove(seq - 1, print(7));
+            }
+        }
+        // The last number of a block is on the page last written to until the next one begins.
+        let lone = |(_, held): &(u64, Held)| matches!(held, Held::Lone(_));
+        assert!(live.blocks.iter().all(lone));
+        assert_eq!(live.tally(1, 100 * BLOCK, print).count, 100);
+        for block in 1..=100 {
+            assert_eq!(live.remove(block * BLOCK - 1, print(7)), None);
+            assert_eq!(live.remove(block * BLOCK, print(7)), Some(7));
+        }
+        assert_eq!((live.blocks.capacity(), live.tail.is_none()), (0, true));
     }
 
     proptest! {

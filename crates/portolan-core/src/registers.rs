@@ -8,7 +8,7 @@ use alloc::vec::Vec;
 use crate::hashing::xxh3_128;
 
 use crate::clock::Timestamp;
-use crate::codec::{put_key, put_value};
+use crate::codec::{Line, line_of, put_key, put_value};
 use crate::containers::{Containers, Form, ROOT};
 use crate::document::Document;
 use crate::index::Place;
@@ -257,7 +257,6 @@ impl Document {
         let (hash, container) = (entry.hash, entry.container);
         let (replica, seq) = (entry.replica, entry.seq);
         let print = self.print_in(&entry);
-        let rank = rank_of(&self.replicas, entry.operation());
         self.live += 1;
         let slot = if behind == NONE {
             let key = entry.key.borrowed();
@@ -272,6 +271,7 @@ impl Document {
                 Place::Occupied(place) => {
                     let head = place.head();
                     let slot = self.slab.insert(entry);
+                    let rank = rank_of(&self.replicas, self.slab.operation(slot));
                     if rank > rank_of_link(&self.replicas, &self.slab, head) {
                         self.slab[slot].next = head;
                         let order = self.order.get_mut();
@@ -285,6 +285,7 @@ impl Document {
             }
         } else {
             let slot = self.slab.insert(entry);
+            let rank = rank_of(&self.replicas, self.slab.operation(slot));
             self.link(slot, rank, behind);
             slot
         };
@@ -482,9 +483,17 @@ pub(crate) fn fingerprint(
     containers: &Containers,
     of: Operation<'_>,
 ) -> u128 {
+    let head = [replica.get(), of.seq, of.timestamp.bits()];
+    if let (Key::Str(text), Value::Int(value), ROOT, false) =
+        (of.key, of.value, of.container, crate::SMALL)
+    {
+        let mut line: Line = [0; 64];
+        if let Some(len) = line_of(&mut line, head, text, *value) {
+            return xxh3_128(&line[..len]);
+        }
+    }
     scratch.clear();
-    let head = [replica.get(), of.seq, of.timestamp.bits()].map(u64::to_le_bytes);
-    scratch.extend_from_slice(head.as_flattened());
+    scratch.extend_from_slice(head.map(u64::to_le_bytes).as_flattened());
     put_key(scratch, of.key);
     put_value(scratch, of.value);
     if of.container != ROOT {

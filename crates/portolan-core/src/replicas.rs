@@ -55,7 +55,11 @@ impl Replicas {
         number
     }
 
+    #[inline]
     pub(crate) fn number(&self, id: ReplicaId) -> Option<u32> {
+        if self.known.last().is_some_and(|last| last.id == id) {
+            return Some(self.known.len() as u32 - 1);
+        }
         self.numbers.get(&id).copied()
     }
 

@@ -32,7 +32,7 @@ pub(crate) struct Entry {
     pub(crate) next: Slot,
     pub(crate) key: Key,
     pub(crate) value: Value,
-    /// The hash of container and key, kept so that the index grows without reading keys.
+    /// The hash of container and key, kept so that the index grows without reading entries.
     pub(crate) hash: u32,
     /// The replica, as interned in the document.
     pub(crate) replica: u32,
@@ -82,20 +82,17 @@ pub(crate) struct Record {
     /// As in the entry; where the record stands for a container, its number.
     pub(crate) value: Value,
     /// As in the entry.
-    pub(crate) hash: u32,
-    /// As in the entry.
     pub(crate) replica: u32,
 }
 
 impl Record {
     /// What stands for the container of that number among the siblings of its key.
-    fn container(container: u32, key: Key, hash: u32, number: u32) -> Self {
+    fn container(container: u32, key: Key, number: u32) -> Self {
         Self {
             container,
             next: NONE,
             key,
             value: Value::Int(number.into()),
-            hash,
             replica: CONTAINER,
         }
     }
@@ -106,7 +103,6 @@ impl Record {
             next,
             key: Key::Bool(false),
             value: Value::Null,
-            hash: 0,
             replica: 0,
         }
     }
@@ -135,26 +131,26 @@ pub(crate) struct Stamp {
 }
 
 impl Entry {
-    fn split(self) -> (Record, Stamp) {
+    #[inline]
+    fn split(self) -> (Record, Stamp, u32) {
         let record = Record {
             container: self.container,
             next: self.next,
             key: self.key,
             value: self.value,
-            hash: self.hash,
             replica: self.replica,
         };
         let (timestamp, seq) = (self.timestamp, self.seq);
-        (record, Stamp { timestamp, seq })
+        (record, Stamp { timestamp, seq }, self.hash)
     }
 
-    fn of(record: Record, stamp: Stamp) -> Self {
+    fn of(record: Record, stamp: Stamp, hash: u32) -> Self {
         Self {
             container: record.container,
             next: record.next,
             key: record.key,
             value: record.value,
-            hash: record.hash,
+            hash,
             replica: record.replica,
             timestamp: stamp.timestamp,
             seq: stamp.seq,
@@ -177,6 +173,8 @@ pub(crate) struct Slab {
     chunks: Vec<Vec<Record>>,
     /// Those of each chunk.
     stamps: Vec<Vec<Stamp>>,
+    /// As in the entries, of each chunk: little memory for the index to go through.
+    hashes: Vec<Vec<u32>>,
     /// Of each chunk; apart from it, so that reading passes by less.
     rooms: Vec<Room>,
     /// Chunks that have room.
@@ -188,8 +186,8 @@ pub(crate) struct Slab {
 impl Slab {
     #[inline]
     pub(crate) fn insert(&mut self, entry: Entry) -> Slot {
-        let (record, stamp) = entry.split();
-        self.place(record, stamp)
+        let (record, stamp, hash) = entry.split();
+        self.place(record, stamp, hash)
     }
 
     /// Lets a container of that number stand among the siblings of its key.
@@ -200,19 +198,16 @@ impl Slab {
         hash: u32,
         number: u32,
     ) -> Slot {
-        let record = Record::container(container, key, hash, number);
-        self.place(record, Stamp::default())
+        let record = Record::container(container, key, number);
+        self.place(record, Stamp::default(), hash)
     }
 
     #[inline]
-    fn place(&mut self, record: Record, stamp: Stamp) -> Slot {
-        let number = self
-            .open
-            .last()
-            .copied()
-            .unwrap_or_else(|| self.add_chunk());
-        let chunk = &mut self.chunks[number as usize];
-        let stamps = &mut self.stamps[number as usize];
+    fn place(&mut self, record: Record, stamp: Stamp, hash: u32) -> Slot {
+        let number = match self.open.last() {
+            Some(number) => *number,
+            None => self.add_chunk(),
+        };
         let room = &mut self.rooms[number as usize];
         self.filled += usize::from(room.used == 0);
         room.used += 1;
@@ -220,14 +215,19 @@ impl Slab {
             room.open = false;
             self.open.pop();
         }
+        let chunk = &mut self.chunks[number as usize];
+        let stamps = &mut self.stamps[number as usize];
+        let hashes = &mut self.hashes[number as usize];
         if room.vacant == NONE {
             // A small document grows its first chunk by and by; later ones will fill.
             if chunk.capacity() == 0 && number > 0 {
                 chunk.reserve_exact(CHUNK);
                 stamps.reserve_exact(CHUNK);
+                hashes.reserve_exact(CHUNK);
             }
             chunk.push(record);
             stamps.push(stamp);
+            hashes.push(hash);
             (number << CHUNK_BITS) | (chunk.len() - 1) as u32
         } else {
             let slot = room.vacant;
@@ -235,6 +235,7 @@ impl Slab {
             room.vacant = place.next;
             *place = record;
             stamps[slot as usize % CHUNK] = stamp;
+            hashes[slot as usize % CHUNK] = hash;
             slot
         }
     }
@@ -253,6 +254,7 @@ impl Slab {
         );
         self.chunks.push(Vec::new());
         self.stamps.push(Vec::new());
+        self.hashes.push(Vec::new());
         self.rooms.push(Room {
             used: 0,
             vacant: NONE,
@@ -264,16 +266,17 @@ impl Slab {
 
     pub(crate) fn remove(&mut self, slot: Slot) -> Entry {
         let number = slot >> CHUNK_BITS;
+        let (stamp, hash) = (self.stamp(slot), self.hash(slot));
         let chunk = &mut self.chunks[number as usize];
         let room = &mut self.rooms[number as usize];
         let vacant = Record::vacant(room.vacant);
         let record = core::mem::replace(&mut chunk[slot as usize % CHUNK], vacant);
-        let stamp = self.stamps[number as usize][slot as usize % CHUNK];
         room.vacant = slot;
         room.used -= 1;
         if room.used == 0 {
             *chunk = Vec::new();
             self.stamps[number as usize] = Vec::new();
+            self.hashes[number as usize] = Vec::new();
             room.vacant = NONE;
             self.filled -= 1;
         }
@@ -285,15 +288,23 @@ impl Slab {
         if self.filled == 0 && self.chunks.len() > 1 {
             *self = Self::default();
         }
-        Entry::of(record, stamp)
+        Entry::of(record, stamp, hash)
     }
 
     /// Puts an entry in the place of another, and gives that.
     pub(crate) fn replace(&mut self, slot: Slot, entry: Entry) -> Entry {
-        let (record, stamp) = entry.split();
-        let record = core::mem::replace(&mut self[slot], record);
-        let place = &mut self.stamps[(slot >> CHUNK_BITS) as usize][slot as usize % CHUNK];
-        Entry::of(record, core::mem::replace(place, stamp))
+        let (record, stamp, hash) = entry.split();
+        let (chunk, at) = ((slot >> CHUNK_BITS) as usize, slot as usize % CHUNK);
+        let record = core::mem::replace(&mut self.chunks[chunk][at], record);
+        let stamp = core::mem::replace(&mut self.stamps[chunk][at], stamp);
+        let hash = core::mem::replace(&mut self.hashes[chunk][at], hash);
+        Entry::of(record, stamp, hash)
+    }
+
+    /// The hash of the container and the key of an entry.
+    #[inline]
+    pub(crate) fn hash(&self, slot: Slot) -> u32 {
+        self.hashes[(slot >> CHUNK_BITS) as usize][slot as usize % CHUNK]
     }
 
     #[inline]
@@ -343,7 +354,7 @@ mod tests {
     }
 
     fn entry() -> Entry {
-        Entry::of(Record::vacant(NONE), Stamp::default())
+        Entry::of(Record::vacant(NONE), Stamp::default(), 0)
     }
 
     #[test]
@@ -355,6 +366,7 @@ mod tests {
             slab.remove(slot);
         }
         assert_eq!((slab.chunks.capacity(), slab.stamps.capacity()), (0, 0));
+        assert_eq!(slab.hashes.capacity(), 0);
         assert_eq!((slab.rooms.capacity(), slab.open.capacity()), (0, 0));
         let again: std::collections::BTreeSet<Slot> =
             (0..1000).map(|_| slab.insert(entry())).collect();

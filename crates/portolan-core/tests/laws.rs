@@ -45,9 +45,11 @@ impl Truth {
     }
 }
 
-/// A replica with a watcher that only ever sees its events.
+/// A replica with a watcher that only ever sees its events, and one that nobody watches and that
+/// gets the same operations.
 struct Peer {
     document: Document,
+    unwatched: Document,
     seen: BTreeMap<Vec<Key>, Vec<Value>>,
     skew: u64,
 }
@@ -58,6 +60,7 @@ impl Peer {
         document.observe(true);
         Self {
             document,
+            unwatched: Document::new(ReplicaId::new(1000 + id)),
             seen: BTreeMap::new(),
             skew,
         }
@@ -103,6 +106,7 @@ impl Peer {
         let before = self.document.version();
         let new = self.document.apply(&decoded);
         assert_eq!(new, delta.applied().difference(&before));
+        assert_eq!(self.unwatched.apply(&decoded), new);
         assert_eq!(self.document.version(), before.union(delta.applied()));
         assert!(self.document.covers(delta.applied()));
         self.watch(Origin::Remote);
@@ -177,6 +181,7 @@ fn write(peer: &mut Peer, truth: &mut Truth, now: u64, ops: &[(u8, Option<u8>)],
         return;
     }
     assert_eq!(peer.document.own_seq(), seq);
+    peer.unwatched.apply(&peer.document.own_since(base));
     for (seq, key, value, seen) in made {
         let dot = Dot::new(peer.document.replica(), seq);
         truth.removed.extend(seen);
@@ -262,6 +267,10 @@ fn run(peers: usize, steps: Vec<Step>) {
             );
         }
         assert_eq!(peer.document.len(), want.len());
+        assert_eq!(state(&peer.unwatched), want);
+        assert_eq!(peer.unwatched.version(), version);
+        assert_eq!(peer.unwatched.digest(), peer.document.digest());
+        assert_eq!(peer.unwatched.encode(), peer.document.encode());
     }
 }
 

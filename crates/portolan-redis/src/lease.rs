@@ -39,8 +39,8 @@ pub struct Lease {
     /// The lease's key in Redis.
     place: String,
     token: u64,
-    held: watch::Receiver<bool>,
-    loss: Arc<watch::Sender<bool>>,
+    /// Until when it is held; nothing once it is lost.
+    held: Arc<watch::Sender<Option<Instant>>>,
     renewal: JoinHandle<()>,
 }
 
@@ -89,8 +89,7 @@ impl CoordinatedMap {
             _ => return Err(reply::unexpected(&answer)),
         };
         let token = crate::message::number(token).ok_or_else(|| reply::unexpected(&answer))?;
-        let (loss, held) = watch::channel(true);
-        let loss = Arc::new(loss);
+        let held = Arc::new(watch::Sender::new(Some(until)));
         let renewal = Renewal {
             shared: Arc::clone(shared),
             place: place.clone(),
@@ -103,9 +102,8 @@ impl CoordinatedMap {
             key: key.to_vec(),
             place,
             token,
+            renewal: tokio::spawn(renewal.run(Arc::clone(&held))),
             held,
-            renewal: tokio::spawn(renewal.run(Arc::clone(&loss))),
-            loss,
         })
     }
 }
@@ -118,14 +116,16 @@ impl Lease {
 
     /// Whether it is held, as far as this node knows: not beyond its time since the last renewal.
     pub fn is_held(&self) -> bool {
-        *self.held.borrow()
+        // Whoever was held up himself does not hold it for that.
+        self.held
+            .borrow()
+            .is_some_and(|until| Instant::now() < until)
     }
 
     /// Waits until the lease is lost. Nothing is lost where the future is dropped.
     pub async fn lost(&self) {
-        let mut held = self.held.clone();
         // The sender lives as long as the lease.
-        let _ = held.wait_for(|held| !held).await;
+        let _ = self.held.subscribe().wait_for(Option::is_none).await;
     }
 
     /// Sets the key if the lease is held by then, in one step of Redis; else [`Error::LeaseLost`].
@@ -156,7 +156,7 @@ impl Lease {
 
     /// Redis has said so.
     pub(crate) fn lost_now(&self) -> Error {
-        self.loss.send_replace(false);
+        self.held.send_replace(None);
         Error::LeaseLost {
             key: String::from_utf8_lossy(&self.key).into_owned(),
             token: self.token,
@@ -180,20 +180,26 @@ struct Renewal {
 
 impl Renewal {
     /// Renews until the lease is lost.
-    async fn run(mut self, loss: Arc<watch::Sender<bool>>) {
+    async fn run(mut self, held: Arc<watch::Sender<Option<Instant>>>) {
         let pause = self.ttl / 3;
         loop {
             tokio::time::sleep(pause.min(self.until.saturating_duration_since(Instant::now())))
                 .await;
             match tokio::time::timeout_at(self.until, self.renew()).await {
-                Ok(Ok(true)) => {}
+                Ok(Ok(true)) => {
+                    // Where a write has shown that it is lost, it stays lost.
+                    held.send_if_modified(|held| {
+                        *held = held.map(|_| self.until);
+                        false
+                    });
+                }
                 // Asked again, with what time is left.
                 Ok(Err(Error::Unknown { .. } | Error::Unreachable { .. }))
                     if Instant::now() < self.until => {}
                 _ => break,
             }
         }
-        loss.send_replace(false);
+        held.send_replace(None);
     }
 
     async fn renew(&mut self) -> Result<bool> {

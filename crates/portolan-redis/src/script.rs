@@ -11,7 +11,7 @@ pub(crate) struct Script {
     hash: String,
 }
 
-/// A script that writes begins with what all of them share.
+/// A script that is put together from these files.
 macro_rules! script {
     ($name:ident, $($file:literal),+ $(,)?) => {
         pub(crate) static $name: LazyLock<Script> =
@@ -19,36 +19,31 @@ macro_rules! script {
     };
 }
 
-script!(SET, "write.lua", "put.lua", "set.lua");
+/// One that writes a map begins with what all of them share.
+macro_rules! map_script {
+    ($name:ident, $($file:literal),+ $(,)?) => {
+        script!($name, "ask.lua", "write.lua", $($file),+);
+    };
+}
+
+map_script!(SET, "put.lua", "set.lua");
 script!(SET_ALONE, "set_alone.lua");
-script!(SET_IF_ABSENT, "write.lua", "put.lua", "set_if_absent.lua");
-script!(
-    COMPARE_AND_SET,
-    "write.lua",
-    "put.lua",
-    "compare_and_set.lua"
-);
-script!(DELETE, "write.lua", "drop.lua", "delete.lua");
-script!(INCREMENT, "write.lua", "put.lua", "increment.lua");
-script!(APPEND, "write.lua", "put.lua", "list.lua", "append.lua");
-script!(
-    REMOVE,
-    "write.lua",
-    "put.lua",
-    "drop.lua",
-    "list.lua",
-    "remove.lua"
-);
-script!(SET_MANY, "write.lua", "put.lua", "set_many.lua");
-script!(CLEAR, "write.lua", "clear.lua");
+map_script!(SET_IF_ABSENT, "put.lua", "set_if_absent.lua");
+map_script!(COMPARE_AND_SET, "put.lua", "compare_and_set.lua");
+map_script!(DELETE, "drop.lua", "delete.lua");
+map_script!(INCREMENT, "put.lua", "increment.lua");
+map_script!(APPEND, "put.lua", "list.lua", "append.lua");
+map_script!(REMOVE, "put.lua", "drop.lua", "list.lua", "remove.lua");
+map_script!(SET_MANY, "put.lua", "set_many.lua");
+map_script!(CLEAR, "clear.lua");
 script!(MARK, "mark.lua");
-script!(LEASE_TAKE, "lease_take.lua");
+script!(LEASE_TAKE, "ask.lua", "lease_take.lua");
 script!(LEASE_RENEW, "lease_renew.lua");
 script!(BUS_READ, "bus_read.lua");
-script!(BUS_APPEND, "bus_append.lua");
-script!(BUS_RENEW, "bus_renew.lua");
+script!(BUS_APPEND, "ask.lua", "bus_append.lua");
+script!(BUS_RENEW, "ask.lua", "bus_renew.lua");
 script!(BUS_CLAIM, "bus_claim.lua");
-script!(BUS_SAVE, "bus_save.lua");
+script!(BUS_SAVE, "ask.lua", "bus_save.lua");
 
 impl Script {
     fn new(code: &'static str) -> Self {

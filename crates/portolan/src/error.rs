@@ -90,6 +90,17 @@ pub enum Error {
     #[error("the connection broke: {0}; the peer may connect again")]
     Disconnected(String),
 
+    /// A closure of the program that reads or writes the map ([`Map::read`](crate::Map::read),
+    /// [`Map::transact`](crate::Map::transact)) wrote to it beside the transaction.
+    #[error(
+        "the map `{map}` is held by a closure further up on this thread: \
+         write through its transaction, or when it has ended"
+    )]
+    Held {
+        /// The map.
+        map: String,
+    },
+
     /// The other side refused a map.
     #[error("the map `{map}` was refused: {reason}; ask for a token that allows it")]
     Refused {
@@ -151,11 +162,9 @@ pub enum Error {
         path: PathBuf,
     },
 
-    /// The store cannot be read or written for another reason. As with a full disk, it is tried
-    /// again.
-    #[error(
-        "the store {path} cannot be used: {source}; it is tried again, see the disk and the permissions"
-    )]
+    /// The store cannot be opened, read or written for another reason. What could not be written
+    /// is tried again, as with a full disk.
+    #[error("the store {path} cannot be used: {source}; see the disk and the permissions")]
     StoreFailed {
         /// The store's directory.
         path: PathBuf,

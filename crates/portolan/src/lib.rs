@@ -64,6 +64,7 @@ mod store;
 mod timers;
 mod watch;
 mod websocket;
+mod within;
 
 pub use array::Array;
 pub use authorize::{AllowAll, Authorize};
@@ -83,9 +84,10 @@ pub use peer::Peer;
 pub use portolan_core::sync::{Access, Config, MemberStatus, Standing};
 pub use portolan_core::types::Moment;
 pub use portolan_core::{
-    AllHeld, ArrayMut, ArrayView, Batch, Change, CounterMut, Delta, Document, Dot, Held, Key,
-    KeyRef, Kind, MapMut, MapView, Origin, Place, ReplicaId, SetMut, SetView, Sibling, Siblings,
-    SmolStr, Step, Timestamp, Transaction, Value, Version, limits as engine_limits,
+    AllHeld, ArrayMut, ArrayView, Batch, Change, CounterMut, Delta, Document, Dot,
+    Error as OperationError, Held, Key, KeyRef, Kind, MapMut, MapView, Origin, Place, ReplicaId,
+    SetMut, SetView, Sibling, Siblings, SmolStr, Step, Timestamp, Transaction, Value, Version,
+    limits as engine_limits,
 };
 pub use set::Set;
 pub use status::{BusStatus, LinkState, LinkStatus, MapOnBus, MapStatus, NodeStatus, StoreStatus};

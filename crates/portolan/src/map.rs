@@ -27,6 +27,7 @@ use crate::shared::Shared;
 use crate::site::Site;
 use crate::status::MapStatus;
 use crate::watch::Watch;
+use crate::within::{Held, Within};
 
 /// A map that is open at a [`Node`](crate::Node), or one within it. Cheap to clone, safe to share.
 ///
@@ -212,16 +213,22 @@ impl Map {
     /// Reads one moment of the open map, from its root, without copying: siblings with their dots,
     /// digest, version.
     ///
-    /// Writers wait while `f` runs: it should be quick, and must not use this map.
+    /// Writers wait while `f` runs: it should be quick. What it writes to this map itself is refused
+    /// ([`Error::Held`]); where it uses another map, everybody must do so in the same order.
     pub fn read<T>(&self, f: impl FnOnce(&Document) -> T) -> T {
-        self.site.read(f)
+        self.site.read(|document| {
+            let _within = Within::new(self.shared(), Held::Reading);
+            f(document)
+        })
     }
 
     /// As [`read`](Self::read), with the number of the latest batch that the state holds: a watch
     /// that exists gives the batches after it, and only those, with greater numbers.
     pub fn read_numbered<T>(&self, f: impl FnOnce(&Document, u64) -> T) -> T {
-        self.shared()
-            .read(|state| f(state.replica.document(), state.number))
+        self.shared().read(|state| {
+            let _within = Within::new(self.shared(), Held::Reading);
+            f(state.replica.document(), state.number)
+        })
     }
 
     /// Sets the value of a key, in place of every sibling seen here.
@@ -249,13 +256,21 @@ impl Map {
     ///
     /// Never waits for the disk. While the store cannot take writes, it fails with the reason.
     ///
-    /// Readers wait while `f` runs: it should be quick, and must not use this map but through the
-    /// transaction.
+    /// Readers wait while `f` runs: it should be quick, and use this map through the transaction
+    /// alone. A write beside it is refused ([`Error::Held`]). Where it uses another map, everybody
+    /// must do so in the same order.
+    ///
+    /// # Panics
+    ///
+    /// Where `f` reads this map beside the transaction, or panics itself: nothing is done then.
     pub fn transact<T, E: From<Error>>(
         &self,
         f: impl FnOnce(&mut Transaction<'_>) -> Result<T, E>,
     ) -> Result<T, E> {
-        self.site.transact(f)
+        self.site.transact(|transaction| {
+            let _within = Within::new(self.shared(), Held::Writing);
+            f(transaction)
+        })
     }
 
     /// Watches the changes beneath this map whose paths from here match a [`Pattern`], from now on.

@@ -79,6 +79,17 @@ impl Node {
         names.iter().map(ToString::to_string).collect()
     }
 
+    /// Lets go of the open maps that never held anything and that nobody uses: where names come from
+    /// strangers, those of failed writes would pile up. Costs the number of open maps.
+    pub fn forget_unused(&self) {
+        let core = &self.handle.core;
+        let unused = core.maps().into_iter().filter(|map| map.is_unused());
+        let names: Vec<_> = unused.map(|map| map.name.clone()).collect();
+        for name in &names {
+            core.forget_unused(name);
+        }
+    }
+
     /// Serves one connection that a peer opened, until it ends or breaks the protocol. `link`
     /// gives and takes binary frames; `peer` names the other side in status and logs.
     ///

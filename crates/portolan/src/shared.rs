@@ -6,7 +6,7 @@ use std::sync::{Arc, Weak};
 use std::task::Waker;
 
 use bytes::Bytes;
-use parking_lot::RwLock;
+use parking_lot::{RwLock, RwLockReadGuard, RwLockWriteGuard};
 use portolan_core::sync::{
     CloseReason, ErrorCode, Event, ProtocolError, Replica, SessionId, Standing, Write,
 };
@@ -21,6 +21,7 @@ use crate::outbox::{Notice, Outbox};
 use crate::status::{MapOnBus, MapStatus};
 use crate::store::Target;
 use crate::watch::{Numbered, Queue};
+use crate::within::{self, Held};
 
 /// One open map. Everything that changes it goes through [`with`](Self::with), which hands what
 /// follows from the change to those it concerns: in order, under the lock, into queues; they are
@@ -105,14 +106,44 @@ impl Shared {
 
     /// Reads; others may read meanwhile.
     pub(crate) fn read<T>(&self, f: impl FnOnce(&State) -> T) -> T {
-        f(&self.state.read())
+        f(&self.to_read())
+    }
+
+    /// Whose closure it is, where one is under way on this thread, matters only where the map is
+    /// not free at once.
+    fn to_read(&self) -> RwLockReadGuard<'_, State> {
+        if let Some(state) = self.state.try_read() {
+            return state;
+        }
+        match within::held(self) {
+            None => self.state.read(),
+            // Not behind a writer that waits for this very thread.
+            Some(Held::Reading) => self.state.read_recursive(),
+            Some(Held::Writing) => self.held(),
+        }
+    }
+
+    fn to_write(&self) -> RwLockWriteGuard<'_, State> {
+        if let Some(state) = self.state.try_write() {
+            return state;
+        }
+        match within::held(self) {
+            None => self.state.write(),
+            Some(_) => self.held(),
+        }
+    }
+
+    /// A mistake of the program, which would otherwise wait for itself for ever.
+    fn held(&self) -> ! {
+        let map = self.name.to_string();
+        panic!("{}", Error::Held { map })
     }
 
     /// Changes something, with the time; then passes on what follows from it.
     pub(crate) fn with<T>(self: &Arc<Self>, f: impl FnOnce(&mut State, u64) -> T) -> T {
         let core = self.core.upgrade();
         let mut aftermath = Aftermath::default();
-        let mut state = self.state.write();
+        let mut state = self.to_write();
         // Read under the lock, so that the engine never sees it go back. Without a node nothing is
         // sent, stored or timed any more.
         let now = core.as_ref().map_or(0, |core| core.clock.now());

@@ -8,6 +8,7 @@ use crate::core::Core;
 use crate::error::{Error, Result};
 use crate::node::Handle;
 use crate::shared::Shared;
+use crate::within;
 
 /// What all handles have in common. Cheap to clone.
 #[derive(Clone)]
@@ -40,6 +41,10 @@ impl Site {
         f: impl FnOnce(&mut Transaction<'_>) -> Result<T, E>,
     ) -> Result<T, E> {
         self.core().check_writable()?;
+        if within::held(&self.shared).is_some() {
+            let map = self.shared.name.to_string();
+            return Err(Error::Held { map }.into());
+        }
         self.shared
             .with(|state, now| state.replica.transact(now, f))
     }

@@ -57,13 +57,24 @@ impl Address {
         }
         let host = uri.host().filter(|host| !host.is_empty());
         let host = host.ok_or_else(|| invalid("it names no host"))?;
-        let port = uri.port_u16().unwrap_or(if tls { 443 } else { 80 });
+        let authority = uri.authority().map(ToString::to_string).unwrap_or_default();
+        if authority.contains('@') {
+            return Err(invalid(
+                "it names a user, and who may do what is told by a token",
+            ));
+        }
+        // Not `uri.port()`, which sees none where it is no number.
+        let port = match authority.strip_prefix(host) {
+            None | Some("") => Some(if tls { 443 } else { 80 }),
+            Some(rest) => rest.strip_prefix(':').and_then(|port| port.parse().ok()),
+        };
+        let port = port.filter(|port| *port > 0);
+        let port = port.ok_or_else(|| invalid("its port is no number from 1 to 65535"))?;
         let path = match uri.path_and_query().map(ToString::to_string) {
             None => PATH.to_owned(),
             Some(path) if path == "/" => PATH.to_owned(),
             Some(path) => path,
         };
-        let authority = uri.authority().map(ToString::to_string).unwrap_or_default();
         let scheme = if tls { "wss" } else { "ws" };
         let built = format!("{scheme}://{authority}{path}").parse();
         Ok(Self {
@@ -265,6 +276,11 @@ mod tests {
             "ws://",
             "nonsense",
             "ws:// a",
+            "ws://127.0.0.1:99999",
+            "ws://127.0.0.1:0",
+            "ws://[::1]:65536",
+            "ws://example.org:",
+            "ws://ada:secret@example.org",
         ] {
             let error = address(broken).unwrap_err().to_string();
             assert!(error.contains("ws://127.0.0.1:7117"), "{error}");

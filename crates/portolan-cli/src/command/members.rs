@@ -2,6 +2,7 @@
 
 use std::io::Write as _;
 
+use portolan::ReplicaId;
 use serde::Deserialize;
 
 use super::entries::{no_portolan, text};
@@ -58,8 +59,14 @@ pub(crate) fn members(arguments: &Members) -> Result<(), Failure> {
 
 /// `portolan forget`
 pub(crate) fn forget(arguments: &Forget) -> Result<(), Failure> {
+    let replica = &arguments.replica;
+    if replica.parse::<ReplicaId>().is_err() {
+        return Err(Failure::Usage(format!(
+            "{replica:?} is no id of a replica: it has 16 hex digits, as `portolan members` tells it"
+        )));
+    }
     let client = Client::new(&arguments.server)?;
-    let (map, replica) = (map_path(&arguments.map), segment(&arguments.replica));
+    let (map, replica) = (map_path(&arguments.map), segment(replica));
     client.delete(&format!("{map}/members/{replica}"))
 }
 

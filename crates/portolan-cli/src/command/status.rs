@@ -15,6 +15,8 @@ struct ServerStatus {
     version: String,
     replica: String,
     maps: Vec<MapLine>,
+    #[serde(default)]
+    unreadable: Vec<Unreadable>,
     store: Option<Store>,
     bus: Option<Bus>,
     #[serde(default)]
@@ -34,6 +36,12 @@ struct MapLine {
     digest: String,
     #[serde(default)]
     refused: Vec<String>,
+}
+
+#[derive(Deserialize)]
+struct Unreadable {
+    name: String,
+    problem: String,
 }
 
 #[derive(Deserialize)]
@@ -128,8 +136,19 @@ fn print(out: &mut impl Write, base: &str, status: &ServerStatus) -> std::io::Re
             None => writeln!(out)?,
         }
     }
+    for Unreadable { name, problem } in &status.unreadable {
+        writeln!(out, "{name}  UNREADABLE: {problem}")?;
+    }
     if status.maps.is_empty() {
-        return writeln!(out, "no maps");
+        return writeln!(
+            out,
+            "no maps{}",
+            if status.unreadable.is_empty() {
+                ""
+            } else {
+                " else"
+            }
+        );
     }
     let width = status
         .maps

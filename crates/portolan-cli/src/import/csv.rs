@@ -16,14 +16,7 @@ pub(super) fn read(
     key: Option<&str>,
     entries: &mut Entries,
 ) -> Result<(), ParseError> {
-    if let Some((line, column)) = unclosed_quote(file) {
-        let message = "a quote that is never closed".to_owned();
-        return Err(ParseError {
-            line,
-            column,
-            message,
-        });
-    }
+    check_quotes(file)?;
     let mut reader = csv::ReaderBuilder::new().flexible(true).from_reader(file);
     let header = reader.headers().map_err(|error| located(&error))?.clone();
     let at_header = |column: usize, message| ParseError {
@@ -104,31 +97,50 @@ fn located(error: &csv::Error) -> ParseError {
     }
 }
 
-/// Line and field of the quote that swallows the rest of the file, if one does; the reader
-/// would take it without a word.
-fn unclosed_quote(file: &[u8]) -> Option<(u64, u64)> {
-    let (mut line, mut field) = (1, 1);
-    let mut at_start = true;
-    let mut opened = None;
-    for &byte in file {
-        match byte {
-            b'"' if opened.is_some() => opened = None,
-            // A quote straight after a closed one is an escaped quote: it opens again.
-            b'"' if at_start => opened = Some((line, field)),
-            b',' if opened.is_none() => {
-                field += 1;
-                at_start = true;
-            }
-            b'\n' => {
-                line += 1;
-                if opened.is_none() {
-                    field = 1;
-                    at_start = true;
-                }
-            }
-            _ if opened.is_none() => at_start = false,
-            _ => {}
-        }
+/// Refuses a quote that is never closed, and what stands beside a quoted text in its field: the
+/// reader would take both without a word. The place is that of the field.
+fn check_quotes(file: &[u8]) -> Result<(), ParseError> {
+    /// Where in a field.
+    #[derive(Clone, Copy, PartialEq)]
+    enum At {
+        Start,
+        Plain,
+        Quoted,
+        /// Behind a quote that closes the text, or with another one stands for a quote in it.
+        Closed,
     }
-    opened
+    let (mut line, mut field, mut at) = (1, 1, At::Start);
+    let mut start = (line, field);
+    let wrong = |(line, column), message: &str| {
+        let message = message.to_owned();
+        Err(ParseError {
+            line,
+            column,
+            message,
+        })
+    };
+    for &byte in file {
+        if at == At::Start {
+            start = (line, field);
+        }
+        at = match (at, byte) {
+            (At::Quoted, b'"') => At::Closed,
+            (At::Start | At::Closed, b'"') | (At::Quoted, _) => At::Quoted,
+            (_, b',') => {
+                field += 1;
+                At::Start
+            }
+            (_, b'\r' | b'\n') => {
+                field = 1;
+                At::Start
+            }
+            (At::Closed, _) => return wrong(start, "text behind the quote that closes the field"),
+            (At::Start | At::Plain, _) => At::Plain,
+        };
+        line += u64::from(byte == b'\n');
+    }
+    match at {
+        At::Quoted => wrong(start, "a quote that is never closed"),
+        _ => Ok(()),
+    }
 }

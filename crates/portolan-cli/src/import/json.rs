@@ -1,6 +1,7 @@
 //! Entries from JSON: an object, rows inside a document, or an object a line.
 
 use std::borrow::Cow;
+use std::collections::HashSet;
 use std::fmt;
 
 use portolan::{Key, engine_limits as limits};
@@ -139,7 +140,13 @@ impl<'de> Visitor<'de> for HeldVisitor {
         const FIELDS: &[&str] = &["key", "value", "siblings", "map", "array", "set", "counter"];
         let values = |all: Vec<ParsedValue>| all.into_iter().map(|value| value.0).collect();
         let (mut key, mut held) = (None, Held::default());
+        let mut seen: Vec<Cow<'de, str>> = Vec::new();
         while let Some(name) = input.next_key::<Cow<'de, str>>()? {
+            if seen.contains(&name) {
+                return Err(de::Error::custom(format_args!(
+                    "the field {name:?} occurs twice"
+                )));
+            }
             match &*name {
                 "key" if self.keyed => key = Some(input.next_value::<ParsedKey>()?.0),
                 "value" => held.value = Some(input.next_value::<ParsedValue>()?.0),
@@ -147,6 +154,12 @@ impl<'de> Visitor<'de> for HeldVisitor {
                 "map" => {
                     let entries: Vec<KeyedHeld> = input.next_value()?;
                     held.map = entries.into_iter().map(|entry| entry.0).collect();
+                    let mut keys = HashSet::new();
+                    if let Some(twice) = held.map.iter().find(|entry| !keys.insert(&entry.key)) {
+                        let key = &twice.key;
+                        let text = format_args!("the key {key:?} is in one map twice");
+                        return Err(de::Error::custom(text));
+                    }
                 }
                 "array" => {
                     let elements: Vec<ElementHeld> = input.next_value()?;
@@ -156,6 +169,7 @@ impl<'de> Visitor<'de> for HeldVisitor {
                 "counter" => held.counter = Some(input.next_value()?),
                 other => return Err(de::Error::unknown_field(other, FIELDS)),
             }
+            seen.push(name);
         }
         if self.keyed && key.is_none() {
             return Err(de::Error::missing_field("key"));

@@ -14,7 +14,7 @@ use std::fmt;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use portolan::{Dot, Key, SmolStr, Value, engine_limits as limits};
-use serde::de::{self, DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
+use serde::de::{self, DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde::ser::{SerializeMap, Serializer};
 use serde::{Deserialize, Serialize};
 
@@ -44,9 +44,9 @@ pub(crate) struct ParsedKey(pub(crate) Key);
 pub(crate) fn value_from_text(text: &str) -> Result<Value, String> {
     match serde_json::from_str::<ParsedValue>(text) {
         Ok(value) => Ok(value.0),
-        // The text is JSON, but not a value (an integer too large, a field twice): taking it
-        // for a string would hide that.
-        Err(error) if error.is_data() => Err(error.to_string()),
+        // The text is JSON, but not a value (a number too large, a field twice, half a surrogate
+        // pair): taking it for a string would hide that.
+        Err(error) if serde_json::from_str::<IgnoredAny>(text).is_ok() => Err(error.to_string()),
         Err(_) => Ok(Value::from(text)),
     }
 }

@@ -8,7 +8,8 @@ use std::time::Duration;
 use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, header};
-use portolan::{Map, Node};
+use futures_util::{StreamExt as _, stream};
+use portolan::{Error, Map, Node};
 use tokio::sync::watch;
 
 use super::auth::{Auth, Caller};
@@ -18,6 +19,9 @@ use super::origin::Origins;
 use super::problem::Problem;
 use super::rate::RateLimit;
 use super::sync::Expiry;
+
+/// Maps that one request opens at a time.
+const OPENED_AT_ONCE: usize = 32;
 
 /// The server's parts, shared by its connections.
 pub(crate) struct App {
@@ -45,6 +49,21 @@ impl App {
         let map = self.node.get(name).await?;
         map.filter(|map| !map.is_empty())
             .ok_or_else(|| Problem::no_map(name))
+    }
+
+    /// All maps that the caller may read, in the order of their names, opened where they were not;
+    /// or why one could not be.
+    pub(crate) async fn all(&self, caller: &Caller) -> Vec<(String, Result<Map, Error>)> {
+        let names = self.node.maps().into_iter();
+        let readable = names.filter(|name| caller.rights(name).read);
+        // Several at once: one may wait for the bus.
+        let opened = stream::iter(readable)
+            .map(async |name| {
+                let map = self.node.get(&name).await.transpose()?;
+                Some((name, map))
+            })
+            .buffered(OPENED_AT_ONCE);
+        opened.filter_map(std::future::ready).collect().await
     }
 }
 

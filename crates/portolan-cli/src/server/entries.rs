@@ -36,16 +36,11 @@ pub(crate) const NDJSON: HeaderValue = HeaderValue::from_static("application/x-n
 /// `GET /v1/maps`
 pub(crate) async fn list(State(app): State<Arc<App>>, caller: Caller) -> Result<Response, Problem> {
     let mut maps = Vec::new();
-    for name in app.node.maps() {
-        if !caller.rights(&name).read {
-            continue;
-        }
-        let Some(map) = app.node.get(&name).await? else {
-            continue;
-        };
-        let keys = map.len();
-        if keys > 0 {
-            maps.push(json!({ "name": name, "keys": keys }));
+    for (name, map) in app.all(&caller).await {
+        match map.map(|map| map.len()) {
+            Ok(0) => {}
+            Ok(keys) => maps.push(json!({ "name": name, "keys": keys })),
+            Err(error) => maps.push(json!({ "name": name, "problem": error.to_string() })),
         }
     }
     Ok(Json(maps).into_response())

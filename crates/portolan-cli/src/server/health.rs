@@ -62,6 +62,12 @@ pub(crate) async fn status(
     State(app): State<Arc<App>>,
     caller: Caller,
 ) -> Result<Response, Problem> {
+    let all = app.all(&caller).await;
+    let unreadable = all.into_iter().filter_map(|(name, map)| {
+        let problem = map.err()?.to_string();
+        Some(json!({ "name": name, "problem": problem }))
+    });
+    let unreadable: Vec<_> = unreadable.collect();
     let status = app.node.status();
     let readable = |map: &&MapStatus| caller.rights(&map.name).read;
     let maps: Vec<_> = status.maps.iter().filter(readable).map(map_json).collect();
@@ -69,6 +75,7 @@ pub(crate) async fn status(
         "version": env!("CARGO_PKG_VERSION"),
         "replica": status.replica.to_string(),
         "maps": maps,
+        "unreadable": unreadable,
     });
     // Where the server keeps its things and whom it talks to is for who runs it.
     if caller.is_admin() {

@@ -15,7 +15,7 @@ use serde_json::json;
 use super::app::{App, Need};
 use super::auth::Caller;
 use super::events::serialize_change;
-use super::place::{check_steps, parse_steps, path_ever};
+use super::place::{check_steps, flag, parse_steps, path_ever};
 use super::problem::Problem;
 use crate::moment::{self, When};
 
@@ -28,7 +28,8 @@ pub(crate) struct HistoryQuery {
     #[serde(rename = "in")]
     within: Option<String>,
     /// Each transaction by itself, instead of the difference in the end.
-    each: Option<String>,
+    #[serde(default, deserialize_with = "flag")]
+    each: bool,
     /// Only so many changes, the latest.
     limit: Option<usize>,
 }
@@ -66,7 +67,7 @@ fn tell(map: &Map, query: &HistoryQuery) -> Result<Response, Problem> {
         until.as_ref().map_or(Moment::Open, When::moment),
     )?;
     let path = map.read(|document| path_ever(document, &steps));
-    let mut changes: Vec<Change> = if query.each.is_some() {
+    let mut changes: Vec<Change> = if query.each {
         let steps = history.steps().into_iter();
         steps.flat_map(|step| step.changes).collect()
     } else {

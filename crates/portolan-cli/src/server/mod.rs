@@ -304,6 +304,7 @@ async fn keep_house(app: Arc<App>, token: Option<TokenFile>, mut stopping: watch
             app.node.reauthorize();
         }
         app.logs.forget_idle(Instant::now());
+        app.node.forget_unused();
         app.meter.upkeep();
     }
 }

@@ -8,6 +8,7 @@ use axum::http::request::Parts;
 use percent_encoding::percent_decode_str;
 use portolan::{Document, Dot, Key, Kind, Location, engine_limits};
 use serde::Deserialize;
+use serde::de::{self, Deserializer};
 
 use super::app::App;
 use super::problem::Problem;
@@ -22,13 +23,26 @@ const MAX_STEPS: usize = engine_limits::MAX_DEPTH + 1;
 #[serde(deny_unknown_fields)]
 struct KeyQuery {
     /// All siblings, winner first.
-    all: Option<String>,
+    #[serde(default, deserialize_with = "flag")]
+    all: bool,
     /// Each step is JSON that gives its kind.
-    typed: Option<String>,
+    #[serde(default, deserialize_with = "flag")]
+    typed: bool,
     /// Of an array, its elements with their ids.
-    ids: Option<String>,
+    #[serde(default, deserialize_with = "flag")]
+    ids: bool,
     /// As it was then.
     at: Option<String>,
+}
+
+/// What is there or not: `?all`, `?all=true`.
+pub(crate) fn flag<'de, D: Deserializer<'de>>(input: D) -> Result<bool, D::Error> {
+    match &*String::deserialize(input)? {
+        "" | "1" | "true" => Ok(true),
+        other => Err(de::Error::custom(format_args!(
+            "{other:?} after a name that stands by itself: leave it out"
+        ))),
+    }
 }
 
 /// Which key of which map a request is about, as it was written.
@@ -78,7 +92,7 @@ impl axum::extract::FromRequestParts<Arc<App>> for Place {
         };
         let step = |text: &str| {
             let text = decoded(text)?;
-            if query.typed.is_none() {
+            if !query.typed {
                 return Ok(Key::from(text));
             }
             let parsed = serde_json::from_str::<ParsedKey>(&text);
@@ -101,8 +115,8 @@ impl axum::extract::FromRequestParts<Arc<App>> for Place {
                 .take(MAX_STEPS + 1)
                 .map(step)
                 .collect::<Result<_, _>>()?,
-            all: query.all.is_some(),
-            ids: query.ids.is_some(),
+            all: query.all,
+            ids: query.ids,
             at: at.transpose().map_err(Problem::bad_request)?,
         };
         check_steps(&place.steps)?;

@@ -228,6 +228,10 @@ impl From<Error> for Problem {
     }
 }
 
+/// Why, beside the answer, for the log.
+#[derive(Clone, Debug)]
+pub(crate) struct Reason(pub(crate) String);
+
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
         let body = json!({
@@ -237,6 +241,7 @@ impl IntoResponse for Problem {
             "detail": self.detail,
         });
         let mut response = (self.status, Json(body)).into_response();
+        response.extensions_mut().insert(Reason(self.detail));
         let headers = response.headers_mut();
         headers.extend(self.headers);
         let media_type = HeaderValue::from_static("application/problem+json");

@@ -12,7 +12,7 @@ use axum::{Extension, Router};
 
 use super::app::{App, PeerAddress};
 use super::origin::Passed;
-use super::problem::Problem;
+use super::problem::{Problem, Reason};
 use super::{entries, events, health, history, members, meter, sync, transact};
 
 const INSPECTOR: &str = include_str!("../../assets/inspector.html");
@@ -28,9 +28,9 @@ pub(crate) fn router(app: Arc<App>) -> Router {
         let routes = get(entries::read_key)
             .put(entries::write_key)
             .delete(entries::remove_key);
-        or_problem(routes, "GET, PUT, DELETE")
+        or_problem(routes, "GET, HEAD, PUT, DELETE")
     };
-    let only = |handler: MethodRouter<Arc<App>>| or_problem(handler, "GET");
+    let only = |handler: MethodRouter<Arc<App>>| or_problem(handler, "GET, HEAD");
     Router::new()
         .route("/", only(get(inspector)))
         .route("/healthz", only(get(health::healthz)))
@@ -39,7 +39,7 @@ pub(crate) fn router(app: Arc<App>) -> Router {
         .route("/v1/status", only(get(health::status)))
         .route("/v1/sync", only(get(sync::sync)))
         .route("/v1/maps", only(get(entries::list)))
-        .route("/v1/maps/{map}", or_problem(get(entries::read_map).delete(entries::remove_map), "GET, DELETE"))
+        .route("/v1/maps/{map}", or_problem(get(entries::read_map).delete(entries::remove_map), "GET, HEAD, DELETE"))
         .route("/v1/maps/{map}/keys", only(get(entries::list_keys)))
         .route("/v1/maps/{map}/keys/{*path}", key())
         // The empty string is a key too.
@@ -103,7 +103,10 @@ async fn guard(
     meter::request(method.as_str(), route, status.as_u16(), took);
     let micros = took.as_micros() as u64;
     if status.is_server_error() {
-        tracing::warn!(%peer, %method, path, status = status.as_u16(), micros, "request failed");
+        let reason = response.extensions().get::<Reason>();
+        let reason = reason.map_or("", |reason| &reason.0);
+        let status = status.as_u16();
+        tracing::warn!(%peer, %method, path, status, micros, reason, "request failed");
     } else {
         tracing::debug!(%peer, %method, path, status = status.as_u16(), micros, "request");
     }

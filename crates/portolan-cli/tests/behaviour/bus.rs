@@ -2,8 +2,7 @@
 
 use serde_json::json;
 
-use crate::redis::Redis;
-use crate::support::{Server, wait_until};
+use crate::support::{Redis, Server, wait_until};
 
 fn server(redis: &Redis) -> Server {
     Server::start(["--memory".to_owned(), "--redis".to_owned(), redis.url()])

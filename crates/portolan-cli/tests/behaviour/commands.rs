@@ -158,7 +158,18 @@ fn wrong_usage_is_exit_code_two() {
         assert_eq!(run(arguments).code, 2, "{arguments:?}");
     }
     run(["get", "m", "k", "--server", "ftp://x"]).fails(2);
-    run(["set", "m", "k", "9223372036854775808"]).fails(2);
+    for value in [
+        "9223372036854775808",
+        "1e400",
+        "\"\\ud800\"",
+        "{\"a\":1,\"a\":2}",
+    ] {
+        run(["set", "m", "k", value]).fails(2);
+    }
+    let message = run(["get", "m", "k", "--server", ""]).fails(2);
+    assert!(message.contains("--server"), "{message}");
+    let message = run(["forget", "m", "nonsense"]).fails(2);
+    assert!(message.contains("16 hex digits"), "{message}");
     run(["get", "m", "k", "--ca", "/nowhere.pem"]).fails(2);
 }
 
@@ -272,7 +283,7 @@ fn a_reader_that_leaves_early_is_no_error() {
 #[test]
 fn status_shows_maps_and_store() {
     let folder = crate::support::folder();
-    let server = Server::on(&folder.path().join("store"));
+    let mut server = Server::on(&folder.path().join("store"));
     server.run(["set", "fleet/config", "rate", "10"]).ok();
     let text = server.run(["status"]).ok();
     assert!(
@@ -284,6 +295,11 @@ fn status_shows_maps_and_store() {
     assert_eq!(json["maps"][0]["name"], json!("fleet/config"));
     assert_eq!(json["maps"][0]["keys"], json!(1));
     assert!(json["store"]["commits"].as_u64().unwrap() >= 1, "{json}");
+    // Also of maps that nobody has asked for since the start.
+    server.kill();
+    server.restart();
+    let text = server.run(["status"]).ok();
+    assert!(text.contains("fleet/config"), "{text}");
 }
 
 #[test]

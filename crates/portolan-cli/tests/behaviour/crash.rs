@@ -7,7 +7,7 @@ use std::thread;
 
 use serde_json::json;
 
-use crate::support::{Server, folder, run, try_http, wait_until};
+use crate::support::{Random, Server, folder, run, try_http, wait_until};
 
 const WRITERS: usize = 4;
 const KEYS: u64 = 16;
@@ -36,18 +36,6 @@ struct Known {
     acknowledged: Option<u64>,
     /// What it was doing when the server died: that may have happened or not.
     under_way: Option<Doing>,
-}
-
-/// A small generator (xorshift64*), so that a run can be repeated.
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, bound: u64) -> u64 {
-        self.0 ^= self.0 >> 12;
-        self.0 ^= self.0 << 25;
-        self.0 ^= self.0 >> 27;
-        (self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 33) % bound
-    }
 }
 
 /// Sets and removes until the server is gone.
@@ -96,15 +84,7 @@ fn nothing_acknowledged_is_lost_and_nothing_removed_returns() {
         .ok()
         .and_then(|n| n.parse().ok())
         .unwrap_or(10);
-    let seed = std::env::var("PORTOLAN_SEED")
-        .ok()
-        .and_then(|n| n.parse().ok())
-        .unwrap_or_else(|| {
-            let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
-            now.unwrap().as_nanos() as u64 | 1
-        });
-    eprintln!("PORTOLAN_SEED={seed}");
-    let mut random = Random(seed);
+    let mut random = Random::of_this_run();
     let folder = folder();
     let mut server = Server::on(folder.path());
     let mut known = vec![BTreeMap::new(); WRITERS];
@@ -114,7 +94,7 @@ fn nothing_acknowledged_is_lost_and_nothing_removed_returns() {
         let writers: Vec<_> = (0..WRITERS)
             .map(|writer| {
                 let (url, done) = (server.url.clone(), done.clone());
-                let (random, known) = (Random(random.below(1 << 30) | 1), known[writer].clone());
+                let (random, known) = (random.another(), known[writer].clone());
                 thread::spawn(move || write(&url, writer, random, known, &done))
             })
             .collect();

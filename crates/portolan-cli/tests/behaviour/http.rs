@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use crate::support::{Server, http};
+use crate::support::{Server, http, wait_until};
 
 #[test]
 fn maps_are_listed_while_they_have_keys() {
@@ -33,6 +33,25 @@ fn reading_does_not_make_a_map() {
         assert_eq!(server.read(path).status, 404);
     }
     assert_eq!(server.read("/v1/status").json()["maps"], json!([]));
+}
+
+#[test]
+fn a_write_that_does_nothing_does_not_make_a_map_that_stays() {
+    let server = Server::in_memory();
+    let put = |map: &str, key: &str, headers: &[(&str, &str)]| {
+        let path = format!("/v1/maps/{map}/keys/{key}");
+        server.http("PUT", &path, headers, "1").status
+    };
+    assert_eq!(put("a", &"k".repeat(5_000), &[]), 422);
+    assert_eq!(put("b", "k", &[("if-match", "*")]), 412);
+    server.transact("c", []);
+    server.transact("d", [json!({ "op": "unset", "key": "k" })]);
+    assert_eq!(put("e", "k", &[]), 201);
+    let names = || server.read("/v1/status").json()["maps"].clone();
+    wait_until("the others go", || {
+        let names = names();
+        names[0]["name"] == json!("e") && names.as_array().map(Vec::len) == Some(1)
+    });
 }
 
 #[test]
@@ -198,7 +217,7 @@ fn what_cannot_be_answered_is_a_problem() {
     );
     assert_eq!(
         server.http("POST", "/v1/maps/m", &[], "").header("allow"),
-        Some("GET, DELETE")
+        Some("GET, HEAD, DELETE")
     );
     assert_eq!(server.read("/v1/maps/m/transact").problem(405), "method");
     assert_eq!(server.read("/v1/maps/%FF").status, 400);
@@ -211,6 +230,10 @@ fn what_cannot_be_answered_is_a_problem() {
         "bad-request"
     );
     assert_eq!(server.read("/v1/sync").problem(400), "bad-request");
+    assert_eq!(
+        server.read("/v1/maps/m/keys/k?all=false").problem(400),
+        "bad-request"
+    );
     let put = |path: &str, body: &str| server.http("PUT", path, &[], body);
     assert_eq!(put("/v1/maps/m/keys/k", "{").problem(400), "bad-request");
     assert_eq!(

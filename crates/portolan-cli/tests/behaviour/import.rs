@@ -99,6 +99,22 @@ fn a_broken_file_is_named_with_its_place_and_nothing_is_imported() {
         ),
         ("csv", "a,b\n1,2\n3\n", "line 3, column 1"),
         ("csv", "a,b\n1,\"2\n3,4\n", "line 2, column 2"),
+        ("csv", "a,b\n1,2\n3,\"4\"5\n", "line 3, column 2"),
+        (
+            "ndjson",
+            "{\"key\":1,\"value\":1}\n{\"key\":2,\"value\":1,\"value\":2}\n",
+            "line 2, column",
+        ),
+        (
+            "ndjson",
+            "{\"key\":1,\"map\":[{\"key\":2,\"value\":1},\n",
+            "line 1, column",
+        ),
+        (
+            "ndjson",
+            "{\"key\":1,\"map\":[{\"key\":2,\"value\":1},{\"key\":2,\"value\":2}]}\n",
+            "line 1, column",
+        ),
         ("json", "{\"a\":1,\"b\":2,\"a\":3}", "line 1, column"),
     ] {
         let mut command = server.command(["import", "m", "-", "--format", format]);

@@ -1,50 +1,11 @@
 //! `portolan redis` with a real Redis.
 
 use std::ffi::OsStr;
-use std::net::{TcpListener, TcpStream};
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 
-use crate::support::{Done, Lines, binary, feed, wait_until};
-
-/// Stopped when dropped.
-pub(crate) struct Redis {
-    port: u16,
-    process: Child,
-}
+use crate::support::{Done, Lines, Redis, binary, feed, free_port, wait_until};
 
 impl Redis {
-    pub(crate) fn start() -> Self {
-        let port = free_port();
-        let process = Self::spawn(port);
-        Self { port, process }
-    }
-
-    pub(crate) fn url(&self) -> String {
-        format!("redis://127.0.0.1:{}", self.port)
-    }
-
-    pub(crate) fn stop(&mut self) {
-        let _ = self.process.kill();
-        let _ = self.process.wait();
-    }
-
-    pub(crate) fn start_again(&mut self) {
-        self.process = Self::spawn(self.port);
-    }
-
-    fn spawn(port: u16) -> Child {
-        let process = Command::new("redis-server")
-            .args(["--port", &port.to_string(), "--bind", "127.0.0.1"])
-            .args(["--save", "", "--daemonize", "no"])
-            .stdout(Stdio::null())
-            .spawn()
-            .expect("redis-server is missing: `cargo xtask test` installs it");
-        wait_until("redis-server answers", || {
-            TcpStream::connect(("127.0.0.1", port)).is_ok()
-        });
-        process
-    }
-
     fn command<S: AsRef<OsStr>>(&self, arguments: impl IntoIterator<Item = S>) -> Command {
         let mut command = binary();
         command.arg("redis").args(arguments);
@@ -60,17 +21,6 @@ impl Redis {
                 .expect("it runs"),
         )
     }
-}
-
-impl Drop for Redis {
-    fn drop(&mut self) {
-        self.stop();
-    }
-}
-
-fn free_port() -> u16 {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
-    listener.local_addr().expect("an address").port()
 }
 
 #[test]
@@ -153,4 +103,99 @@ fn a_redis_that_is_not_there_and_bad_names_have_their_exit_codes() {
     let away = format!("get fleet key --redis redis://127.0.0.1:{}", free_port());
     redis.run(&away).fails(3);
     redis.run("get fleet key --redis nonsense").fails(2);
+}
+
+/// Each command, with what a map `fleet` with a number under `n`, a text under `k` and a list under
+/// `l` lets it do.
+const COMMANDS: [&str; 10] = [
+    "get fleet k",
+    "set fleet k 2",
+    "keys fleet",
+    "watch fleet",
+    "delete fleet k",
+    "incr fleet n",
+    "append fleet l b",
+    "remove fleet l a",
+    "reset fleet",
+    "status fleet",
+];
+/// Those that write.
+const WRITING: [&str; 6] = [
+    "set fleet k 2",
+    "delete fleet k",
+    "incr fleet n",
+    "append fleet l b",
+    "remove fleet l a",
+    "reset fleet",
+];
+
+fn filled() -> Redis {
+    let redis = Redis::start();
+    redis.run("set fleet k 1").ok();
+    redis.run("incr fleet n").ok();
+    redis.run("append fleet l a").ok();
+    redis
+}
+
+#[test]
+fn every_command_says_what_is_wrong_and_with_its_exit_code() {
+    let redis = filled();
+    let away = format!("redis://127.0.0.1:{}", free_port());
+    let content = "map:fleet:content";
+    let before = redis.ask(&["HGETALL", content]);
+    for words in COMMANDS {
+        let told = redis.run(&format!("{words} --redis {away}")).fails(3);
+        assert!(told.contains("cannot be reached"), "{words}: {told}");
+        redis.run(&format!("{words} --redis nonsense")).fails(2);
+        let told = redis.run(&words.replace("fleet", "fle?t")).fails(2);
+        assert!(told.contains("no name of a map"), "{words}: {told}");
+        // A password is not told to whoever reads the message.
+        let secret = away.replace("redis://", "redis://user:secret@");
+        let told = redis.run(&format!("{words} --redis {secret}")).fails(3);
+        assert!(!told.contains("secret"), "{words}: {told}");
+    }
+    assert_eq!(redis.ask(&["HGETALL", content]), before);
+    redis.ask(&["SET", "map:other:content", "x"]);
+    for words in COMMANDS {
+        let told = redis.run(&words.replace("fleet", "other")).fails(4);
+        assert!(told.contains("holds no hash"), "{words}: {told}");
+    }
+    for words in ["incr fleet k2", "append fleet k2 b", "remove fleet k2 b"] {
+        redis.run("set fleet k2 {}").ok();
+        redis.run(words).fails(4);
+        assert_eq!(redis.run("get fleet k2").ok(), "{}\n");
+    }
+}
+
+#[test]
+fn what_a_user_may_not_do_is_refused_and_nothing_is_written() {
+    let redis = filled();
+    let content = "map:fleet:content";
+    let before = redis.ask(&["HGETALL", content]);
+    let setuser = |name: &str, rules: &[&str]| {
+        redis.ask(&[&["ACL", "SETUSER", name, "on", ">secret"], rules].concat());
+        redis.url().replace("://", &format!("://{name}:secret@"))
+    };
+    let reader = setuser(
+        "reader",
+        &["~*", "&*", "+@all", "-hset", "-hdel", "-unlink"],
+    );
+    for words in WRITING {
+        let told = redis.run(&format!("{words} --redis {reader}")).fails(4);
+        assert!(told.contains("Redis refuses"), "{words}: {told}");
+    }
+    assert_eq!(
+        redis.run(&format!("get fleet k --redis {reader}")).ok(),
+        "1\n"
+    );
+    redis.run(&format!("keys fleet --redis {reader}")).ok();
+    redis.run(&format!("status fleet --redis {reader}")).ok();
+    let other = setuser("other", &["~map:other:*", "&map:other:*", "+@all"]);
+    let wrong = other.replace("secret", "wrong");
+    for words in COMMANDS {
+        for url in [&other, &wrong] {
+            redis.run(&format!("{words} --redis {url}")).fails(4);
+        }
+    }
+    assert_eq!(redis.ask(&["HGETALL", content]), before);
 }

@@ -24,7 +24,7 @@ fn what_was_stored_is_there_after_a_stop() {
         // Streams end by themselves; nobody has to cut them.
         assert!(events.next().is_none());
         assert_eq!(server.wait(), 0, "{}", server.log());
-        assert!(server.log().contains("stopped"));
+        wait_until("it says so", || server.log().contains("stopped"));
         let report = run(["verify".as_ref(), folder.path().as_os_str()]).ok();
         assert!(
             report.contains("m: 1 keys") && report.contains("is sound"),
@@ -124,6 +124,44 @@ fn a_store_that_cannot_be_used_is_told() {
     std::fs::write(&file, &sound).unwrap();
     assert_eq!(Server::on(&store).get("m", "k"), Some(json!(1)));
     run(["verify", "/nowhere"]).fails(1);
+}
+
+#[test]
+fn a_damaged_map_is_told_and_the_others_go_on() {
+    let folder = folder();
+    let store = folder.path().join("store");
+    let mut server = Server::on(&store);
+    server.put("broken", "k", &json!("a value that can be found"));
+    server.put("whole", "k", &json!(1));
+    server.signal("TERM");
+    assert_eq!(server.wait(), 0);
+    let file = store.join("portolan.redb");
+    let mut bytes = std::fs::read(&file).unwrap();
+    let text = b"a value that can be found";
+    for at in 0..bytes.len() - text.len() {
+        if bytes[at..].starts_with(text) {
+            bytes[at] ^= 0x20;
+        }
+    }
+    std::fs::write(&file, &bytes).unwrap();
+
+    let server = Server::on(&store);
+    assert_eq!(server.get("whole", "k"), Some(json!(1)));
+    let message = server.run(["get", "broken", "k"]).fails(4);
+    assert!(message.contains("damaged"), "{message}");
+    server.run(["set", "broken", "k", "1"]).fails(4);
+    wait_until("the log tells why", || {
+        server.log().contains("map `broken`")
+    });
+    let listed = server.read("/v1/maps").json();
+    assert_eq!(listed[1], json!({ "name": "whole", "keys": 1 }));
+    assert_eq!(listed[0]["name"], json!("broken"));
+    for text in [listed[0].to_string(), server.run(["status"]).ok()] {
+        assert!(
+            text.contains("broken") && text.contains("damaged"),
+            "{text}"
+        );
+    }
 }
 
 #[test]

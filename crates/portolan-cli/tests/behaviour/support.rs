@@ -1,11 +1,14 @@
 //! Servers, commands and streams for the tests. Everything that waits has a deadline.
 
+mod proxy;
+mod random;
+mod redis;
+
 use std::ffi::OsStr;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
-use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::sync::{Arc, Mutex};
 use std::thread;
@@ -18,6 +21,10 @@ use serde_json::{Value as Json, json};
 use tempfile::TempDir;
 use ureq::http::{Request, Response};
 use ureq::{Agent, Body};
+
+pub(crate) use self::proxy::Proxy;
+pub(crate) use self::random::Random;
+pub(crate) use self::redis::{Redis, free_port};
 
 /// Longest wait for anything.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(30);
@@ -52,6 +59,7 @@ pub(crate) fn binary() -> Command {
         "PORTOLAN_SERVER",
         "PORTOLAN_TOKEN",
         "PORTOLAN_CA",
+        "PORTOLAN_REDIS",
         "RUST_LOG",
     ] {
         command.env_remove(name);
@@ -546,62 +554,6 @@ impl Drop for Lines {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
-    }
-}
-
-/// Carries connections to a server until it is cut.
-pub(crate) struct Proxy {
-    pub(crate) address: SocketAddr,
-    cut: Arc<AtomicBool>,
-    open: Arc<Mutex<Vec<TcpStream>>>,
-}
-
-impl Proxy {
-    pub(crate) fn to(target: SocketAddr) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
-        let address = listener.local_addr().expect("an address");
-        let (cut, open) = (
-            Arc::new(AtomicBool::new(false)),
-            Arc::new(Mutex::new(Vec::new())),
-        );
-        let proxy = Self {
-            address,
-            cut: cut.clone(),
-            open: open.clone(),
-        };
-        thread::spawn(move || {
-            for near in listener.incoming().map_while(Result::ok) {
-                let Ok(far) = TcpStream::connect(target) else {
-                    continue;
-                };
-                let mut open = open.lock().expect("not poisoned");
-                if cut.load(Ordering::SeqCst) {
-                    continue;
-                }
-                for (from, to) in [(&near, &far), (&far, &near)] {
-                    let (mut from, mut to) = (from.try_clone().unwrap(), to.try_clone().unwrap());
-                    open.push(from.try_clone().unwrap());
-                    thread::spawn(move || {
-                        let _ = std::io::copy(&mut from, &mut to);
-                        let _ = to.shutdown(Shutdown::Both);
-                    });
-                }
-            }
-        });
-        proxy
-    }
-
-    /// Ends all connections, and lets none through until [`mend`](Self::mend).
-    pub(crate) fn cut(&self) {
-        let mut open = self.open.lock().expect("not poisoned");
-        self.cut.store(true, Ordering::SeqCst);
-        for stream in open.drain(..) {
-            let _ = stream.shutdown(Shutdown::Both);
-        }
-    }
-
-    pub(crate) fn mend(&self) {
-        self.cut.store(false, Ordering::SeqCst);
     }
 }
 

@@ -304,8 +304,35 @@ pub(super) fn read(
     Ok(draft.finish(own, dead))
 }
 
+/// As [`read`], of an update that [is plain](Header::is_plain), and to be read otherwise where it
+/// gives nothing.
+#[inline]
+pub(super) fn read_next(
+    reader: &mut Reader<'_>,
+    presupposed: &mut Vec<u8>,
+    header: &Header,
+    replica: ReplicaId,
+    context: &Context,
+    document: &Document,
+) -> Option<Delta> {
+    presuppose(presupposed, replica, context, true);
+    let seq = context.seq + 1;
+    let own = DotRange {
+        replica,
+        first: seq,
+        last: seq,
+    };
+    let mut familiar = Familiar {
+        replicas: &document.replicas,
+        presupposed,
+    };
+    let plain = read_plain(reader, header.flags, own, context, &mut familiar);
+    plain.ok().filter(|_| seq < MAX_SEQ)
+}
+
 /// As [`read`], of one value in the root, after another one: what most updates are. What it takes
 /// is in the only form that there is.
+#[inline]
 fn read_plain(
     reader: &mut Reader<'_>,
     flags: u8,

@@ -85,7 +85,8 @@ impl Context {
     pub(super) fn follow(&mut self, entry: &DeltaEntry) {
         (self.seq, self.timestamp) = (entry.dot.seq, entry.timestamp);
         self.path.clear();
-        self.key = fits(&[], Some(&entry.key)).then(|| entry.key.clone());
+        let fits = entry.key.byte_len() < MAX_CONTEXT_BYTES;
+        self.key = fits.then(|| entry.key.clone());
     }
 
     /// When an operation was done whose value is live.

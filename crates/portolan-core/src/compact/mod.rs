@@ -153,7 +153,10 @@ impl Contexts {
             self.note(&delta);
             return Ok(delta);
         }
-        match self.expand(document, update)? {
+        if let Some(delta) = self.expand_next(document, update) {
+            return Ok(delta);
+        }
+        match self.expand_any(document, update)? {
             Expansion::New(delta) => Ok(delta),
             Expansion::Repeated(dots) => Err(UpdateError::Known(dots)),
             Expansion::Behind(_) | Expansion::Unclear => Err(UpdateError::ContextMissing),
@@ -219,6 +222,47 @@ impl Contexts {
         document: &Document,
         update: &[u8],
     ) -> Result<Expansion, DecodeError> {
+        match self.expand_next(document, update) {
+            Some(delta) => Ok(Expansion::New(delta)),
+            None => self.expand_any(document, update),
+        }
+    }
+
+    /// The delta of an update that tells of one value in the root, of who wrote last and there too:
+    /// what most updates are. `None`, and nothing, where it is any other, or is not to be taken.
+    #[inline]
+    fn expand_next(&mut self, document: &Document, update: &[u8]) -> Option<Delta> {
+        if crate::SMALL {
+            return None;
+        }
+        let (told, sum) = update.split_last_chunk::<CHECKSUM_BYTES>()?;
+        let mut reader = Reader::new(told);
+        let header = Header::read(&mut reader).ok()?;
+        let writer = self.writers.latest()?;
+        let context = self.writers.context(writer)?;
+        let last = document.replicas.by_id(writer)?.applied.last_seq(writer);
+        if tag_of(writer) != header.tag
+            || context.seq != last
+            || last as u16 != header.low.wrapping_sub(1)
+            || !header.is_plain(context)
+        {
+            return None;
+        }
+        let presupposed = &mut self.scratch;
+        let delta = body::read_next(&mut reader, presupposed, &header, writer, context, document)?;
+        let hash = self.hash(told);
+        if checksum(hash, &self.scratch) != *sum || !is_checked(&delta, true) {
+            return None;
+        }
+        self.note(&delta);
+        if let [range] = *delta.applied.ranges() {
+            self.remember(hash, *sum, range);
+        }
+        Some(delta)
+    }
+
+    /// As [`expand`](Self::expand), of any update.
+    fn expand_any(&mut self, document: &Document, update: &[u8]) -> Result<Expansion, DecodeError> {
         let Some((told, sum)) = update.split_last_chunk::<CHECKSUM_BYTES>() else {
             return Ok(Expansion::Unclear);
         };
@@ -435,12 +479,16 @@ fn is_canonical(delta: &Delta, told: &[u8], context: &Context) -> bool {
 
 /// Where the checksum is right and the content is not, the writer itself broke the rules.
 fn check(delta: &Delta, plain: bool) -> Result<(), DecodeError> {
-    // One value in the root was checked as it was read.
-    let element = |entry: &DeltaEntry| matches!(entry.key, Key::Element(_));
-    if !plain || delta.entries.iter().any(element) {
+    if !is_checked(delta, plain) {
         Delta::decode(&delta.encode())?;
     }
     Ok(())
+}
+
+/// Whether all was checked as it was read: of one value in the root it was.
+fn is_checked(delta: &Delta, plain: bool) -> bool {
+    let element = |entry: &DeltaEntry| matches!(entry.key, Key::Element(_));
+    plain && !delta.entries.iter().any(element)
 }
 
 /// The operations of which an update would tell that is behind what is applied of a replica.

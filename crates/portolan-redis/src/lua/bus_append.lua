@@ -3,7 +3,8 @@
 local meta = redis.call('HMGET', KEYS[1], 'epoch', 'last')
 if meta[1] ~= ARGV[1] then return false end
 local number = string.format('%.0f', tonumber(meta[2]) + 1)
--- First what can be refused: a script that fails is not undone.
+ask('HSET', KEYS[1], 'last', number)
+-- First what else can be refused: a script that fails is not undone.
 redis.call('XADD', KEYS[2], number .. '-0', 'e', ARGV[3])
 redis.call('HSET', KEYS[1], 'last', number)
 local message = ARGV[1] .. ' ' .. number .. ' '

@@ -3,6 +3,8 @@
 if (redis.call('HGET', KEYS[1], 'epoch') or '') ~= ARGV[1] then return 0 end
 -- Fails before anything is deleted where something else is under these keys.
 redis.call('HLEN', KEYS[3])
+ask('XADD', KEYS[2], '1-0', 'e', '')
+ask('HSET', KEYS[1], 'last', '1')
 local first = string.format('%.0f', tonumber(ARGV[2]) + 1)
 local rest = redis.call('XRANGE', KEYS[2], first .. '-0', '+')
 redis.call('DEL', KEYS[1], KEYS[2], KEYS[3])

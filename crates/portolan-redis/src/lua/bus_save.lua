@@ -11,6 +11,9 @@ if not pieces or redis.call('HLEN', KEYS[4]) ~= tonumber(pieces) + 5 then
   redis.call('DEL', KEYS[4])
   return 0
 end
+ask('PERSIST', KEYS[3])
+ask('HSET', KEYS[1], 'snapshot', ARGV[2])
+ask('XTRIM', KEYS[2], 'MINID', ARGV[3] .. '-0')
 redis.call('RENAME', KEYS[4], KEYS[3])
 redis.call('PERSIST', KEYS[3])
 redis.call('HSET', KEYS[1], 'snapshot', ARGV[2])

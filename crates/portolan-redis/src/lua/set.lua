@@ -2,7 +2,11 @@ local key, ttl = ARGV[6], ARGV[8]
 local previous = call('HGET', hash, key)
 if ttl then
   local known = redis.pcall('HPTTL', hash, 'FIELDS', '1', key)
-  if type(known) == 'table' and known.err then return {'unsupported'} end
+  if type(known) == 'table' and known.err then
+    if string.find(known.err, 'NOPERM', 1, true) then return known end
+    return {'unsupported'}
+  end
+  ask('HPEXPIRE', hash, ttl, 'FIELDS', '1', key)
 end
 ask_permission()
 local revision = put(key, ARGV[7])

@@ -1,19 +1,11 @@
--- Begins every script that writes. KEYS[1] is the hash, KEYS[2] the lease that guards the write.
--- ARGV: channel, command to publish, 'absolute', 'sliding' or '', time to live in ms, token of the
+-- Begins every script that writes a map, after `ask.lua`. KEYS[1] is the hash, KEYS[2] the lease
+-- that guards the write. ARGV: channel, command to publish, 'absolute', 'sliding' or '', time to live in ms, token of the
 -- lease or ''; then the operation's own. Replies begin with what came of it.
 local hash, channel, publish, ttl_mode = KEYS[1], ARGV[1], ARGV[2], ARGV[3]
-local call, may = redis.call, redis.acl_check_cmd
+local call = redis.call
 
 if ARGV[5] ~= '' and call('HGET', KEYS[2], 'token') ~= ARGV[5] then
   return {'lost'}
-end
-
--- What a script has done is not undone when it fails, so whether it may do the rest is asked
--- before the first write, which is that of the revision. (Redis 6 cannot be asked.)
-local function ask(...)
-  if may and not may(...) then
-    error({err = 'NOPERM this user may not ' .. (...) .. ' what the map needs'})
-  end
 end
 
 local function ask_permission()

@@ -1,11 +1,19 @@
 //! Each way in which something can come to be missing, brought about on a real server.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
-use portolan::{Bus as _, Snapshot};
+use portolan::{Bus as _, Map, Node, Snapshot};
+use portolan_redis::RedisBus;
 use redis::aio::MultiplexedConnection;
 
-use crate::support::{Redis, until};
-use crate::{NAME, bus, converge, node};
+use crate::support::{Proxy, Redis, subscribed, until};
+use crate::{NAME, PERIOD, bus, converge, node, node_on};
+
+/// A node whose line to Redis can be disturbed.
+async fn node_behind(proxy: &Proxy) -> (Node, Map) {
+    node_on(Arc::new(RedisBus::with_period(proxy.server(), PERIOD))).await
+}
 
 async fn command(connection: &mut MultiplexedConnection, words: &[&str]) {
     let mut command = redis::cmd(words[0]);
@@ -35,6 +43,49 @@ async fn nothing_is_missing_after_the_subscriptions_were_killed() {
     }
     converge(&[&first, &second]).await;
     assert_eq!(first.len(), 4_000);
+}
+
+#[tokio::test]
+async fn a_line_that_is_cut_or_goes_dead_is_noticed_and_replaced() {
+    let redis = Redis::start().await;
+    let proxy = Proxy::start(redis.port).await;
+    let (_a, first) = node_behind(&proxy).await;
+    let (_b, second) = node(&redis).await;
+    first.set("before", 1).unwrap();
+    first.flush().await.unwrap();
+    converge(&[&first, &second]).await;
+    for (disturb, name) in [(Proxy::cut as fn(&Proxy), "cut"), (Proxy::deaden, "dead")] {
+        disturb(&proxy);
+        // Where a line is dead nobody says so; new ones pass.
+        first.set(format!("{name}/a"), 1).unwrap();
+        second.set(format!("{name}/b"), 1).unwrap();
+        first.flush().await.unwrap();
+        second.flush().await.unwrap();
+        converge(&[&first, &second]).await;
+    }
+    assert_eq!(first.len(), 5);
+}
+
+#[tokio::test]
+async fn a_subscription_whose_buffer_overflows_misses_nothing() {
+    let redis = Redis::with(&["--client-output-buffer-limit", "pubsub 1mb 0 0"]).await;
+    let proxy = Proxy::start(redis.port).await;
+    let (_a, slow) = node_behind(&proxy).await;
+    let (_b, writer) = node(&redis).await;
+    writer.set("before", 1).unwrap();
+    writer.flush().await.unwrap();
+    converge(&[&slow, &writer]).await;
+    proxy.hold(true);
+    // Each is short enough to be sent along, and all are more than fits into sockets besides.
+    for n in 0..400 {
+        writer.set(format!("k{n}"), "x".repeat(50 << 10)).unwrap();
+        writer.flush().await.unwrap();
+    }
+    // Redis has ended that of the slow node; the writer's is left.
+    subscribed(&redis, 1).await;
+    proxy.hold(false);
+    converge(&[&slow, &writer]).await;
+    assert_eq!(slow.len(), 401);
 }
 
 #[tokio::test]

@@ -3,7 +3,7 @@
 mod faults;
 mod sequences;
 mod sharing;
-#[path = "../server/support.rs"]
+#[path = "../support/mod.rs"]
 #[expect(dead_code, reason = "the tests of coordinated maps use the rest")]
 mod support;
 mod topologies;

@@ -2,27 +2,21 @@
 
 use std::sync::Arc;
 
-use portolan_redis::{RedisBus, Server};
+use portolan_redis::RedisBus;
 
-use crate::support::{Redis, ask, cluster, replicates, sentinel, until};
-use crate::{NAME, PERIOD, converge, node, node_on};
+use crate::support::{Cluster, Redis, Watched, ask, until};
+use crate::{NAME, PERIOD, converge, node, node_at, node_on};
 
 #[tokio::test]
 async fn a_failover_by_sentinels_is_followed() {
-    let mut master = Redis::start().await;
-    let follow = format!("127.0.0.1 {}", master.port);
-    let replica = Redis::with(&["--replicaof", &follow]).await;
-    replicates(&replica).await;
-    let sentinel = sentinel(&master).await;
-    let bus = || {
-        let server = Server::sentinel(&[&sentinel.url()], "fleet", "redis://fleet").unwrap();
-        Arc::new(RedisBus::with_period(server, PERIOD))
-    };
+    let mut servers = Watched::start().await;
+    let server = servers.server();
+    let bus = || Arc::new(RedisBus::with_period(server.clone(), PERIOD));
     let (_a, first) = node_on(bus()).await;
     let (_b, second) = node_on(bus()).await;
     first.set("before", 1).unwrap();
     first.flush().await.unwrap();
-    master.kill();
+    servers.master.kill();
     first.set("meanwhile/a", 1).unwrap();
     second.set("meanwhile/b", 1).unwrap();
     first.flush().await.unwrap();
@@ -34,14 +28,127 @@ async fn a_failover_by_sentinels_is_followed() {
 }
 
 #[tokio::test]
+async fn a_master_that_is_demoted_and_stays_up_is_left() {
+    let servers = Watched::start().await;
+    let server = servers.server();
+    let bus = || Arc::new(RedisBus::with_period(server.clone(), PERIOD));
+    let (_a, first) = node_on(bus()).await;
+    let (_b, second) = node_on(bus()).await;
+    first.set("before", 1).unwrap();
+    first.flush().await.unwrap();
+    converge(&[&first, &second]).await;
+    servers.fail_over().await;
+    first.set("after/a", 1).unwrap();
+    second.set("after/b", 1).unwrap();
+    first.flush().await.unwrap();
+    second.flush().await.unwrap();
+    converge(&[&first, &second]).await;
+    // The new master alone has it, whatever the old one is asked.
+    let mut master = servers.replica.plain().await;
+    let log = format!("portolan:{{{NAME}}}:log");
+    until("the new master has it", async || {
+        let length: u64 = ask(&mut master.clone(), &["XLEN", &log]).await;
+        length > 1
+    })
+    .await;
+    let role: Vec<redis::Value> = ask(&mut master, &["ROLE"]).await;
+    assert_eq!(role[0], redis::Value::BulkString(b"master".to_vec()));
+    let (_c, third) = node_on(bus()).await;
+    assert_eq!(third.len(), 3);
+}
+
+#[tokio::test]
+async fn what_the_guide_says_is_enough_for_the_bus() {
+    let redis = Redis::start().await;
+    let mut plain = redis.plain().await;
+    let enough = "hello subscribe unsubscribe ping publish eval evalsha hget hmget hset hlen \
+                  hexists xadd xrange xtrim del set rename persist pexpire sadd smembers";
+    let enough: Vec<String> = enough
+        .split(' ')
+        .filter(|word| !word.is_empty())
+        .map(|word| format!("+{word}"))
+        .collect();
+    let mut rule = vec!["ACL", "SETUSER", "enough", "on", ">secret"];
+    rule.extend(["~portolan:*", "&portolan:*", "-@all"]);
+    rule.extend(enough.iter().map(String::as_str));
+    let _: String = ask(&mut plain, &rule).await;
+    let url = format!("redis://enough:secret@127.0.0.1:{}", redis.port);
+    let (a, first) = node_at(&url).await;
+    let (_b, second) = node_at(&url).await;
+    // So many entries that a snapshot takes their place.
+    for n in 0..1_100 {
+        first.set("k", n).unwrap();
+        first.flush().await.unwrap();
+    }
+    until("a snapshot is saved", async || {
+        let key = format!("portolan:{{{NAME}}}:snapshot");
+        let exists: u64 = ask(&mut plain.clone(), &["EXISTS", &key]).await;
+        exists == 1
+    })
+    .await;
+    let (_c, third) = node_at(&url).await;
+    converge(&[&first, &second, &third]).await;
+    let _: String = ask(&mut plain, &["FLUSHALL"]).await;
+    second.set("after", 1).unwrap();
+    second.flush().await.unwrap();
+    converge(&[&first, &second, &third]).await;
+    let bus = a.status().bus.expect("it has a bus");
+    assert!(bus.failure.is_none(), "{:?}", bus.failure);
+    // Nor does it say with which password it goes there.
+    assert!(!bus.address.contains("secret"), "{}", bus.address);
+}
+
+#[tokio::test]
+async fn who_may_not_do_all_of_it_harms_no_log() {
+    let redis = Redis::start().await;
+    let mut plain = redis.plain().await;
+    let (a, first) = node(&redis).await;
+    first.set("k", 1).unwrap();
+    first.flush().await.unwrap();
+    let (log, meta) = (
+        format!("portolan:{{{NAME}}}:log"),
+        format!("portolan:{{{NAME}}}:meta"),
+    );
+    let before: (redis::Value, redis::Value) = (
+        ask(&mut plain, &["XRANGE", &log, "-", "+"]).await,
+        ask(&mut plain, &["HGETALL", &meta]).await,
+    );
+    for missing in ["hset", "xadd", "eval", "hmget"] {
+        let without = format!("-{missing}");
+        let mut rule = vec![
+            "ACL", "SETUSER", missing, "on", ">secret", "~*", "&*", "+@all",
+        ];
+        rule.extend(
+            [&*without, "-evalsha"]
+                .iter()
+                .filter(|word| missing == "eval" || **word != "-evalsha"),
+        );
+        let _: String = ask(&mut plain, &rule).await;
+        let (b, second) = node_at(&format!(
+            "redis://{missing}:secret@127.0.0.1:{}",
+            redis.port
+        ))
+        .await;
+        second.set(missing, 1).unwrap();
+        until("it is told", async || {
+            let failure = b.status().bus.and_then(|bus| bus.failure);
+            failure.is_some_and(|failure| failure.to_string().contains("permission"))
+        })
+        .await;
+        let after = (
+            ask(&mut plain, &["XRANGE", &log, "-", "+"]).await,
+            ask(&mut plain, &["HGETALL", &meta]).await,
+        );
+        assert_eq!(after, before, "without {missing}");
+    }
+    assert_eq!(a.status().bus.expect("it has a bus").joins, 1);
+}
+
+#[tokio::test]
 async fn maps_in_a_cluster_go_on_when_their_slots_move() {
-    let nodes = cluster().await;
-    let urls: Vec<String> = nodes.iter().map(Redis::url).collect();
-    let urls: Vec<&str> = urls.iter().map(String::as_str).collect();
-    let bus = || {
-        let server = Server::cluster(&urls).unwrap();
-        Arc::new(RedisBus::with_period(server, PERIOD))
-    };
+    let mut cluster = Cluster::start().await;
+    let server = cluster.server();
+    let bus = || Arc::new(RedisBus::with_period(server.clone(), PERIOD));
     let (a, first) = node_on(bus()).await;
     let (b, second) = node_on(bus()).await;
     for n in 0..20 {
@@ -53,42 +160,8 @@ async fn maps_in_a_cluster_go_on_when_their_slots_move() {
     }
     first.set("before", 1).unwrap();
     first.flush().await.unwrap();
-    let mut connections = Vec::new();
-    for node in &nodes {
-        connections.push(node.plain().await);
-    }
     let meta = format!("portolan:{{{NAME}}}:meta");
-    let slot: u16 = ask(&mut connections[0], &["CLUSTER", "KEYSLOT", &meta]).await;
-    let slot = slot.to_string();
-    let mut owner = None;
-    for (at, connection) in connections.iter_mut().enumerate() {
-        let keys: Vec<String> = ask(connection, &["CLUSTER", "GETKEYSINSLOT", &slot, "10"]).await;
-        if !keys.is_empty() {
-            owner = Some((at, keys));
-        }
-    }
-    let (from, keys) = owner.expect("the map is somewhere");
-    let to = (from + 1) % nodes.len();
-    let mut ids = Vec::new();
-    for connection in &mut connections {
-        let id: String = ask(connection, &["CLUSTER", "MYID"]).await;
-        ids.push(id);
-    }
-    let set = ["CLUSTER", "SETSLOT", &slot];
-    let [from_id, to_id] = [&ids[from], &ids[to]];
-    let importing = [&set[..], &["IMPORTING", from_id]].concat();
-    let _: String = ask(&mut connections[to], &importing).await;
-    let migrating = [&set[..], &["MIGRATING", to_id]].concat();
-    let _: String = ask(&mut connections[from], &migrating).await;
-    let port = nodes[to].port.to_string();
-    for key in &keys {
-        let migrate = ["MIGRATE", "127.0.0.1", &port, key, "0", "5000"];
-        let _: String = ask(&mut connections[from], &migrate).await;
-    }
-    for connection in &mut connections {
-        let moved = [&set[..], &["NODE", to_id]].concat();
-        let _: String = ask(connection, &moved).await;
-    }
+    cluster.move_slot(&meta).await;
     first.set("after/a", 1).unwrap();
     second.set("after/b", 1).unwrap();
     first.flush().await.unwrap();

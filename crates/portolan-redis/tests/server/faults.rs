@@ -1,12 +1,13 @@
 //! Each way in which a replica can come to miss something, brought about on a real server.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
-use portolan_redis::{CoordinatedMap, Event, Origin, State};
-use tokio::io::AsyncWriteExt as _;
+use portolan_redis::{CoordinatedMap, Error, Event, Origin, State};
 
-use crate::support::{PATIENCE, Redis, agrees, entries, options, plain, reaches, reads, until};
+use crate::support::{
+    PATIENCE, Proxy, Redis, agrees, entries, options, plain, reaches, reads, subscribed, until,
+};
 
 /// Kills the connections that are subscribed.
 async fn kill_subscribed(connection: &mut redis::aio::MultiplexedConnection) {
@@ -227,15 +228,9 @@ async fn a_write_without_a_server_fails_and_says_so() {
     redis.kill();
     reaches(&map, |state| matches!(state, State::Stale { .. })).await;
     let error = map.set("a", "1").await.unwrap_err();
-    assert!(
-        matches!(error, portolan_redis::Error::Unreachable { .. }),
-        "{error}"
-    );
+    assert!(matches!(error, Error::Unreachable { .. }), "{error}");
     let nobody = CoordinatedMap::join(&redis.server(), "fleet", options()).await;
-    assert!(matches!(
-        nobody,
-        Err(portolan_redis::Error::Unreachable { .. })
-    ));
+    assert!(matches!(nobody, Err(Error::Unreachable { .. })));
 }
 
 #[tokio::test]
@@ -254,6 +249,8 @@ async fn a_full_buffer_at_the_server_is_noticed() {
         let value = vec![b'x'; 64 << 10];
         writer.set(format!("k{n}"), value).await.unwrap();
     }
+    // The server has ended that of the node; its writer's is left.
+    subscribed(&redis, 1).await;
     proxy.hold(false);
     until("all came", async || map.len() == 400).await;
     agrees(&map, &mut plain).await;
@@ -278,6 +275,45 @@ async fn a_line_that_goes_dead_is_noticed_and_replaced() {
     writer.set("b", "1").await.unwrap();
     reads(&map, "b", "1").await;
     agrees(&map, &mut plain).await;
+}
+
+#[tokio::test]
+async fn the_state_tells_since_when_it_is_stale_and_that_it_is_read_again() {
+    let mut redis = Redis::start().await;
+    let mut plain = redis.plain().await;
+    let proxy = Proxy::start(redis.port).await;
+    let map = CoordinatedMap::join(&proxy.server(), "fleet", options())
+        .await
+        .unwrap();
+    let other = redis.join("fleet").await;
+    other.set("a", "1").await.unwrap();
+    reads(&map, "a", "1").await;
+    assert_eq!(map.state(), State::Live);
+    // A message that says that something was missed; the node cannot ask for it.
+    proxy.mute(true);
+    redis::cmd("PUBLISH")
+        .arg("map:fleet:updates")
+        .arg("reset:9")
+        .exec_async(&mut plain)
+        .await
+        .unwrap();
+    reaches(&map, |state| *state == State::Resyncing).await;
+    assert_eq!(map.get("a").as_deref(), Some(&b"1"[..]), "reads go on");
+    proxy.mute(false);
+    reaches(&map, |state| *state == State::Live).await;
+    assert_eq!(map.get("a").as_deref(), Some(&b"1"[..]));
+    // And until when it was heard.
+    let before = SystemTime::now();
+    redis.kill();
+    reaches(&map, |state| matches!(state, State::Stale { .. })).await;
+    let State::Stale { since } = map.state() else {
+        panic!("it does not come back: {:?}", map.state());
+    };
+    assert!(since <= SystemTime::now() && since + PATIENCE > before);
+    until("it says why", async || {
+        matches!(map.last_error(), Some(Error::Unreachable { .. }))
+    })
+    .await;
 }
 
 #[tokio::test]
@@ -322,10 +358,7 @@ async fn a_node_that_leaves_reads_on_and_writes_no_more() {
     let other = map.clone();
     map.leave().await;
     assert_eq!(other.get("a").as_deref(), Some(&b"1"[..]));
-    assert!(matches!(
-        other.set("a", "2").await,
-        Err(portolan_redis::Error::Left)
-    ));
+    assert!(matches!(other.set("a", "2").await, Err(Error::Left)));
     let mut plain = redis.plain().await;
     until("no subscription is left", async || {
         let count: (String, u64) = redis::cmd("PUBSUB")
@@ -339,101 +372,4 @@ async fn a_node_that_leaves_reads_on_and_writes_no_more() {
     .await;
     drop(plain.clone());
     agrees(&redis.join("fleet").await, &mut plain).await;
-}
-
-/// A line between a node and a server that can be disturbed.
-struct Proxy {
-    port: u16,
-    /// Of the lines that pass: held back, and which of them are dead or cut.
-    rule: tokio::sync::watch::Sender<Rule>,
-    task: tokio::task::JoinHandle<()>,
-}
-
-#[derive(Clone, Copy, Default)]
-struct Rule {
-    held: bool,
-    /// Lines with a number below this are dead, or cut.
-    dead_below: u64,
-    cut_below: u64,
-    lines: u64,
-}
-
-impl Proxy {
-    async fn start(server: u16) -> Self {
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let port = listener.local_addr().unwrap().port();
-        let (rule, _) = tokio::sync::watch::channel(Rule::default());
-        let rules = rule.clone();
-        let task = tokio::spawn(async move {
-            loop {
-                let (client, _) = listener.accept().await.unwrap();
-                let mut number = 0;
-                rules.send_modify(|rule| {
-                    number = rule.lines;
-                    rule.lines += 1;
-                });
-                let Ok(server) = tokio::net::TcpStream::connect(("127.0.0.1", server)).await else {
-                    continue;
-                };
-                let (from_client, to_client) = client.into_split();
-                let (from_server, to_server) = server.into_split();
-                tokio::spawn(pass(from_client, to_server, number, rules.subscribe()));
-                tokio::spawn(pass(from_server, to_client, number, rules.subscribe()));
-            }
-        });
-        Self { port, rule, task }
-    }
-
-    fn server(&self) -> portolan_redis::Server {
-        portolan_redis::Server::single(&format!("redis://127.0.0.1:{}", self.port)).unwrap()
-    }
-
-    /// Nothing passes while it holds.
-    fn hold(&self, held: bool) {
-        self.rule.send_modify(|rule| rule.held = held);
-    }
-
-    /// Nothing passes any more on the lines there are.
-    fn deaden(&self) {
-        self.rule.send_modify(|rule| rule.dead_below = rule.lines);
-    }
-
-    fn cut(&self) {
-        self.rule.send_modify(|rule| rule.cut_below = rule.lines);
-    }
-}
-
-impl Drop for Proxy {
-    fn drop(&mut self) {
-        self.task.abort();
-    }
-}
-
-async fn pass(
-    mut from: tokio::net::tcp::OwnedReadHalf,
-    mut to: tokio::net::tcp::OwnedWriteHalf,
-    number: u64,
-    mut rule: tokio::sync::watch::Receiver<Rule>,
-) {
-    use tokio::io::AsyncReadExt as _;
-    let mut buffer = vec![0; 16 * 1024];
-    loop {
-        let now = *rule.borrow_and_update();
-        if number < now.cut_below {
-            return;
-        }
-        if now.held || number < now.dead_below {
-            if rule.changed().await.is_err() {
-                return;
-            }
-            continue;
-        }
-        tokio::select! {
-            changed = rule.changed() => if changed.is_err() { return },
-            read = from.read(&mut buffer) => match read {
-                Ok(1..) if to.write_all(&buffer[..read.unwrap()]).await.is_ok() => {}
-                _ => return,
-            },
-        }
-    }
 }

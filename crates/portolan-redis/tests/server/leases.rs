@@ -1,10 +1,10 @@
 //! Leases, and waiting for all nodes.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use portolan_redis::Error;
+use portolan_redis::{Error, Event};
 
-use crate::support::{PATIENCE, Redis, options, until};
+use crate::support::{PATIENCE, Redis, ask, options, until};
 
 const LONG: Duration = Duration::from_mins(10);
 
@@ -96,6 +96,97 @@ async fn a_holder_that_is_cut_off_loses_the_lease_by_its_own_clock() {
     redis.kill();
     let lost = tokio::time::timeout(PATIENCE, lease.lost());
     lost.await.expect("it is told");
+}
+
+#[tokio::test]
+async fn a_holder_that_was_held_up_itself_does_not_hold_the_lease_for_that() {
+    let redis = Redis::start().await;
+    let map = redis.join("fleet").await;
+    let lease = map.lease("job", Duration::from_millis(100)).await.unwrap();
+    assert!(lease.is_held());
+    // Nothing else of this process goes on, as if it had been stopped.
+    let end = Instant::now() + Duration::from_millis(110);
+    while Instant::now() < end {
+        std::hint::spin_loop();
+    }
+    assert!(!lease.is_held());
+}
+
+#[tokio::test]
+async fn writes_under_leases_are_in_the_order_of_their_tokens_whatever_goes_wrong() {
+    let redis = Redis::start().await;
+    let watcher = redis.join("fleet").await;
+    let mut watch = watcher.watch("job").unwrap();
+    let mut holders = tokio::task::JoinSet::new();
+    for holder in 0..4 {
+        let map = redis
+            .join_with("fleet", options().owner(format!("{holder}")))
+            .await;
+        holders.spawn(async move {
+            let mut taken = 0;
+            while taken < 15 {
+                let Ok(lease) = map.lease("job", Duration::from_millis(100)).await else {
+                    tokio::task::yield_now().await;
+                    continue;
+                };
+                taken += 1;
+                // Until it is lost, or has done enough; one in three goes without a word.
+                for _ in 0..5 {
+                    match lease.set(lease.token().to_string()).await {
+                        Ok(_) | Err(Error::Unknown { .. } | Error::Behind { .. }) => {}
+                        Err(Error::LeaseLost { .. }) => break,
+                        Err(other) => panic!("{other}"),
+                    }
+                }
+                if taken % 3 > 0 {
+                    // Where the connection broke it lapses.
+                    let _ = lease.release().await;
+                }
+            }
+        });
+    }
+    let disturb = async {
+        let mut plain = redis.plain().await;
+        let lease = ["DEL", "map:fleet:lease:job"];
+        let faults: [&[&str]; 4] = [
+            &["CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes"],
+            &lease,
+            &["CLIENT", "KILL", "TYPE", "pubsub"],
+            &["DEL", "map:fleet:fence", "map:fleet:lease:job"],
+        ];
+        for fault in faults.into_iter().cycle() {
+            let _: redis::Value = ask(&mut plain, fault).await;
+            let next = watcher.revision() + 9;
+            until("they write on", async || watcher.revision() >= next).await;
+        }
+    };
+    tokio::select! {
+        () = async { while let Some(done) = holders.join_next().await { done.unwrap() } } => {}
+        () = disturb => {}
+    }
+    let last = watcher.set("job", "end").await.unwrap().revision.unwrap();
+    let (mut highest, mut writes, mut leases) = (0, 0, 0);
+    loop {
+        let event = tokio::time::timeout(PATIENCE, watch.next()).await;
+        let Some(Event::Changed(batch)) = event.expect("an event") else {
+            panic!("it does not lag");
+        };
+        for change in batch.changes.iter().filter(|_| batch.revision < last) {
+            let token = change.new.as_deref().expect("nothing is deleted");
+            let token: u64 = std::str::from_utf8(token).unwrap().parse().unwrap();
+            assert!(token >= highest, "{token} after {highest}");
+            writes += 1;
+            leases += u32::from(token > highest);
+            highest = token;
+        }
+        if batch.revision >= last {
+            break;
+        }
+    }
+    assert!(
+        writes > 60 && leases > 30,
+        "{writes} writes under {leases} leases"
+    );
 }
 
 #[tokio::test]

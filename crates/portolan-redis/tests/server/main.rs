@@ -4,6 +4,7 @@ mod faults;
 mod format;
 mod leases;
 mod operations;
+#[path = "../support/mod.rs"]
 mod support;
 mod topologies;
 mod watching;

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use portolan_redis::{CoordinatedMap, Error, Options, Outcome, Ttl};
 
-use crate::support::{Redis, agrees, entries, hash, reads, until};
+use crate::support::{Redis, agrees, ask, entries, hash, options, reads, until};
 
 fn done<T>(value: T, previous: Option<&str>, revision: Option<u64>) -> Outcome<T> {
     Outcome {
@@ -98,6 +98,28 @@ async fn operations_give_what_was_there_and_are_read_at_once() {
     assert_eq!(map.keys(), [] as [portolan_redis::Key; 0]);
     let mut plain = redis.plain().await;
     assert_eq!(hash(&mut plain, "fleet").await, (vec![], 12));
+}
+
+#[tokio::test]
+async fn many_are_set_in_one_round_trip() {
+    let redis = Redis::start().await;
+    let map = redis
+        .join_with("fleet", options().digest_period(Duration::from_hours(1)))
+        .await;
+    // The script is known to the server from here on.
+    map.set_many([("k", "1")]).await.unwrap();
+    let mut plain = redis.plain().await;
+    let _: String = ask(&mut plain, &["CONFIG", "RESETSTAT"]).await;
+    let entries = (0..1_000).map(|n| (format!("k{n}"), n.to_string()));
+    let done = map.set_many(entries).await.unwrap();
+    assert_eq!((done.value.len(), map.len()), (1_000, 1_001));
+    let stats: String = ask(&mut plain, &["INFO", "commandstats"]).await;
+    assert!(stats.contains("cmdstat_evalsha:calls=1,"), "{stats}");
+    // What scripts call is counted too; nothing else was asked.
+    let asked = ["get", "hgetall", "eval", "set", "multi"];
+    for command in asked.map(|name| format!("cmdstat_{name}:")) {
+        assert!(!stats.contains(&command), "{stats}");
+    }
 }
 
 #[tokio::test]
@@ -201,8 +223,14 @@ async fn lists_are_json_or_older_text_and_nothing_else_is_touched() {
 #[tokio::test]
 async fn bad_names_keys_and_values_are_refused_before_redis_sees_them() {
     let redis = Redis::start().await;
-    let refused = CoordinatedMap::join(&redis.server(), "a b", Options::default()).await;
-    assert!(matches!(refused, Err(Error::Name { .. })));
+    let long = "n".repeat(513);
+    for name in ["", "a b", "a\0", "*", "a?", "[", "a]", &long] {
+        let refused = CoordinatedMap::join(&redis.server(), name, Options::default()).await;
+        assert!(matches!(refused, Err(Error::Name { .. })), "{name:?}");
+    }
+    for name in ["a", "é".repeat(512).as_str(), "a/b:{c}=d\n"] {
+        redis.join(name).await.set("k", "1").await.unwrap();
+    }
     let map = redis.join("fleet").await;
     for key in ["", "=rev", "a=b", &"k".repeat(5000)] {
         assert!(
@@ -248,7 +276,7 @@ async fn a_map_expires_by_its_time_to_live() {
             .unwrap();
     };
 
-    let absolute = crate::support::options().ttl(Ttl::Absolute(minute));
+    let absolute = options().ttl(Ttl::Absolute(minute));
     let map = redis.join_with("absolute", absolute).await;
     map.set("a", "1").await.unwrap();
     assert!((30_001..=60_000).contains(&left(&mut plain, "absolute").await));
@@ -261,7 +289,7 @@ async fn a_map_expires_by_its_time_to_live() {
         "the time runs from the first write"
     );
 
-    let sliding = crate::support::options().ttl(Ttl::Sliding(minute));
+    let sliding = options().ttl(Ttl::Sliding(minute));
     let map = redis.join_with("sliding", sliding).await;
     map.set("a", "1").await.unwrap();
     shorten(&mut plain, "sliding").await;

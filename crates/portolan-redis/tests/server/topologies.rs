@@ -5,28 +5,24 @@ use std::time::Duration;
 use portolan_redis::{CoordinatedMap, Error, Layout, Options, Server};
 
 use crate::support::{
-    PATIENCE, Redis, agrees, ask, cluster, entries, free_port, hash, options, plain, reads,
-    replicates, sentinel, until,
+    Cluster, PATIENCE, Redis, Watched, agrees, ask, entries, free_port, hash, options, plain,
+    reads, until,
 };
 
 #[tokio::test]
 async fn a_failover_by_sentinels_is_followed() {
-    let mut master = Redis::start().await;
-    let follow = format!("127.0.0.1 {}", master.port);
-    let replica = Redis::with(&["--replicaof", &follow]).await;
-    replicates(&replica).await;
-    let sentinel = sentinel(&master).await;
-    let server = Server::sentinel(&[&sentinel.url()], "fleet", "redis://fleet").unwrap();
+    let mut servers = Watched::start().await;
+    let server = servers.server();
     let map = CoordinatedMap::join(&server, "fleet", options())
         .await
         .unwrap();
     map.set("a", "1").await.unwrap();
-    let at_replica = replica.plain().await;
+    let at_replica = servers.replica.plain().await;
     until("the write is at the replica", async || {
         hash(&mut at_replica.clone(), "fleet").await.1 == 1
     })
     .await;
-    master.kill();
+    servers.master.kill();
     // A write waits for the new master, or is not known to be done.
     until("the new master takes writes", async || {
         map.set("b", "2").await.is_ok()
@@ -34,7 +30,7 @@ async fn a_failover_by_sentinels_is_followed() {
     .await;
     assert_eq!(map.get("a").as_deref(), Some(&b"1"[..]));
     // A server ends its connections when it becomes the master.
-    agrees(&map, &mut replica.plain().await).await;
+    agrees(&map, &mut servers.replica.plain().await).await;
     // What the new master is told by others is heard.
     let other = CoordinatedMap::join(&server, "fleet", options())
         .await
@@ -45,43 +41,18 @@ async fn a_failover_by_sentinels_is_followed() {
 
 #[tokio::test]
 async fn a_master_that_is_demoted_and_stays_up_is_left() {
-    let master = Redis::start().await;
-    let follow = format!("127.0.0.1 {}", master.port);
-    let replica = Redis::with(&["--replicaof", &follow]).await;
-    replicates(&replica).await;
-    let sentinel = sentinel(&master).await;
-    let server = Server::sentinel(&[&sentinel.url()], "fleet", "redis://fleet").unwrap();
+    let servers = Watched::start().await;
+    let server = servers.server();
     let map = CoordinatedMap::join(&server, "fleet", options())
         .await
         .unwrap();
     map.set("a", "1").await.unwrap();
-    until(
-        "the Sentinel finds the replica fit to be master",
-        async || {
-            let mut failover = redis::cmd("SENTINEL");
-            failover.arg("FAILOVER").arg("fleet");
-            failover
-                .exec_async(&mut sentinel.plain().await)
-                .await
-                .is_ok()
-        },
-    )
-    .await;
-    until("the replica is master", async || {
-        // A server ends its connections when it becomes the master.
-        let mut info = redis::cmd("INFO");
-        let info: redis::RedisResult<String> = info
-            .arg("replication")
-            .query_async(&mut replica.plain().await)
-            .await;
-        info.is_ok_and(|info| info.contains("role:master"))
-    })
-    .await;
+    servers.fail_over().await;
     until("the new master takes writes", async || {
         map.set("b", "2").await.is_ok()
     })
     .await;
-    let mut at_new = replica.plain().await;
+    let mut at_new = servers.replica.plain().await;
     until("the node is at the new master", async || {
         let _ = map.set("c", "3").await;
         hash(&mut at_new.clone(), "fleet")
@@ -96,10 +67,8 @@ async fn a_master_that_is_demoted_and_stays_up_is_left() {
 
 #[tokio::test]
 async fn a_map_in_a_cluster_goes_on_when_its_slot_moves() {
-    let nodes = cluster().await;
-    let urls: Vec<String> = nodes.iter().map(Redis::url).collect();
-    let urls: Vec<&str> = urls.iter().map(String::as_str).collect();
-    let server = Server::cluster(&urls).unwrap();
+    let mut cluster = Cluster::start().await;
+    let server = cluster.server();
     let options = || options().layout(Layout::Cluster);
     let (a, b) = (
         CoordinatedMap::join(&server, "fleet", options())
@@ -115,28 +84,6 @@ async fn a_map_in_a_cluster_goes_on_when_its_slot_moves() {
     let lease = a.lease("job", Duration::from_mins(10)).await.unwrap();
     lease.set("x").await.unwrap();
 
-    let mut connections = Vec::new();
-    for node in &nodes {
-        connections.push(node.plain().await);
-    }
-    let slot: u16 = ask(
-        &mut connections[0],
-        &["CLUSTER", "KEYSLOT", "map:{fleet}:content"],
-    )
-    .await;
-    let slot = slot.to_string();
-    let mut ids: Vec<String> = Vec::new();
-    let mut from = None;
-    for (place, connection) in connections.iter_mut().enumerate() {
-        ids.push(ask(connection, &["CLUSTER", "MYID"]).await);
-        let keys: Vec<String> = ask(connection, &["CLUSTER", "GETKEYSINSLOT", &slot, "10"]).await;
-        if !keys.is_empty() {
-            from = Some((place, keys));
-        }
-    }
-    let (from, keys) = from.unwrap();
-    let to = (from + 1) % 3;
-
     let writing = tokio::spawn({
         let a = a.clone();
         async move {
@@ -145,18 +92,7 @@ async fn a_map_in_a_cluster_goes_on_when_its_slot_moves() {
             }
         }
     });
-    let importing = ["CLUSTER", "SETSLOT", &slot, "IMPORTING", &ids[from]];
-    let _: String = ask(&mut connections[to], &importing).await;
-    let migrating = ["CLUSTER", "SETSLOT", &slot, "MIGRATING", &ids[to]];
-    let _: String = ask(&mut connections[from], &migrating).await;
-    let port = nodes[to].port.to_string();
-    let mut migrate = vec!["MIGRATE", "127.0.0.1", &port, "", "0", "5000", "KEYS"];
-    migrate.extend(keys.iter().map(String::as_str));
-    let _: String = ask(&mut connections[from], &migrate).await;
-    for place in [to, from, 3 - to - from] {
-        let owned = ["CLUSTER", "SETSLOT", &slot, "NODE", &ids[to]];
-        let _: String = ask(&mut connections[place], &owned).await;
-    }
+    let mut to = cluster.move_slot("map:{fleet}:content").await;
     writing.await.unwrap();
     reads(&b, "n", "299").await;
     a.set("d", "4").await.unwrap();
@@ -165,7 +101,7 @@ async fn a_map_in_a_cluster_goes_on_when_its_slot_moves() {
     reads(&a, "e", "5").await;
     lease.set("y").await.unwrap();
     assert_eq!(entries(&a).len(), 7);
-    let all: Vec<String> = ask(&mut connections[to], &["HKEYS", "map:{fleet}:content"]).await;
+    let all: Vec<String> = ask(&mut to, &["HKEYS", "map:{fleet}:content"]).await;
     assert_eq!(all.len(), 9);
 }
 
@@ -214,6 +150,17 @@ async fn without_permission_nothing_is_written_in_part() {
         }
         assert_eq!(hash(&mut plain, "fleet").await, before, "without {missing}");
         assert_eq!(entries(&map), before.0);
+    }
+    // A lease that could not expire would be held for ever.
+    for missing in ["hset", "pexpire"] {
+        let server = Server::single(&url(missing)).unwrap();
+        let map = CoordinatedMap::join(&server, "fleet", options())
+            .await
+            .unwrap();
+        let refused = map.lease("job", Duration::from_mins(10)).await;
+        assert!(matches!(refused, Err(Error::Refused { .. })), "{refused:?}");
+        let lease = full.lease("job", Duration::from_mins(10)).await.unwrap();
+        lease.release().await.unwrap();
     }
     // Without a time to live another script sets; what it may is taken from it while it is joined.
     let _: String = ask(

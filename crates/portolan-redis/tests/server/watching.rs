@@ -1,8 +1,9 @@
 //! What watchers are told.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
-use portolan_redis::{Event, Kind, Origin, Snapshot, Watch};
+use portolan_redis::{Event, Kind, Origin, Snapshot, Ttl, Watch};
 
 use crate::support::{PATIENCE, Redis, agrees, entries, options, reads};
 
@@ -82,6 +83,26 @@ async fn events_tell_old_new_revision_kind_and_who_wrote() {
     assert_eq!(batch(&mut watch).await, gone);
     here.leave().await;
     assert!(watch.next().await.is_none());
+}
+
+#[tokio::test]
+async fn a_map_that_expires_or_is_destroyed_is_told_as_such() {
+    let redis = Redis::start().await;
+    let ttl = options().ttl(Ttl::Sliding(Duration::from_secs(1)));
+    let (map, other) = (
+        redis.join_with("fleet", ttl.clone()).await,
+        redis.join_with("fleet", ttl).await,
+    );
+    let mut watch = other.watch("**").unwrap();
+    map.set("a", "1").await.unwrap();
+    batch(&mut watch).await;
+    let gone = vec![told("a", Some("1"), None, Kind::Expired)];
+    assert_eq!(batch(&mut watch).await, (0, Origin::Elsewhere, gone));
+    map.set("b", "1").await.unwrap();
+    batch(&mut watch).await;
+    map.destroy().await.unwrap();
+    let destroyed = vec![told("b", Some("1"), None, Kind::Reset)];
+    assert_eq!(batch(&mut watch).await, (2, Origin::Elsewhere, destroyed));
 }
 
 #[tokio::test]
@@ -238,6 +259,7 @@ mod random {
         Append(u8, u8, bool),
         Remove(u8, u8),
         Reset,
+        CompareReset(u8, u8),
         Destroy,
         Kill,
         Flush,
@@ -254,8 +276,9 @@ mod random {
             1 => (key.clone(), value.clone()).prop_map(|(k, v)| Step::CompareDelete(k, v)),
             2 => (key.clone(), any::<i8>()).prop_map(|(k, n)| Step::Increment(k, n)),
             2 => (key.clone(), value.clone(), any::<bool>()).prop_map(|(k, v, u)| Step::Append(k, v, u)),
-            2 => (key, value).prop_map(|(k, v)| Step::Remove(k, v)),
+            2 => (key.clone(), value.clone()).prop_map(|(k, v)| Step::Remove(k, v)),
             1 => Just(Step::Reset),
+            1 => (key, value).prop_map(|(k, v)| Step::CompareReset(k, v)),
             1 => Just(Step::Destroy),
             1 => Just(Step::Kill),
             1 => Just(Step::Flush),
@@ -291,6 +314,13 @@ mod random {
             Step::Append(k, v, true) => drop(map.append_unique(key(k), &[v.to_string()]).await),
             Step::Remove(k, v) => drop(map.remove(key(k), &[v.to_string()]).await),
             Step::Reset => drop(map.reset().await.unwrap()),
+            Step::CompareReset(k, v) => {
+                drop(
+                    map.compare_and_reset([(key(k), v.to_string())])
+                        .await
+                        .unwrap(),
+                );
+            }
             Step::Destroy => drop(map.destroy().await.unwrap()),
             Step::Kill => {
                 let mut kill = redis::cmd("CLIENT");

@@ -1,4 +1,7 @@
-//! Servers that the tests start, and what looks into them.
+//! Servers that the tests start, lines to them that can be disturbed, and what looks into them.
+
+mod proxy;
+mod topology;
 
 use std::ffi::OsString;
 use std::future::Future;
@@ -8,6 +11,9 @@ use std::time::{Duration, Instant};
 
 use portolan_redis::{CoordinatedMap, Options, Server, State};
 use redis::aio::MultiplexedConnection;
+
+pub(crate) use self::proxy::Proxy;
+pub(crate) use self::topology::{Cluster, Watched};
 
 /// No condition takes as long, however slow the machine.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
@@ -245,66 +251,13 @@ pub(crate) async fn ask<T: redis::FromRedisValue>(
     command.query_async(connection).await.unwrap()
 }
 
-pub(crate) async fn replicates(replica: &Redis) {
-    let connection = replica.plain().await;
-    until("the replica follows", async || {
-        let info: String = ask(&mut connection.clone(), &["INFO", "replication"]).await;
-        info.contains("master_link_status:up")
+/// Waits until so many connections are subscribed.
+pub(crate) async fn subscribed(redis: &Redis, count: usize) {
+    let connection = redis.plain().await;
+    until("others are subscribed", async || {
+        let list = ["CLIENT", "LIST", "TYPE", "pubsub"];
+        let list: String = ask(&mut connection.clone(), &list).await;
+        list.lines().count() == count
     })
     .await;
-}
-
-/// A Sentinel that watches a master, and knows its one replica.
-pub(crate) async fn sentinel(master: &Redis) -> Redis {
-    let rules = format!(
-        "sentinel monitor fleet 127.0.0.1 {} 1\n\
-         sentinel down-after-milliseconds fleet 300\n\
-         sentinel failover-timeout fleet 2000\n",
-        master.port
-    );
-    let sentinel = Redis::sentinel(&rules).await;
-    let connection = sentinel.plain().await;
-    until("the replica is known", async || {
-        let mut replicas = redis::cmd("SENTINEL");
-        replicas.arg("REPLICAS").arg("fleet");
-        let known: Vec<redis::Value> = replicas.query_async(&mut connection.clone()).await.unwrap();
-        known.len() == 1
-    })
-    .await;
-    sentinel
-}
-
-/// Three nodes with all slots.
-pub(crate) async fn cluster() -> Vec<Redis> {
-    let mut nodes = Vec::new();
-    for _ in 0..3 {
-        // The nodes talk to each other on a port 10,000 higher.
-        let port = std::iter::repeat_with(free_port)
-            .find(|port| *port < 55_000)
-            .unwrap();
-        let enabled = ["--cluster-enabled", "yes", "--cluster-node-timeout", "2000"];
-        nodes.push(Redis::spawned(port, &enabled));
-        nodes.last().unwrap().answers().await;
-    }
-    let addresses = nodes.iter().map(|node| format!("127.0.0.1:{}", node.port));
-    let made = Command::new("redis-cli")
-        .args(["--cluster", "create"])
-        .args(addresses)
-        .arg("--cluster-yes")
-        .output()
-        .unwrap();
-    assert!(
-        made.status.success(),
-        "{}",
-        String::from_utf8_lossy(&made.stdout)
-    );
-    for node in &nodes {
-        let connection = node.plain().await;
-        until("the cluster is whole", async || {
-            let info: String = ask(&mut connection.clone(), &["CLUSTER", "INFO"]).await;
-            info.contains("cluster_state:ok")
-        })
-        .await;
-    }
-    nodes
 }
