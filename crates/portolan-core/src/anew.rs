@@ -4,13 +4,14 @@
 //! The order of an array's positions can only be told among those that nobody has let go of. So
 //! the replica takes over the state of one that was not away, as a fresh one would, and then what
 //! it has applied and the other has not: under its own dots where it has a place there; else (an
-//! element beside one that is gone, or a write to one that is gone) done again by a new operation,
-//! which removes the old one. All of that is ordinary operations to everybody else.
+//! element beside one that is gone, or a write to one that is gone) by its [image], while one new
+//! operation removes the old ones. All of that is ordinary operations to everybody else.
 
 use alloc::vec;
 use alloc::vec::Vec;
 
 mod again;
+mod image;
 mod lost;
 
 use crate::containers::Form;
