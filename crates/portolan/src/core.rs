@@ -12,7 +12,7 @@ use tokio::sync::{Notify, OnceCell, watch};
 use tokio::task::JoinSet;
 
 use crate::builder::Builder;
-use crate::bus::{self, Bus, Meter};
+use crate::bus::{self, Bus, BusError, Meter};
 use crate::clock::{Clock, random};
 use crate::error::{Error, Result};
 use crate::limits::{BUS_PATIENCE, FAREWELL, MAX_NAME_BYTES, MAX_TOKEN_BYTES};
@@ -288,17 +288,18 @@ impl Core {
         }
     }
 
-    /// Whether there is a log of a map on the bus.
-    pub(crate) async fn finds_on_bus(&self, name: &str) -> bool {
+    /// Whether there is a log of a map on the bus. Fails where that cannot be asked.
+    pub(crate) async fn finds_on_bus(&self, name: &str) -> Result<bool> {
         let Some(bus) = self
             .bus
             .as_ref()
             .filter(|_| (1..=MAX_NAME_BYTES).contains(&name.len()))
         else {
-            return false;
+            return Ok(false);
         };
         let found = tokio::time::timeout(BUS_PATIENCE, bus.read(name, u64::MAX)).await;
-        matches!(found, Ok(Ok(Some(_))))
+        let found = found.map_err(|_| BusError::Unreachable("it does not answer".to_owned()))?;
+        Ok(found?.is_some())
     }
 
     /// How the bus stands, where there is one.
@@ -339,7 +340,7 @@ impl Core {
         let sync = self.options.sync.clone();
         let mut replica = Replica::new(name, handle, document, durable, sync);
         if self.bus.is_some() {
-            replica.attach_bus();
+            replica.attach_bus(random());
         }
         if let (Some(members), Some(store)) = (members, &self.store) {
             let restored = replica.restore_members(&members);

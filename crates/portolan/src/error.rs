@@ -4,6 +4,8 @@ use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use crate::bus::BusError;
+
 /// Why something could not be done. Every message says what to do next.
 ///
 /// Cheap to clone: a failure of the store is told to everyone who waits for it.
@@ -175,6 +177,11 @@ pub enum Error {
     /// A presence state above the limit.
     #[error("the presence was not set: {0}; make it smaller")]
     Presence(String),
+
+    /// What the bus has of a map is not known here: whether there is one at all, or what is in it.
+    /// It is tried again.
+    #[error("what the others have of the map is not known here: {0}")]
+    Bus(#[from] BusError),
 
     /// The node was closed.
     #[error("the node is closed: spawn another")]

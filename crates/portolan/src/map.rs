@@ -13,6 +13,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::array::Array;
+use crate::bus::BusError;
 use crate::content::Content;
 use crate::convert::{from_value, to_value};
 use crate::core::Core;
@@ -322,6 +323,22 @@ impl Map {
             })
         });
         ready.await
+    }
+
+    /// Why what is shown may lack what the others on the bus have: the map was not read from there
+    /// since it was opened, and no store had it either. Nothing where it was, and without a bus.
+    pub fn unread(&self) -> Option<Error> {
+        let core = self.core();
+        core.bus.as_ref()?;
+        self.shared().read(|state| {
+            let stored = core.store.is_some() && !state.replica.version().is_empty();
+            if state.bus.joined || stored {
+                return None;
+            }
+            let failure = state.bus.failure.clone();
+            let unread = || BusError::Unreachable("it was not read yet".to_owned());
+            Some(Error::Bus(failure.unwrap_or_else(unread)))
+        })
     }
 
     /// Waits until the store has all that this map holds now, from here or elsewhere, and the bus

@@ -64,9 +64,10 @@ impl Node {
         Ok(Map::new(self.handle.clone(), shared))
     }
 
-    /// Opens a map if it is known here: in the store, open, or on the bus.
+    /// Opens a map if it is known here: in the store, open, or on the bus. Fails with
+    /// [`Error::Bus`](crate::Error::Bus) where only the bus may know it, and cannot be asked.
     pub async fn get(&self, name: &str) -> Result<Option<Map>> {
-        if !self.handle.core.knows(name) && !self.handle.core.finds_on_bus(name).await {
+        if !self.handle.core.knows(name) && !self.handle.core.finds_on_bus(name).await? {
             return Ok(None);
         }
         self.open(name).await.map(Some)

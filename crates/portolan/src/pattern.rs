@@ -9,12 +9,16 @@ use crate::error::{Error, Result};
 
 /// Longest pattern, in bytes: patterns come from outside too.
 const MAX_PATTERN_BYTES: usize = 4 * 1024;
+/// Most ways to choose among alternatives in braces: each may have to be tried, and what is
+/// matched is held meanwhile.
+const MAX_WAYS: usize = 64;
 
 /// A glob over names of maps or paths of keys, read as segments between slashes.
 ///
 /// `?` is one character and `*` any run of them within a segment; `**` as a whole segment is any
 /// number of segments; `[a-z]` and `[!a-z]` are one character of a kind, `{a,b}` is either;
-/// a leading `!` negates; `\` takes the meaning from the next character.
+/// a leading `!` negates; `\` takes the meaning from the next character. There may be 10 braces,
+/// and 64 ways to choose among what is in them.
 ///
 /// A path of keys is matched as its keys joined by slashes, so a slash inside a key separates
 /// segments too: `feature/**` matches the key `feature/dark-mode/rollout`.
@@ -54,6 +58,10 @@ impl Pattern {
             return Err(invalid(reason));
         }
         fast_glob::validate(text).map_err(|error| invalid(error.to_string()))?;
+        if ways(text.as_bytes()) > MAX_WAYS {
+            let reason = format!("its braces can be read in more than {MAX_WAYS} ways");
+            return Err(invalid(reason));
+        }
         let plain = |text: &str| !text.contains(['*', '?', '[', ']', '{', '}', '!', '\\']);
         let form = match text.strip_suffix("/**") {
             _ if text == "**" => Form::All,
@@ -126,6 +134,53 @@ impl Pattern {
             _ => self.matches(&path_text(path)),
         }
     }
+}
+
+/// In how many ways one alternative can be chosen in each of the braces of a valid pattern.
+fn ways(pattern: &[u8]) -> usize {
+    // Of each brace that is open: the ways of the alternatives before, and those before the brace.
+    let mut open: Vec<(usize, usize)> = Vec::new();
+    let (mut here, mut at) = (1usize, 0);
+    while let Some(&byte) = pattern.get(at) {
+        at += 1;
+        match byte {
+            b'\\' => at += 1,
+            b'[' => at = past_class(pattern, at),
+            b'{' => {
+                open.push((0, here));
+                here = 1;
+            }
+            b',' => {
+                if let Some((alternatives, _)) = open.last_mut() {
+                    *alternatives = alternatives.saturating_add(here);
+                    here = 1;
+                }
+            }
+            b'}' => {
+                if let Some((alternatives, before)) = open.pop() {
+                    here = before.saturating_mul(alternatives.saturating_add(here));
+                }
+            }
+            _ => {}
+        }
+    }
+    here
+}
+
+/// Where a class of characters ends that begins before `at`.
+fn past_class(pattern: &[u8], mut at: usize) -> usize {
+    at += usize::from(matches!(pattern.get(at), Some(b'!' | b'^')));
+    let first = at;
+    while let Some(&byte) = pattern.get(at) {
+        at += 1;
+        match byte {
+            b'\\' => at += 1,
+            // As the first of the class it is a member.
+            b']' if at > first + 1 => break,
+            _ => {}
+        }
+    }
+    at
 }
 
 /// What is watched: a pattern over the paths beneath a map.
@@ -245,6 +300,27 @@ mod tests {
             assert!(error.contains(broken), "{error}");
         }
         assert!(Pattern::new(&"a".repeat(5_000)).is_err());
+    }
+
+    #[test]
+    fn braces_that_would_take_long_to_match_are_refused() {
+        for (pattern, count) in [
+            ("a", 1),
+            ("{a,b}", 2),
+            ("{a,b,{c,d}{e,f}}x{g,}", 12),
+            ("\\{a,b}{c,d\\,e}", 2),
+            ("[{,]{a,b}[]{},]{c,[!],}],d}", 6),
+            ("{a,b},{c,d}", 4),
+        ] {
+            assert_eq!(fast_glob::validate(pattern), Ok(()), "{pattern}");
+            assert_eq!(ways(pattern.as_bytes()), count, "{pattern}");
+        }
+        assert!(Pattern::new("{a,b}{a,b}{a,b}{a,b}{a,b}{a,b}").is_ok());
+        assert!(Pattern::new(&format!("{{{}}}", ["a"; 64].join(","))).is_ok());
+        for broken in ["{a,aa}".repeat(7), "{*a,*a,*a}".repeat(10)] {
+            let error = Pattern::new(&broken).unwrap_err().to_string();
+            assert!(error.contains("64 ways"), "{error}");
+        }
     }
 
     #[test]

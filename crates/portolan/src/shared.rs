@@ -190,7 +190,7 @@ impl Shared {
                 store.write(self.clone(), &self.name, replica, write);
             }
         }
-        aftermath.bus = state.replica.wants_bus();
+        aftermath.bus = state.replica.wants_bus() || state.replica.has_messages();
         while let Some(id) = state.replica.poll_ready() {
             if let Some(link) = state.links.get(&id)
                 && link.ready(self, id)
@@ -234,7 +234,7 @@ impl Shared {
             }
             Event::Diverged { session } => {
                 let map = &*self.name;
-                tracing::error!(map, %session, "equal versions, unequal states: repairing");
+                tracing::error!(map, %session, "states differ where they should not: repairing");
             }
             Event::Repaired { session, values } => {
                 let map = &*self.name;
@@ -352,6 +352,7 @@ impl Shared {
                     live: state.bus.joined && state.bus.failure.is_none(),
                     joined: state.bus.joined,
                     unpublished: state.replica.unpublished(),
+                    differences: state.replica.bus_differences(),
                     failure: state.bus.failure.clone(),
                 }),
                 watchers: state.watchers.len(),

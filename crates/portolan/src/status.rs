@@ -71,6 +71,10 @@ pub struct MapOnBus {
     pub joined: bool,
     /// Operations that are not known to be on the bus.
     pub unpublished: u64,
+    /// How often this node has found since the map was opened that it holds something else than
+    /// another one on the bus, and had it repaired: a sign of bad memory, or of a mistake in the
+    /// program.
+    pub differences: u64,
     /// Why it does not follow its log, if it does not.
     pub failure: Option<BusError>,
 }

@@ -9,7 +9,7 @@ use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, header};
 use futures_util::{StreamExt as _, stream};
-use portolan::{Error, Map, Node};
+use portolan::{BusError, Error, Map, Node};
 use tokio::sync::watch;
 
 use super::auth::{Auth, Caller};
@@ -44,11 +44,31 @@ pub(crate) struct App {
 pub(crate) struct PeerAddress(pub(crate) SocketAddr);
 
 impl App {
+    /// A map that is known here. What the others on the bus have, and this server has not read, is
+    /// not shown as missing.
+    pub(crate) async fn known(&self, name: &str) -> Result<Option<Map>, Problem> {
+        let map = self.node.get(name).await?;
+        match map.as_ref().and_then(Map::unread) {
+            Some(unread) => Err(unread.into()),
+            None => Ok(map),
+        }
+    }
+
     /// A map that has a key at least.
     pub(crate) async fn existing(&self, name: &str) -> Result<Map, Problem> {
-        let map = self.node.get(name).await?;
+        let map = self.known(name).await?;
         map.filter(|map| !map.is_empty())
             .ok_or_else(|| Problem::no_map(name))
+    }
+
+    /// Passes if the maps that there are have names here: those on the bus were looked at once, or
+    /// a store has some.
+    pub(crate) fn knows_its_maps(&self) -> Result<(), Problem> {
+        let status = self.node.status();
+        match status.bus {
+            Some(bus) if !bus.reached && status.store.is_none() => Err(unread(bus.failure)),
+            _ => Ok(()),
+        }
     }
 
     /// All maps that the caller may read, in the order of their names, opened where they were not;
@@ -60,11 +80,20 @@ impl App {
         let opened = stream::iter(readable)
             .map(async |name| {
                 let map = self.node.get(&name).await.transpose()?;
+                let map = map.and_then(|map| map.unread().map_or(Ok(map), Err));
                 Some((name, map))
             })
             .buffered(OPENED_AT_ONCE);
         opened.filter_map(std::future::ready).collect().await
     }
+}
+
+/// The answer of a server that has not read from the bus what it should serve.
+pub(crate) fn unread(failure: Option<BusError>) -> Problem {
+    Problem::unavailable(match failure {
+        Some(failure) => failure.to_string(),
+        None => "the maps are being read from the bus".to_owned(),
+    })
 }
 
 /// How long an answer waits for the bus.

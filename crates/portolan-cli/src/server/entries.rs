@@ -2,9 +2,10 @@
 
 use std::fmt::Write as _;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Json;
-use axum::body::{Body, Bytes};
+use axum::body::{Body, BodyDataStream, Bytes};
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Path, Query, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
@@ -27,6 +28,8 @@ use crate::json::{
 /// Largest body for one value: JSON may take six bytes for one (`\u00ff`), and the limit on a
 /// value is checked when it is read.
 const MAX_VALUE_BODY: u64 = 8 * 1024 * 1024;
+/// How long the next piece of a body may take.
+const BODY_PATIENCE: Duration = Duration::from_mins(1);
 /// How much of a map is written at a time.
 const CHUNK_BYTES: usize = 64 * 1024;
 
@@ -35,6 +38,7 @@ pub(crate) const NDJSON: HeaderValue = HeaderValue::from_static("application/x-n
 
 /// `GET /v1/maps`
 pub(crate) async fn list(State(app): State<Arc<App>>, caller: Caller) -> Result<Response, Problem> {
+    app.knows_its_maps()?;
     let mut maps = Vec::new();
     for (name, map) in app.all(&caller).await {
         match map.map(|map| map.len()) {
@@ -166,7 +170,7 @@ pub(crate) async fn read_key(
 ) -> Result<Response, Problem> {
     let name = &place.map;
     caller.may(Need::Read, name)?;
-    let map = app.node.get(name).await?.ok_or_else(|| place.missing())?;
+    let map = app.known(name).await?.ok_or_else(|| place.missing())?;
     let read = |document: &Document| {
         let at = Location::find(document, &resolve(document, &place.steps)?)?;
         let held = at.held();
@@ -245,7 +249,7 @@ pub(crate) async fn remove_key(
 ) -> Result<StatusCode, Problem> {
     let name = &place.map;
     caller.may(Need::Write, name)?;
-    let map = app.node.get(name).await?.ok_or_else(|| place.missing())?;
+    let map = app.known(name).await?.ok_or_else(|| place.missing())?;
     map.transact(|tx| {
         let path = resolve(tx.document(), &place.steps).ok_or_else(|| place.missing())?;
         let before = tag_at(tx.document(), &path);
@@ -276,12 +280,18 @@ pub(crate) async fn whole(app: &App, body: Body, limit: u64) -> Result<Vec<u8>, 
     let mut count = app.bodies.body(limit);
     let mut bytes = Vec::new();
     let mut stream = body.into_data_stream();
-    while let Some(chunk) = stream.next().await {
-        let chunk = chunk.map_err(|_| Problem::bad_request("the body broke off"))?;
+    while let Some(chunk) = next_chunk(&mut stream).await? {
         count.add(chunk.len())?;
         bytes.extend_from_slice(&chunk);
     }
     Ok(bytes)
+}
+
+/// The next piece of a body, which may not keep its connection waiting for ever.
+pub(crate) async fn next_chunk(stream: &mut BodyDataStream) -> Result<Option<Bytes>, Problem> {
+    let chunk = tokio::time::timeout(BODY_PATIENCE, stream.next()).await;
+    let chunk = chunk.map_err(|_| Problem::too_slow())?.transpose();
+    chunk.map_err(|_| Problem::bad_request("the body broke off"))
 }
 
 /// Names what stands in a place: it changes whenever what is shown does. `None` where there is

@@ -6,6 +6,7 @@
 //! a restart), it gets a snapshot: never silence.
 
 use std::fmt::Write as _;
+use std::iter::Peekable;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -59,7 +60,7 @@ pub(crate) async fn events(
     };
     // Watching may begin before the first key is written; but only for who may write it can a
     // name that nobody knows take up room here.
-    let map = match app.node.get(&name).await? {
+    let map = match app.known(&name).await? {
         Some(map) => map,
         None if caller.rights(&name).write => app.node.open(&name).await?,
         None => return Err(Problem::no_map(&name)),
@@ -75,7 +76,7 @@ pub(crate) async fn events(
         head: log.head(),
         rules: app.auth.changes(),
         stopping: app.stopping.clone(),
-        pending: Vec::new(),
+        pending: None,
         position: match position {
             Some(number) => Position::After(number),
             None => Position::Unknown,
@@ -122,8 +123,8 @@ struct Subscriber {
     position: Position,
     /// The latest id that the client was given.
     told: Option<u64>,
-    /// Pieces of a snapshot to send, the last one first.
-    pending: Vec<String>,
+    /// What is left of a snapshot.
+    pending: Option<Pieces>,
 }
 
 /// What the client has.
@@ -148,13 +149,14 @@ impl Subscriber {
                 Err(_) if matches!(self.position, Position::Over) => return None,
                 Err(error) => {
                     self.position = Position::Over;
-                    self.pending.clear();
+                    self.pending = None;
                     return Some(refused(&error));
                 }
             };
-            if let Some(piece) = self.pending.pop() {
+            if let Some(piece) = self.pending.as_mut().and_then(Iterator::next) {
                 return Some(piece);
             }
+            self.pending = None;
             let number = match self.position {
                 Position::After(number) => number,
                 Position::Over => return None,
@@ -205,32 +207,11 @@ impl Subscriber {
             .read_numbered(|document, number| (number, Entry::matching(document, pattern)));
         self.position = Position::After(number);
         self.told = Some(number);
-        let mut pieces = vec![String::new()];
-        for entry in &entries {
-            let mut piece = pieces.last_mut().expect("there is a piece");
-            if piece.len() >= PIECE_BYTES {
-                pieces.push(String::new());
-                piece = pieces.last_mut().expect("it was just pushed");
-            }
-            let comma = if piece.is_empty() { "" } else { "," };
-            let _ = write!(piece, "{comma}{}", to_json(&JsonEntry(entry)));
-        }
-        let last = pieces.len() - 1;
-        let id = self.app.logs.event_id(number);
-        // The id comes with the last piece: who has not got that one has got nothing.
-        let event = |(index, piece): (usize, String)| {
-            let id = if index == last {
-                format!("id: {id}\n")
-            } else {
-                String::new()
-            };
-            let first = index == 0;
-            let last = index == last;
-            format!(
-                "event: snapshot\n{id}data: {{\"first\":{first},\"last\":{last},\"entries\":[{piece}]}}\n\n"
-            )
-        };
-        self.pending = pieces.into_iter().enumerate().map(event).rev().collect();
+        self.pending = Some(Pieces {
+            entries: entries.into_iter().peekable(),
+            id: self.app.logs.event_id(number),
+            at: At::First,
+        });
     }
 
     fn text_of(&mut self, batches: &[Batch]) -> String {
@@ -256,6 +237,48 @@ impl Subscriber {
             );
         }
         text
+    }
+}
+
+/// A snapshot as events, each made when the one before has been taken.
+struct Pieces {
+    entries: Peekable<std::vec::IntoIter<Entry>>,
+    id: String,
+    at: At,
+}
+
+#[derive(Clone, Copy, PartialEq)]
+enum At {
+    First,
+    Later,
+    End,
+}
+
+impl Iterator for Pieces {
+    type Item = String;
+
+    fn next(&mut self) -> Option<String> {
+        if self.at == At::End {
+            return None;
+        }
+        let mut piece = String::new();
+        while piece.len() < PIECE_BYTES
+            && let Some(entry) = self.entries.next()
+        {
+            let comma = if piece.is_empty() { "" } else { "," };
+            let _ = write!(piece, "{comma}{}", to_json(&JsonEntry(&entry)));
+        }
+        let (first, last) = (self.at == At::First, self.entries.peek().is_none());
+        self.at = if last { At::End } else { At::Later };
+        // The id comes with the last piece: who has not got that one has got nothing.
+        let id = if last {
+            format!("id: {}\n", self.id)
+        } else {
+            String::new()
+        };
+        Some(format!(
+            "event: snapshot\n{id}data: {{\"first\":{first},\"last\":{last},\"entries\":[{piece}]}}\n\n"
+        ))
     }
 }
 

@@ -9,7 +9,7 @@ use axum::response::{IntoResponse, Response};
 use portolan::{LinkState, LinkStatus, MapStatus};
 use serde_json::{Value as Json_, json};
 
-use super::app::App;
+use super::app::{App, unread};
 use super::auth::Caller;
 use super::problem::Problem;
 
@@ -35,10 +35,7 @@ pub(crate) async fn readyz(State(app): State<Arc<App>>) -> Result<&'static str, 
     };
     let joined = |map: &MapStatus| map.bus.as_ref().is_none_or(|bus| bus.joined);
     if !durable && !(status.maps.iter().all(joined) && (bus.reached || bus.failure.is_none())) {
-        return Err(Problem::unavailable(match bus.failure {
-            Some(failure) => failure.to_string(),
-            None => "the maps are being read from the bus".to_owned(),
-        }));
+        return Err(unread(bus.failure));
     }
     Ok(match bus.failure {
         Some(_) => "ready, without the bus\n",
@@ -121,6 +118,7 @@ fn map_json(map: &MapStatus) -> Json_ {
             "live": bus.live,
             "joined": bus.joined,
             "unpublished": bus.unpublished,
+            "differences": bus.differences,
             "failure": bus.failure.as_ref().map(ToString::to_string),
         })),
         "queued_bytes": map.sessions.iter().map(|session| session.queued_bytes).sum::<usize>(),

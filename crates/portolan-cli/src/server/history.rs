@@ -44,7 +44,7 @@ pub(crate) async fn history(
 ) -> Result<Response, Problem> {
     caller.may(Need::Read, &name)?;
     let Query(query) = query.map_err(|error| Problem::bad_request(error.body_text()))?;
-    let map = app.node.get(&name).await?;
+    let map = app.known(&name).await?;
     let map = map.filter(|map| !map.version().is_empty());
     let map = map.ok_or_else(|| Problem::no_map(&name))?;
     // It costs the whole map: not on a thread that serves connections.

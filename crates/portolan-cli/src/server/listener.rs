@@ -22,9 +22,12 @@ use tokio_rustls::TlsAcceptor;
 
 use super::app::PeerAddress;
 use super::meter::OpenConnection;
+use super::patient::Patient;
 
 /// How long a client may take for the TLS handshake, and for the head of each request.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// How long a client may leave unread what is sent to it.
+const UNREAD: Duration = Duration::from_mins(1);
 /// Files that are kept for other things than connections: the store, the log, outgoing links.
 const RESERVED_FILES: u64 = 64;
 /// How long answers under way may take when the server stops.
@@ -140,7 +143,7 @@ impl Connection {
         let connection = http1::Builder::new()
             .timer(TokioTimer::new())
             .header_read_timeout(PATIENCE)
-            .serve_connection(TokioIo::new(stream), service)
+            .serve_connection(TokioIo::new(Patient::new(stream, UNREAD)), service)
             .with_upgrades();
         let mut connection = std::pin::pin!(connection);
         let ended = tokio::select! {

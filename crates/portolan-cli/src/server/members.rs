@@ -55,7 +55,7 @@ pub(crate) async fn forget(
 
 /// A map in which anything was ever done: members outlast its keys.
 async fn known(app: &App, name: &str) -> Result<Map, Problem> {
-    let map = app.node.get(name).await?;
+    let map = app.known(name).await?;
     map.filter(|map| !map.version().is_empty())
         .ok_or_else(|| Problem::no_map(name))
 }

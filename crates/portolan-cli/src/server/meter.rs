@@ -108,6 +108,9 @@ fn record(node: &NodeStatus, streams: usize) {
         gauge!("portolan_bus_failing").set(f64::from(u8::from(bus.failure.is_some())));
         let unpublished = |map: &portolan::MapStatus| map.bus.as_ref().map_or(0, |b| b.unpublished);
         gauge!("portolan_bus_unpublished_operations").set(sum(unpublished));
+        let differences = node.maps.iter();
+        let differences = differences.filter_map(|map| Some(map.bus.as_ref()?.differences));
+        counter!("portolan_bus_differences_total").absolute(differences.sum());
     }
     if let Some(store) = &node.store {
         counter!("portolan_store_commits_total").absolute(store.commits);
@@ -201,6 +204,10 @@ fn describe() {
         "Logs of maps joined: once for each map, and again where something was lost"
     );
     describe_counter!("portolan_bus_snapshots_total", "Snapshots put on the bus");
+    describe_counter!(
+        "portolan_bus_differences_total",
+        "Differences to other servers on the bus that should not have been, and were repaired"
+    );
     describe_gauge!("portolan_bus_failing", "1 while the bus cannot be used");
     describe_gauge!(
         "portolan_bus_unpublished_operations",

@@ -11,6 +11,7 @@ mod listener;
 mod members;
 mod meter;
 mod origin;
+mod patient;
 mod place;
 mod problem;
 mod rate;

@@ -178,6 +178,15 @@ impl Problem {
         )
     }
 
+    pub(crate) fn too_slow() -> Self {
+        Self::new(
+            StatusCode::REQUEST_TIMEOUT,
+            "too-slow",
+            "The body does not arrive",
+            "nothing more of the body came in time: send it again",
+        )
+    }
+
     pub(crate) fn too_many_requests(seconds: u64) -> Self {
         let detail = format!("too many requests from this address: wait {seconds} s");
         let title = "The rate limit is reached";

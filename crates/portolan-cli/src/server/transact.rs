@@ -7,14 +7,13 @@ use axum::body::Body;
 use axum::extract::{Path, State};
 use axum::http::{HeaderMap, header};
 use axum::response::{IntoResponse, Response};
-use futures_util::StreamExt as _;
 use portolan::{Key, Location, LocationMut, Map, Transaction};
 use serde::{Deserialize, Deserializer};
 use serde_json::json;
 
 use super::app::{App, Need, stored};
 use super::auth::Caller;
-use super::entries::{check_length, whole};
+use super::entries::{check_length, next_chunk, whole};
 use super::place::{check_steps, element, resolve, steps_text};
 use super::problem::Problem;
 use crate::json::{ParsedKey, ParsedValue};
@@ -58,6 +57,28 @@ enum Kind {
     Delete,
     Move,
     Undelete,
+}
+
+impl Kind {
+    fn takes_value(self) -> bool {
+        use Kind::{Add, Append, Insert, Remove, Set};
+        matches!(self, Set | Add | Append | Insert | Remove)
+    }
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Set => "set",
+            Self::Unset => "unset",
+            Self::UnsetValues => "unset-values",
+            Self::Add => "add",
+            Self::Append => "append",
+            Self::Insert => "insert",
+            Self::Remove => "remove",
+            Self::Delete => "delete",
+            Self::Move => "move",
+            Self::Undelete => "undelete",
+        }
+    }
 }
 
 fn present<'de, D: Deserializer<'de>>(input: D) -> Result<Option<ParsedValue>, D::Error> {
@@ -152,6 +173,16 @@ impl Operation {
         };
         check_steps(&steps)?;
         let wrong = |what: &dyn std::fmt::Display| odd(&steps, what);
+        // What would be left out of account was meant for another operation.
+        if self.index.is_some() && !matches!(self.op, Kind::Insert) {
+            return Err(wrong(&"`insert` alone takes an index"));
+        }
+        if self.to.is_some() && !matches!(self.op, Kind::Move) {
+            return Err(wrong(&"`move` alone takes a `to`"));
+        }
+        if self.value.is_some() && !self.op.takes_value() {
+            return Err(wrong(&format_args!("`{}` takes no value", self.op.name())));
+        }
         if matches!(self.op, Kind::Undelete) {
             let detail = "`undelete` takes the path of an element by its id";
             let element = element(tx.document(), &steps);
@@ -172,9 +203,6 @@ impl Operation {
             };
         };
         let removes = matches!(self.op, Kind::Unset | Kind::Delete);
-        if removes && self.value.is_some() {
-            return Err(wrong(&"`unset` and `delete` take no value"));
-        }
         let there = removes && {
             let at = Location::find(tx.document(), &path);
             at.is_some_and(|at| !at.held().is_empty())
@@ -252,8 +280,7 @@ async fn read_lines(app: &App, body: Body, limit: u64) -> Result<Vec<Operation>,
     let mut count = app.bodies.body(limit);
     let mut stream = body.into_data_stream();
     let (mut operations, mut partial, mut number) = (Vec::new(), Vec::new(), 0);
-    while let Some(chunk) = stream.next().await {
-        let chunk = chunk.map_err(|_| Problem::bad_request("the body broke off"))?;
+    while let Some(chunk) = next_chunk(&mut stream).await? {
         count.add(chunk.len())?;
         let mut rest = &chunk[..];
         while let Some(end) = rest.iter().position(|&byte| byte == b'\n') {

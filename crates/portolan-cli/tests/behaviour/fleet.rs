@@ -13,7 +13,7 @@ use tokio::runtime::Runtime;
 use tokio::task::JoinSet;
 
 use crate::support::{
-    DEADLINE, Lines, Proxy, Random, Redis, Server, try_http, wait_for, wait_until,
+    DEADLINE, Lines, Proxy, Random, Redis, Server, folder, try_http, wait_for, wait_until,
 };
 
 const MAP: &str = "fleet";
@@ -173,8 +173,14 @@ fn what_is_acknowledged_outlives_servers_and_what_redis_held() {
     let mut random = Random::of_this_run();
     let mut redis = Redis::start();
     let lines = [Proxy::to(redis.address()), Proxy::to(redis.address())];
-    let start = |line: &Proxy| server_at(&format!("redis://{}", line.address));
-    let mut servers = lines.each_ref().map(start);
+    let url = |line: &Proxy| format!("redis://{}", line.address);
+    // One keeps what it has, the other what it is told.
+    let folder = folder();
+    let store = folder.path().display().to_string();
+    let mut servers = [
+        server_at(&url(&lines[0])),
+        Server::start(["--store", &store, "--redis", &url(&lines[1])]),
+    ];
     servers[0].put(MAP, "begin", &json!(1));
     converge(&servers.each_ref());
     let balancer = Proxy::to(servers[0].address());
@@ -269,7 +275,8 @@ async fn follow(map: Map, mut expected: tokio::sync::watch::Receiver<Option<Held
 #[test]
 fn clients_of_servers_that_are_killed_move_to_others_and_nothing_is_lost_or_told_twice() {
     const CLIENTS: usize = 6;
-    let redis = Redis::start();
+    let mut random = Random::of_this_run();
+    let mut redis = Redis::start();
     let (mut serving, mut other) = (server_at(&redis.url()), server_at(&redis.url()));
     let balancer = Proxy::to(serving.address());
     let address = format!("ws://{}", balancer.address);
@@ -302,13 +309,22 @@ fn clients_of_servers_that_are_killed_move_to_others_and_nothing_is_lost_or_told
             acknowledged.load(Ordering::SeqCst) >= enough
         });
     };
-    for _ in 0..4 {
+    for _ in 0..6 {
         goes_on();
         // In the midst of it.
-        balancer.aim(other.address());
-        serving.kill();
-        std::mem::swap(&mut serving, &mut other);
-        other.restart();
+        match random.below(4) {
+            0 | 1 => {
+                balancer.aim(other.address());
+                serving.kill();
+                std::mem::swap(&mut serving, &mut other);
+                other.restart();
+            }
+            2 => drop(redis.ask(&["FLUSHALL"])),
+            _ => {
+                redis.stop();
+                redis.start_again();
+            }
+        }
     }
     goes_on();
     stop.store(true, Ordering::SeqCst);

@@ -200,6 +200,17 @@ fn a_transaction_is_all_or_nothing() {
         assert_eq!(server.read("/v1/maps/m").body, before);
     }
     assert_eq!(transact("text/plain", "x").problem(415), "media-type");
+    // What an operation would not look at was meant otherwise.
+    for odd in [
+        json!({ "op": "set", "key": "odd", "value": 1, "index": 0 }),
+        json!({ "op": "append", "key": "odd", "value": 1, "to": 0 }),
+        json!({ "op": "unset", "key": "a", "value": 1 }),
+        json!({ "op": "unset-values", "key": "a", "value": 1 }),
+    ] {
+        let body = json!({ "operations": [odd] }).to_string();
+        assert_eq!(transact("application/json", &body).problem(422), "invalid");
+    }
+    assert_eq!(server.get("m", "odd"), None);
     assert_eq!(
         transact("application/json", "[]").problem(400),
         "bad-request"

@@ -49,6 +49,9 @@ pub struct Config {
     pub forget_after: u64,
     /// Most bytes of presence that one session may bring in (16 MiB); what exceeds it is not seen.
     pub presence_bytes: usize,
+    /// Time between two signs of life of a server on a bus at which somebody is present (5 s).
+    /// After three without one nobody is taken to be present there any more.
+    pub presence_period: u64,
     /// Whether a replica without a store asks the peers that it connects to for an id that others
     /// have given back (no), so that not every client that ever wrote has an entry in the version.
     /// Own operations then wait until one is found, a round trip, or `hello_timeout` at the most.
@@ -79,6 +82,7 @@ impl Default for Config {
             gossip_rate: 16,
             forget_after: 7 * 24 * 60 * 60 * 1000,
             presence_bytes: 16 * 1024 * 1024,
+            presence_period: 5_000,
             borrows: false,
             ask_delay: 1_000,
             id_idle: 60_000,

@@ -46,7 +46,8 @@ pub enum Event {
         /// What it presents.
         credentials: Bytes,
     },
-    /// Versions are equal and states are not: an error in one of the two, which is being repaired.
+    /// Versions are equal and states are not, or this replica lacks what it must have read on the
+    /// bus: an error in one of the two, which is being repaired.
     Diverged {
         /// The session that showed it.
         session: SessionId,

@@ -50,7 +50,7 @@ impl Replica {
             // The peer does not know yet.
             Some(Phase::Closed) => return Ok(()),
             Some(Phase::Opening) => self.receive_answer(session, now, frame.message),
-            Some(Phase::Open) => self.receive_message(session, now, frame.message),
+            Some(Phase::Open) => self.receive_open(session, now, frame.message),
         };
         if let Err(error) = &taken {
             self.fail(session, error.clone());
@@ -74,15 +74,22 @@ impl Replica {
         }
     }
 
-    fn receive_message(
+    fn receive_open(
         &mut self,
         id: SessionId,
         now: u64,
         message: Message,
     ) -> Result<(), ProtocolError> {
         // One side is about to begin anew: what else was under way is of no use.
-        let anew = self.sessions.get(&id).is_some_and(|s| s.anew.is_some());
-        if anew
+        let anew = self.sessions.get(&id).and_then(|s| s.anew);
+        if anew == Some(Anew::There)
+            && matches!(message, Message::Digest(_))
+            && self.may_repair(id, now)
+        {
+            // It goes on as if nothing were: the state was lost on the way.
+            self.send_whole(id)?;
+        }
+        if anew.is_some()
             && matches!(
                 message,
                 Message::Delta { .. }
@@ -331,7 +338,7 @@ impl Replica {
     }
 
     /// States differ where they should not: tells so, once until they are equal again.
-    fn note_divergence(&mut self, id: SessionId) {
+    pub(super) fn note_divergence(&mut self, id: SessionId) {
         if let Some(session) = self.sessions.get_mut(&id)
             && !session.diverged
         {
@@ -486,6 +493,7 @@ impl Replica {
             return Err(ProtocolError::LeftBehind);
         }
         session.set_anew(Anew::There);
+        session.repaired_at = Some(session.heard);
         self.wake(id);
         Ok(())
     }
@@ -545,6 +553,7 @@ impl Replica {
         if fingerprint == self.document.digest() {
             let session = self.open(id)?;
             session.unequal = 0;
+            session.equal = true;
             if core::mem::take(&mut session.diverged) {
                 let values = core::mem::take(&mut session.repaired);
                 let session = id;
@@ -553,6 +562,7 @@ impl Replica {
             return Ok(());
         }
         let session = self.open(id)?;
+        session.equal = false;
         session.unequal = session.unequal.saturating_add(1);
         // One side is enough to search; where the other does not, this one does the next time.
         let mutual = receives && session.sends();

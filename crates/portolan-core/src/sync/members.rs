@@ -14,13 +14,15 @@
 //!
 //! Who has not written under an id of his own is a *visitor*, and in nobody's table. The peer that
 //! he visits answers for him: it acknowledges nothing that he lacks, and from one that comes with
-//! what he had before it takes nothing that refers to what is sealed.
+//! what he had before it takes nothing that refers to what is sealed. Nor from one who has taken
+//! an id meanwhile: he lacks some of what is sealed, which everybody has who was waited for.
 
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
 
 use bytes::Bytes;
 
+use super::bus::Bus;
 use super::replica::Replica;
 use super::session::SessionId;
 use crate::codec::{Reader, check_checksum, put_checksum};
@@ -151,6 +153,9 @@ impl Replica {
 
     /// Tells the peers that this replica will not come back under its id, so that nobody waits for
     /// it: for one without a store that ends. What it wrote should be acknowledged before.
+    ///
+    /// On a bus only the log is told: who is there has met all who took over from it what this
+    /// replica had. Its peers have not, and hear of it from them.
     pub fn leave(&mut self, now: u64) {
         self.refresh_own(now);
         let own = self.document.replica();
@@ -159,7 +164,9 @@ impl Replica {
             self.members.revisions.note(own, None);
         }
         self.members.changed();
-        self.tell_members(now);
+        if !self.bus.as_mut().is_some_and(Bus::leave_for_good) {
+            self.tell_members(now);
+        }
     }
 
     /// What a store kept of the members, given back before anything else is done.

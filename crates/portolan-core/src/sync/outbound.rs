@@ -26,7 +26,7 @@ impl Replica {
     pub fn poll_ready(&mut self) -> Option<SessionId> {
         loop {
             let id = self.ready.pop_front()?;
-            if self.sessions.get(&id).is_some_and(|s| s.awake) {
+            if self.sessions.get(&id).is_some_and(|s| s.awake && !s.on_bus) {
                 return Some(id);
             }
         }
@@ -174,7 +174,8 @@ impl Replica {
             if session.learn(dots) {
                 events.push_back(Event::Ready(*id));
             }
-            let told = session.is_open() && session.sends() && session.anew.is_none();
+            let told =
+                session.is_open() && session.sends() && session.anew.is_none() && !session.on_bus;
             if Some(*id) == source || !told {
                 continue;
             }

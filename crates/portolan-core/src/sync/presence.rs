@@ -19,6 +19,13 @@ use crate::replica::ReplicaId;
 /// How far presence is passed on: longer than any sensible chain of servers.
 const MAX_HOPS: u8 = 32;
 
+/// Whose presence came through one session, or from one other server on a bus.
+#[derive(Debug, Default)]
+pub(super) struct Carried {
+    pub(super) replicas: BTreeSet<ReplicaId>,
+    bytes: usize,
+}
+
 /// Who is present.
 #[derive(Debug, Default)]
 pub(super) struct Presences {
@@ -46,6 +53,20 @@ impl Presences {
         self.number = now.max(self.number + 1);
         self.own = state;
         Ok(())
+    }
+
+    pub(super) fn has_own(&self) -> bool {
+        self.own.is_some()
+    }
+
+    /// Whose presence came by a way that is asked for.
+    pub(super) fn carried_by(
+        &self,
+        wanted: impl Fn(SessionId) -> bool,
+    ) -> impl Iterator<Item = ReplicaId> {
+        let others = self.others.iter();
+        let wanted = others.filter(move |(_, present)| wanted(present.via));
+        wanted.map(|(id, _)| *id)
     }
 
     pub(super) fn others(&self) -> impl Iterator<Item = (ReplicaId, &Bytes)> {
@@ -96,13 +117,13 @@ impl Replica {
             self.forget_via(via, replica);
         }
         let limit = self.config.presence_bytes;
-        let Some(session) = self.sessions.get_mut(&id) else {
+        let Some(carried) = self.carried(id) else {
             return;
         };
-        let state = (session.presence_bytes + footprint(&state) <= limit).then_some(state);
+        let state = (carried.bytes + footprint(&state) <= limit).then_some(state);
         if let Some(state) = &state {
-            session.presence_bytes += footprint(state);
-            session.presences.insert(replica);
+            carried.bytes += footprint(state);
+            carried.replicas.insert(replica);
             let present = Present {
                 number,
                 hops,
@@ -123,18 +144,27 @@ impl Replica {
         }
     }
 
-    /// A new session is told who is here.
+    /// What came through a session, or from another server on the bus.
+    fn carried(&mut self, via: SessionId) -> Option<&mut Carried> {
+        match self.sessions.get_mut(&via) {
+            Some(session) => Some(&mut session.carried),
+            None => self.bus.as_mut()?.neighbours.carried(via),
+        }
+    }
+
+    /// A new session is told who is here; one by the bus hears of it there.
     pub(super) fn greet_presence(&mut self, id: SessionId) {
         let mut present: BTreeSet<ReplicaId> = self.presences.others.keys().copied().collect();
         if self.presences.own.is_some() {
             present.insert(self.document.replica());
         }
-        if let Some(session) = self.sessions.get_mut(&id) {
+        let known = self.sessions.get_mut(&id);
+        if let Some(session) = known.filter(|session| !session.on_bus) {
             session.presence_due = present;
         }
     }
 
-    /// All sessions but one are to be told how a replica's presence stands.
+    /// All sessions but one, and the bus, are to be told how a replica's presence stands.
     pub(super) fn tell_presence(&mut self, replica: ReplicaId, but: Option<SessionId>) {
         let ids: Vec<SessionId> = self.sessions.keys().copied().collect();
         for id in ids {
@@ -142,12 +172,21 @@ impl Replica {
                 self.owe_presence(id, replica);
             }
         }
+        if let Some(bus) = &mut self.bus
+            && !but.is_some_and(|but| bus.neighbours.has(but))
+        {
+            bus.neighbours.owe(replica);
+        }
     }
 
     fn owe_presence(&mut self, id: SessionId, replica: ReplicaId) {
-        if let Some(session) = self.sessions.get_mut(&id).filter(|s| s.is_open()) {
-            session.presence_due.insert(replica);
-            self.wake(id);
+        if let Some(session) = self.sessions.get_mut(&id) {
+            if session.is_open() && !session.on_bus {
+                session.presence_due.insert(replica);
+                self.wake(id);
+            }
+        } else if let Some(bus) = self.bus.as_mut().filter(|bus| bus.neighbours.has(id)) {
+            bus.neighbours.owe(replica);
         }
     }
 
@@ -175,50 +214,64 @@ impl Replica {
 
     fn forget_via(&mut self, id: SessionId, replica: ReplicaId) {
         let gone = self.presences.others.remove(&replica);
-        if let (Some(session), Some(gone)) = (self.sessions.get_mut(&id), gone) {
-            session.presences.remove(&replica);
-            session.presence_bytes = session
-                .presence_bytes
-                .saturating_sub(footprint(&gone.state));
+        if let (Some(carried), Some(gone)) = (self.carried(id), gone) {
+            carried.replicas.remove(&replica);
+            carried.bytes = carried.bytes.saturating_sub(footprint(&gone.state));
+        }
+    }
+
+    /// What is told of a replica on the bus; nothing where it is not for this one to tell.
+    pub(super) fn presence_for_bus(&self, replica: ReplicaId) -> Option<Presence> {
+        let bus = self.bus.as_ref()?;
+        self.presence_without(replica, |via| bus.neighbours.has(via))
+    }
+
+    /// How a replica's presence stands; nothing where it came by some of these ways.
+    fn presence_without(
+        &self,
+        replica: ReplicaId,
+        left_out: impl Fn(SessionId) -> bool,
+    ) -> Option<Presence> {
+        if replica == self.document.replica() {
+            return Some(Presence {
+                replica,
+                number: self.presences.number,
+                hops: 0,
+                state: self.presences.own.clone(),
+            });
+        }
+        match self.presences.others.get(&replica) {
+            Some(present) if left_out(present.via) || present.hops >= MAX_HOPS => None,
+            Some(present) => Some(Presence {
+                replica,
+                number: present.number,
+                hops: present.hops + 1,
+                state: Some(present.state.clone()),
+            }),
+            None => Some(Presence {
+                replica,
+                number: 0,
+                hops: 0,
+                state: None,
+            }),
         }
     }
 
     /// The next presence that a session is to be told of.
     pub(super) fn presence_frame(&mut self, id: SessionId) -> Option<Bytes> {
-        let session = self.sessions.get_mut(&id)?;
-        // Who may only write is not told who is here.
-        let tells = session.opened || session.access.read;
-        while let Some(replica) = session.presence_due.pop_first() {
+        loop {
+            let session = self.sessions.get_mut(&id)?;
+            // Who may only write is not told who is here.
+            let tells = session.opened || session.access.read;
+            let replica = session.presence_due.pop_first()?;
             if !tells {
                 continue;
             }
-            let presence = if replica == self.document.replica() {
-                Presence {
-                    replica,
-                    number: self.presences.number,
-                    hops: 0,
-                    state: self.presences.own.clone(),
-                }
-            } else {
-                match self.presences.others.get(&replica) {
-                    Some(present) if present.via == id || present.hops >= MAX_HOPS => continue,
-                    Some(present) => Presence {
-                        replica,
-                        number: present.number,
-                        hops: present.hops + 1,
-                        state: Some(present.state.clone()),
-                    },
-                    None => Presence {
-                        replica,
-                        number: 0,
-                        hops: 0,
-                        state: None,
-                    },
-                }
+            let Some(presence) = self.presence_without(replica, |via| via == id) else {
+                continue;
             };
             return Some(frame::presence(self.handle, &presence));
         }
-        None
     }
 }
 

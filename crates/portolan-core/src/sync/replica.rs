@@ -110,6 +110,7 @@ pub(super) enum Timer {
     Digest,
     Members,
     Loan,
+    Bus,
 }
 
 impl Replica {
@@ -219,7 +220,25 @@ impl Replica {
     ///
     /// Credentials are at most 16 KiB; the peer refuses more.
     pub fn connect(&mut self, now: u64, access: Access, credentials: Option<Bytes>) -> SessionId {
-        let id = self.insert(Session::new(true, access, self.config.gap_delay));
+        let session = Session::new(true, access, self.config.gap_delay);
+        self.open_session(now, session, credentials)
+    }
+
+    /// As [`connect`](Self::connect), to another server on the bus.
+    pub(super) fn connect_by_bus(&mut self, now: u64) -> SessionId {
+        let mut session = Session::new(true, Access::ALL, self.config.gap_delay);
+        session.on_bus = true;
+        self.open_session(now, session, None)
+    }
+
+    fn open_session(
+        &mut self,
+        now: u64,
+        session: Session,
+        credentials: Option<Bytes>,
+    ) -> SessionId {
+        let access = session.access;
+        let id = self.insert(session);
         self.greet(id, false, access, credentials);
         let deadline = now.saturating_add(self.config.hello_timeout);
         self.timers.insert((deadline, Timer::Hello(id)));
@@ -234,6 +253,16 @@ impl Replica {
         now: u64,
         hello: &Hello,
         granted: Access,
+    ) -> Result<SessionId, ProtocolError> {
+        self.accept_from(now, hello, granted, false)
+    }
+
+    pub(super) fn accept_from(
+        &mut self,
+        now: u64,
+        hello: &Hello,
+        granted: Access,
+        on_bus: bool,
     ) -> Result<SessionId, ProtocolError> {
         if hello.reply {
             return Err(ProtocolError::HelloDirection);
@@ -256,7 +285,9 @@ impl Replica {
             // The answer tells of all that the peer is going to be sent.
             self.settle_kept();
         }
-        let id = self.insert(Session::new(false, access, self.config.gap_delay));
+        let mut session = Session::new(false, access, self.config.gap_delay);
+        session.on_bus = on_bus;
+        let id = self.insert(session);
         self.greet(id, true, access, None);
         self.establish(id, now, hello);
         Ok(id)
@@ -361,6 +392,7 @@ impl Replica {
                 Timer::Digest => self.digest_timeout(now),
                 Timer::Members => self.members_timeout(now, at),
                 Timer::Loan => self.loan_timeout(at, now),
+                Timer::Bus => self.bus_timeout(at, now),
             }
         }
     }
@@ -487,7 +519,7 @@ impl Replica {
     pub fn is_flushed_to(&self, session: SessionId, own_seq: u64) -> Option<bool> {
         let session = self.sessions.get(&session)?;
         let own = self.document.replica();
-        (session.is_open() && session.sends()).then(|| {
+        (session.is_open() && session.sends() && !session.on_bus).then(|| {
             let stored = own_seq <= self.own_stored && session.has_stored(own, own_seq);
             stored && session.anew.is_none()
         })
@@ -621,9 +653,14 @@ impl Replica {
     }
 
     fn insert(&mut self, session: Session) -> SessionId {
+        let id = self.next_session();
+        self.sessions.insert(id, session);
+        id
+    }
+
+    pub(super) fn next_session(&mut self) -> SessionId {
         let id = SessionId(self.next_session);
         self.next_session += 1;
-        self.sessions.insert(id, session);
         id
     }
 
@@ -709,6 +746,7 @@ impl Replica {
         session.peer = Some(hello.replica);
         session.heard = now;
         session.required = hello.required.clone();
+        session.digest_due = session.on_bus;
         let (version, required) = &session.greeted;
         // Who has let go of as much himself holds nothing of it, though it may not be stored yet.
         let here = !required.covers(&hello.required) && is_left_behind(version, &hello.required);
@@ -753,7 +791,11 @@ impl Replica {
         }
         self.greet_presence(id);
         if let Some(session) = self.sessions.get_mut(&id).filter(|s| s.receives()) {
-            (session.visits, session.visited) = (hello.visits, hello.visits);
+            session.visits = hello.visits;
+            // Who comes and lacks what is sealed here was not waited for either: he has written
+            // since he visited, somewhere else.
+            let behind = is_left_behind(&hello.version, self.document.sealed_at());
+            session.visited = hello.visits || (behind && !session.opened);
             if !hello.visits {
                 self.greet_member(now, hello.replica, &hello.version);
             }
@@ -788,7 +830,7 @@ impl Replica {
         if session.phase == Phase::Closed {
             return;
         }
-        let presences = core::mem::take(&mut session.presences);
+        let presences = core::mem::take(&mut session.carried.replicas);
         self.note_offer_lost(id);
         let Some(session) = self.sessions.get_mut(&id) else {
             return;

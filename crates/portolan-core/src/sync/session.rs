@@ -10,6 +10,7 @@ use bytes::Bytes;
 use super::bus::Mark;
 use super::frame::{Access, Purpose};
 use super::loans::Claim;
+use super::presence::Carried;
 use super::search::Searching;
 use crate::dots::{DotRange, DotSet, Version};
 use crate::reconcile::Domain;
@@ -76,6 +77,9 @@ pub(super) struct Session {
     pub(super) peer: Option<ReplicaId>,
     /// What the opener may do, and before the answer what it asks for.
     pub(super) access: Access,
+    /// Whether its frames go by the bus, where the peer reads the same log: it is told of no
+    /// operations but those that it lacks at first.
+    pub(super) on_bus: bool,
     /// Named by `poll_ready` and not drained since.
     pub(super) awake: bool,
     /// Frames that go before everything else.
@@ -138,8 +142,9 @@ pub(super) struct Session {
     pub(super) anew: Option<Anew>,
     /// The whole state is to be sent, to go on from.
     pub(super) whole_due: bool,
-    /// Whether the last comparison showed a difference.
+    /// Whether the last comparison showed a difference, or that there is none.
     pub(super) diverged: bool,
+    pub(super) equal: bool,
     /// When the whole state was last asked for or promised.
     pub(super) repaired_at: Option<u64>,
     /// When a whole state of the peer was last joined.
@@ -165,8 +170,7 @@ pub(super) struct Session {
     /// Whose presence is to be told.
     pub(super) presence_due: BTreeSet<ReplicaId>,
     /// Whose presence came from here.
-    pub(super) presences: BTreeSet<ReplicaId>,
-    pub(super) presence_bytes: usize,
+    pub(super) carried: Carried,
     /// The ids that the peer has asked for.
     pub(super) claim: Claim,
 }
@@ -226,6 +230,7 @@ impl Session {
             phase: Phase::Opening,
             peer: None,
             access,
+            on_bus: false,
             awake: false,
             control: VecDeque::new(),
             queue: VecDeque::new(),
@@ -263,6 +268,7 @@ impl Session {
             anew: None,
             whole_due: false,
             diverged: false,
+            equal: false,
             repaired_at: None,
             took_repair_at: None,
             repair_due: None,
@@ -275,14 +281,17 @@ impl Session {
             searched: None,
             answer: None,
             presence_due: BTreeSet::new(),
-            presences: BTreeSet::new(),
-            presence_bytes: 0,
+            carried: Carried::default(),
             claim: Claim::default(),
         }
     }
 
     pub(super) fn is_open(&self) -> bool {
         self.phase == Phase::Open
+    }
+
+    pub(super) fn is_equal(&self) -> bool {
+        self.is_open() && self.equal
     }
 
     /// Has one side begin anew: what waits to be sent is not to be sent.

@@ -13,6 +13,7 @@ use redis::{PushInfo, PushKind, Value};
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep};
 
+use super::MESSAGE;
 use super::lines::{self, Lines};
 use super::place::{Place, channel};
 use crate::limits::BACK_OFF;
@@ -107,8 +108,11 @@ impl Followers {
     }
 }
 
-/// `EPOCH NUMBER ENTRY`
+/// `EPOCH NUMBER ENTRY`, or `! MESSAGE`.
 fn tell(listener: &dyn Listener, message: &Bytes) {
+    if let Some(told) = message.strip_prefix(MESSAGE) {
+        return listener.told(message.slice_ref(told));
+    }
     let mut parts = message.splitn(3, |byte| *byte == b' ');
     let numbers = parts
         .next()

@@ -10,7 +10,7 @@
 //! | `portolan:{NAME}:snapshot` | hash | `id`, `place`, `pieces`, `bytes`, `sum`, and the pieces `0`, `1`, … |
 //! | `portolan:{NAME}:saving:ID` | hash | a snapshot on its way; expires |
 //! | `portolan:{NAME}:claim` | string | somebody saves a snapshot; expires |
-//! | `portolan:{NAME}:entries` | channel | `EPOCH NUMBER ENTRY`; a long entry is left out |
+//! | `portolan:{NAME}:entries` | channel | `EPOCH NUMBER ENTRY`; a long entry is left out. Or `! MESSAGE`: what one server tells the others |
 //! | `portolan:maps` | set | the names |
 
 mod lines;
@@ -40,6 +40,8 @@ const FORMAT: u64 = 1;
 /// Longer entries are not sent along with the message that tells of them: it goes to each server's
 /// buffer, which Redis bounds.
 const INLINE_BYTES: usize = 64 * 1024;
+/// What messages of a server begin with: no entry does.
+const MESSAGE: &[u8] = b"! ";
 /// Entries of one answer.
 const ENTRIES: usize = 100;
 /// How long a claim to save a snapshot holds.
@@ -213,6 +215,21 @@ impl Bus for RedisBus {
     ) -> BusFuture<'a, bool> {
         async move { snapshot::save(&self.lines, &Place::new(map), epoch, snapshot, keep).await }
             .boxed()
+    }
+
+    fn tell<'a>(&'a self, map: &'a str, message: Bytes) -> BusFuture<'a, ()> {
+        async move {
+            let place = Place::new(map);
+            let mut told = Vec::with_capacity(MESSAGE.len() + message.len());
+            told.extend_from_slice(MESSAGE);
+            told.extend_from_slice(&message);
+            let publish = redis::cmd("PUBLISH")
+                .arg(&place.channel)
+                .arg(told)
+                .to_owned();
+            self.lines.query(&place, &publish).await.map(drop)
+        }
+        .boxed()
     }
 
     fn maps(&self, known: Vec<Arc<str>>) -> BusFuture<'_, Vec<String>> {

@@ -3,8 +3,8 @@ local previous = call('HGET', hash, key)
 if ttl then
   local known = redis.pcall('HPTTL', hash, 'FIELDS', '1', key)
   if type(known) == 'table' and known.err then
-    if string.find(known.err, 'NOPERM', 1, true) then return known end
-    return {'unsupported'}
+    if string.find(known.err, '[Uu]nknown') then return {'unsupported'} end
+    return known
   end
   ask('HPEXPIRE', hash, ttl, 'FIELDS', '1', key)
 end

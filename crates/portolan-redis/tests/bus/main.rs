@@ -1,6 +1,8 @@
 //! Nodes that share maps through a bus on a real Redis.
 
+mod differences;
 mod faults;
+mod presence;
 mod sequences;
 mod sharing;
 #[path = "../support/mod.rs"]
@@ -52,6 +54,8 @@ async fn durable(redis: &Redis, folder: &std::path::Path) -> (Node, Map) {
 fn config() -> Config {
     Config {
         gossip_interval: 100,
+        digest_period: 500,
+        presence_period: 300,
         ..Config::default()
     }
 }

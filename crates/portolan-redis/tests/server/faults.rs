@@ -244,15 +244,16 @@ async fn a_full_buffer_at_the_server_is_noticed() {
         .unwrap();
     let writer = redis.join("fleet").await;
     proxy.hold(true);
-    // More than fits into the buffers of sockets besides.
-    for n in 0..400 {
-        let value = vec![b'x'; 64 << 10];
+    // More than fits into the buffers of sockets besides. Of longer values a Valkey keeps no copy
+    // in the buffer.
+    for n in 0..1_200 {
+        let value = vec![b'x'; 12 << 10];
         writer.set(format!("k{n}"), value).await.unwrap();
     }
     // The server has ended that of the node; its writer's is left.
     subscribed(&redis, 1).await;
     proxy.hold(false);
-    until("all came", async || map.len() == 400).await;
+    until("all came", async || map.len() == 1_200).await;
     agrees(&map, &mut plain).await;
 }
 

@@ -9,7 +9,7 @@ use portolan_redis::{CoordinatedMap, Error, Server, Ttl};
 use redis::aio::MultiplexedConnection;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
-use crate::support::{PATIENCE, Redis, agrees, hash, options, reads, until};
+use crate::support::{PATIENCE, Redis, agrees, ask, hash, options, reads, until};
 
 /// Listens to a channel as any program does.
 async fn listen(redis: &Redis, name: &str) -> mpsc::Receiver<Vec<u8>> {
@@ -452,41 +452,18 @@ async fn refused(redis: &Redis) -> Error {
 async fn what_is_no_hash_or_has_no_number_for_revision_is_an_error() {
     let redis = Redis::start().await;
     let mut plain = redis.plain().await;
-    redis::cmd("SET")
-        .arg("map:fleet:content")
-        .arg("x")
-        .exec_async(&mut plain)
-        .await
-        .unwrap();
+    let content = "map:fleet:content";
+    let _: String = ask(&mut plain, &["SET", content, "x"]).await;
     let error = refused(&redis).await;
     assert!(matches!(error, Error::WrongType { .. }), "{error}");
-    redis::cmd("DEL")
-        .arg("map:fleet:content")
-        .exec_async(&mut plain)
-        .await
-        .unwrap();
+    let _: u64 = ask(&mut plain, &["DEL", content]).await;
     let map = redis.join("fleet").await;
-    redis::cmd("SET")
-        .arg("map:fleet:content")
-        .arg("x")
-        .exec_async(&mut plain)
-        .await
-        .unwrap();
+    let _: String = ask(&mut plain, &["SET", content, "x"]).await;
     let error = map.set("a", "1").await.unwrap_err();
     assert!(matches!(error, Error::WrongType { .. }), "{error}");
     drop(map);
-    redis::cmd("DEL")
-        .arg("map:fleet:content")
-        .exec_async(&mut plain)
-        .await
-        .unwrap();
-    redis::cmd("HSET")
-        .arg("map:fleet:content")
-        .arg("=rev")
-        .arg("many")
-        .exec_async(&mut plain)
-        .await
-        .unwrap();
+    let _: u64 = ask(&mut plain, &["DEL", content]).await;
+    let _: u64 = ask(&mut plain, &["HSET", content, "=rev", "many"]).await;
     let error = refused(&redis).await;
     assert!(matches!(error, Error::Format { .. }), "{error}");
 }

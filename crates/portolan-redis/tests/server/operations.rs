@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use portolan_redis::{CoordinatedMap, Error, Options, Outcome, Ttl};
+use portolan_redis::{CoordinatedMap, Error, Options, Outcome, Server, Ttl};
 
 use crate::support::{Redis, agrees, ask, entries, hash, options, reads, until};
 
@@ -331,6 +331,27 @@ async fn keys_that_expire_by_themselves_need_a_newer_server() {
         map.set("b", "2").await.unwrap();
         assert_eq!(left(&mut plain).await, -1);
         agrees(&other, &mut plain).await;
+        // Who may not let it expire may not set it so.
+        for missing in ["-hpexpire", "-hpttl"] {
+            let rule = [
+                "ACL", "SETUSER", "less", "on", ">secret", "~*", "&*", "+@all", missing,
+            ];
+            let _: String = ask(&mut plain, &rule).await;
+            let url = format!("redis://less:secret@127.0.0.1:{}", redis.port);
+            let server = Server::single(&url).unwrap();
+            let less = CoordinatedMap::join(&server, "fleet", options())
+                .await
+                .unwrap();
+            let refused = less.set_for("c", "1", minute).await;
+            assert!(matches!(refused, Err(Error::Refused { .. })), "{refused:?}");
+            assert!(
+                !hash(&mut plain, "fleet")
+                    .await
+                    .0
+                    .iter()
+                    .any(|(key, _)| key == "c")
+            );
+        }
     } else {
         assert!(matches!(done, Err(Error::Unsupported { .. })), "{done:?}");
         assert_eq!(hash(&mut plain, "fleet").await, (vec![], 0));

@@ -60,14 +60,15 @@ impl Watched {
             },
         )
         .await;
+        // A server ends its connections when it becomes the master.
         until("the replica is master", async || {
-            // A server ends its connections when it becomes the master.
+            let client = redis::Client::open(self.replica.url()).unwrap();
+            let Ok(mut connection) = client.get_multiplexed_async_connection().await else {
+                return false;
+            };
             let mut info = redis::cmd("INFO");
-            let info: redis::RedisResult<String> = info
-                .arg("replication")
-                .query_async(&mut self.replica.plain().await)
-                .await;
-            info.is_ok_and(|info| info.contains("role:master"))
+            let info = info.arg("replication").query_async(&mut connection).await;
+            info.is_ok_and(|info: String| info.contains("role:master"))
         })
         .await;
     }

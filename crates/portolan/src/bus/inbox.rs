@@ -6,7 +6,7 @@ use tokio::sync::Notify;
 
 use super::Listener;
 
-/// Bytes of entries that wait; beyond, they are read from the log.
+/// Bytes of entries and messages that wait; beyond, the entries are read from the log.
 const MAX_BYTES: usize = 16 * 1024 * 1024;
 
 /// An entry that was appended; its bytes, unless they are to be read.
@@ -26,9 +26,21 @@ pub(super) struct Inbox {
 #[derive(Default)]
 pub(super) struct Waiting {
     pub(super) heard: Vec<Heard>,
+    /// What others have said beside the log.
+    pub(super) messages: Vec<Bytes>,
     /// Something may be missing.
     pub(super) disturbed: bool,
     bytes: usize,
+}
+
+impl Waiting {
+    fn bound(&mut self) {
+        if self.bytes > MAX_BYTES {
+            self.heard.clear();
+            self.messages.clear();
+            (self.bytes, self.disturbed) = (0, true);
+        }
+    }
 }
 
 impl Inbox {
@@ -52,10 +64,16 @@ impl Listener for Inbox {
             entry,
         };
         waiting.heard.push(heard);
-        if waiting.bytes > MAX_BYTES {
-            waiting.heard.clear();
-            (waiting.bytes, waiting.disturbed) = (0, true);
-        }
+        waiting.bound();
+        drop(waiting);
+        self.arrived.notify_one();
+    }
+
+    fn told(&self, message: Bytes) {
+        let mut waiting = self.waiting.lock();
+        waiting.bytes += message.len();
+        waiting.messages.push(message);
+        waiting.bound();
         drop(waiting);
         self.arrived.notify_one();
     }

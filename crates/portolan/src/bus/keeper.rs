@@ -2,10 +2,13 @@
 //! here, saves snapshots, and begins again whenever something does not fit.
 
 use std::future::pending;
+use std::iter::from_fn;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
+use futures_util::FutureExt as _;
+use futures_util::future::BoxFuture;
 use portolan_core::sync::BusFault;
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep, sleep_until};
@@ -30,6 +33,8 @@ const CLAIM_DELAY: Duration = Duration::from_secs(1);
 const BACK_OFF: (Duration, Duration) = (Duration::from_millis(20), Duration::from_secs(2));
 /// A log that is joined again sooner is joined a little later.
 const REST: Duration = Duration::from_secs(1);
+/// Messages that are passed on before entries are looked at again.
+const MESSAGES: usize = 64;
 /// How often joining is tried before it counts as failed: others may change the log meanwhile.
 const JOIN_ATTEMPTS: u32 = 10;
 
@@ -72,6 +77,8 @@ struct Keeper {
     sent: Option<Tag>,
     sent_bytes: usize,
     position: Option<Position>,
+    /// The entry that was read last when it was last looked what is to be said.
+    said_at: Option<(u64, u64)>,
     /// The log that was followed last.
     followed: Option<u64>,
     /// Bytes read since the last snapshot, and of that.
@@ -101,6 +108,7 @@ pub(crate) async fn keep(core: Arc<Core>, bus: Arc<dyn Bus>, map: Arc<Shared>) {
         sent: None,
         sent_bytes: 0,
         position: None,
+        said_at: None,
         followed: None,
         log_bytes: 0,
         snapshot_bytes: 0,
@@ -209,6 +217,7 @@ impl Keeper {
                     map.with(|state, _| state.replica.entry_lost());
                 }
             }
+            self.hear(&map, &waiting.messages);
             if !map.read(|state| state.replica.is_on_bus()) {
                 return Ok(Next::Join { suspect: false });
             }
@@ -220,15 +229,54 @@ impl Keeper {
                 (self.sent, self.sent_bytes) = (Some(tag), entry.len());
                 append.waiting = Some(bus.append(&name, position.epoch, entry));
             }
+            if append.telling.is_none() {
+                append.telling = self
+                    .messages(&map)
+                    .map(|all| tell(&*bus, &name, all).boxed());
+            }
             append.beside(self.save(&map)).await?;
             drop(map);
+            if append.answer.is_some() {
+                continue;
+            }
             tokio::select! {
-                () = append.answered() => {}
+                () = append.progress() => {}
                 () = self.inbox.wait() => {}
                 () = self.wake.notified() => {}
                 () = sleep_until(look_at) => {}
             }
         }
+    }
+
+    /// Takes in what others have said.
+    fn hear(&self, map: &Arc<Shared>, messages: &[Bytes]) {
+        let Some(position) = self.position.filter(|_| !messages.is_empty()) else {
+            return;
+        };
+        let at = (position.epoch, position.place);
+        map.with(|state, now| {
+            for message in messages {
+                if let Err(fault) = state.replica.receive_message(now, at, message) {
+                    tracing::warn!(map = &*self.name, %fault, "a message was left out");
+                }
+            }
+        });
+    }
+
+    /// What is to be said to others, if there is anything.
+    fn messages(&mut self, map: &Arc<Shared>) -> Option<Vec<Bytes>> {
+        let position = self.position?;
+        let at = (position.epoch, position.place);
+        // What others have said may be of use only from this entry on.
+        let moved = self.said_at.replace(at) != Some(at);
+        if !moved && !map.read(|state| state.replica.has_messages()) {
+            return None;
+        }
+        let messages: Vec<Bytes> = map.with(|state, now| {
+            let messages = from_fn(|| state.replica.poll_message(now, at));
+            messages.take(MESSAGES).collect()
+        });
+        (!messages.is_empty()).then_some(messages)
     }
 
     /// The bus has answered that it has the own entry; whether it was read back with that.
@@ -603,11 +651,12 @@ impl Keeper {
     }
 }
 
-/// An entry on its way to the log, and what was answered.
+/// An entry on its way to the log, and what was answered; messages on their way to others.
 #[derive(Default)]
 struct Append<'b> {
     waiting: Option<BusFuture<'b, Option<u64>>>,
     answer: Option<Result<Option<u64>, BusError>>,
+    telling: Option<BoxFuture<'b, ()>>,
 }
 
 impl Append<'_> {
@@ -615,15 +664,23 @@ impl Append<'_> {
         self.waiting.is_none() && self.answer.is_none()
     }
 
-    /// Waits until there is an answer.
-    async fn answered(&mut self) {
-        match &mut self.waiting {
-            Some(waiting) if self.answer.is_none() => {
-                self.answer = Some(waiting.await);
-                self.waiting = None;
+    /// Waits until there is an answer, or all is told.
+    async fn progress(&mut self) {
+        let answer = async {
+            match &mut self.waiting {
+                Some(waiting) => waiting.await,
+                None => pending().await,
             }
-            _ if self.answer.is_some() => {}
-            _ => pending().await,
+        };
+        let told = async {
+            match &mut self.telling {
+                Some(telling) => telling.await,
+                None => pending().await,
+            }
+        };
+        tokio::select! {
+            answer = answer => (self.waiting, self.answer) = (None, Some(answer)),
+            () = told => self.telling = None,
         }
     }
 
@@ -634,8 +691,18 @@ impl Append<'_> {
         loop {
             tokio::select! {
                 done = &mut work => return done,
-                () = self.answered(), if self.waiting.is_some() => {}
+                () = self.progress() => {}
             }
+        }
+    }
+}
+
+/// Passes messages on. What is lost is noticed by those whom it concerns.
+async fn tell(bus: &dyn Bus, map: &str, messages: Vec<Bytes>) {
+    for message in messages {
+        if let Err(error) = bus.tell(map, message).await {
+            tracing::debug!(map, %error, "a message was not passed on");
+            return;
         }
     }
 }

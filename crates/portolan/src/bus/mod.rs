@@ -67,6 +67,10 @@ pub trait Bus: Debug + Send + Sync + 'static {
         keep: u64,
     ) -> BusFuture<'a, bool>;
 
+    /// Passes a message on to all who follow a map, best effort: it is kept nowhere, and may be lost;
+    /// but it overtakes no other, and no entry that was appended before.
+    fn tell<'a>(&'a self, map: &'a str, message: Bytes) -> BusFuture<'a, ()>;
+
     /// The maps that have a log, and makes sure that these `known` ones are among them.
     fn maps(&self, known: Vec<Arc<str>>) -> BusFuture<'_, Vec<String>>;
 }
@@ -75,6 +79,9 @@ pub trait Bus: Debug + Send + Sync + 'static {
 pub trait Listener: Send + Sync {
     /// An entry was appended; its bytes, unless they are to be read.
     fn heard(&self, epoch: u64, number: u64, entry: Option<Bytes>);
+
+    /// Another has told something, or this node itself.
+    fn told(&self, message: Bytes);
 
     /// Entries may have been appended that were not told: the connection broke, or is there again.
     fn disturbed(&self);

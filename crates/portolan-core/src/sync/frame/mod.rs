@@ -432,7 +432,7 @@ fn read_error(reader: &mut Reader<'_>) -> Result<ErrorFrame, DecodeError> {
     })
 }
 
-fn read_flag(reader: &mut Reader<'_>) -> Result<bool, DecodeError> {
+pub(super) fn read_flag(reader: &mut Reader<'_>) -> Result<bool, DecodeError> {
     match reader.byte()? {
         0 => Ok(false),
         1 => Ok(true),

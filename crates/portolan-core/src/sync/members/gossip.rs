@@ -10,6 +10,7 @@ use super::{MAX_MEMBERS, Members, Standing, Table};
 use crate::dots::Version;
 use crate::limits::MAX_FRAME_BYTES;
 use crate::replica::ReplicaId;
+use crate::sync::bus::Bus;
 use crate::sync::error::ProtocolError;
 use crate::sync::frame;
 use crate::sync::news::News;
@@ -265,6 +266,9 @@ impl Replica {
     /// What a session has not been told: one frame for all that lack the same. It does not fit
     /// where there are too many members: then nothing becomes stable.
     pub(in crate::sync) fn members_frame(&mut self, id: SessionId) -> Option<Bytes> {
+        if self.bus.as_ref().is_some_and(Bus::is_left) {
+            return None;
+        }
         let Members {
             table, revisions, ..
         } = &mut self.members;

@@ -21,16 +21,26 @@
 //! Where the log loses entries, somebody may hold the document who had named himself in these
 //! alone. Whoever notices lets go of nothing until he was met ([`Replica::distrust_bus`]).
 //!
+//! Beside the log servers exchange *messages*, which may be lost: what they hold, to find where it
+//! differs (`comparison`), and who is present (`presence`).
+//!
 //! Entries and snapshots are [sections](put_section), each with its own checksum.
+
+mod comparison;
+mod message;
+mod presence;
 
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 
 use bytes::Bytes;
 
+use self::comparison::Comparison;
+use self::message::{Message, Word};
+use self::presence::Neighbours;
 use super::error::ProtocolError;
 use super::members::{Table, read_table};
-use super::replica::{Replica, is_left_behind};
+use super::replica::{Replica, Timer, is_left_behind};
 use crate::anew::Misfit;
 use crate::codec::{Reader, check_checksum, put_checksum, put_dots, put_varint, read_dots};
 use crate::delta::Delta;
@@ -96,6 +106,16 @@ pub(super) struct Bus {
     pub(super) members_due: bool,
     /// The generation in which this replica named itself when it joined.
     named: u64,
+    /// Whether it was ever joined.
+    shared: bool,
+    /// What it is called in messages.
+    address: u64,
+    comparison: Comparison,
+    pub(super) neighbours: Neighbours,
+    /// When something is to be looked at.
+    due_at: Option<u64>,
+    /// Whether it has left and will not come back: its peers are not told so by itself.
+    left: bool,
 }
 
 #[derive(Debug)]
@@ -204,8 +224,12 @@ fn put_section(out: &mut Vec<u8>, kind: u8, bytes: &[u8]) {
 impl Replica {
     /// From now on all that is done or learned here is to be on a log that others read, and what
     /// is not is not acknowledged. To be called before anything else.
-    pub fn attach_bus(&mut self) {
+    ///
+    /// The `address` is a random number: what this replica is called in
+    /// [messages](Self::poll_message) as long as it lives.
+    pub fn attach_bus(&mut self, address: u64) {
         self.bus = Some(Bus {
+            address,
             last: u64::from(!self.version.is_empty()),
             lacks: true,
             outdated: true,
@@ -240,7 +264,8 @@ impl Replica {
             if bus.joined {
                 some && bus.flight.is_none()
             } else {
-                !bus.unpublished.is_empty()
+                // Who is present is told to those who follow a log, though it may hold nothing.
+                !bus.unpublished.is_empty() || bus.neighbours.is_due()
             }
         })
     }
@@ -431,11 +456,52 @@ impl Replica {
             bus.last += 1;
             bus.lack();
             bus.members_due = true;
-            bus.joined = bus.named == generation;
+            (bus.joined, bus.shared) = (bus.named == generation, true);
             bus.outdated = !bus.joined;
         }
         self.tend(now);
+        self.begin_to_compare(now);
         Ok(joined)
+    }
+
+    /// The next message to pass on to all others that follow the log, where this replica has read
+    /// it up to the entry `at` (its epoch, and the number). Best effort: nothing need be kept, and
+    /// any of it may be lost, but in order.
+    pub fn poll_message(&mut self, now: u64, at: (u64, u64)) -> Option<Bytes> {
+        let word = match self.presence_word(now) {
+            Some(word) => word,
+            None => self.comparison_word(now, at)?,
+        };
+        let from = self.bus.as_ref()?.address;
+        Some(Message { from, word }.encode())
+    }
+
+    /// Whether [`poll_message`](Self::poll_message) has something to give.
+    pub fn has_messages(&self) -> bool {
+        let bus = self.bus.as_ref();
+        bus.is_some_and(|bus| bus.neighbours.is_due()) || self.compares()
+    }
+
+    /// Takes in a message that another has given, or this one itself. Entries that were appended
+    /// before it was given should be [read](Self::receive_entry) before, as far as they have come.
+    pub fn receive_message(
+        &mut self,
+        now: u64,
+        at: (u64, u64),
+        message: &Bytes,
+    ) -> Result<(), BusFault> {
+        let Message { from, word } = Message::decode(message)?;
+        if self.bus.as_ref().is_none_or(|bus| bus.address == from) {
+            return Ok(());
+        }
+        match word {
+            Word::Digest(digest) => self.receive_bus_digest(now, at, from, digest),
+            Word::Frame(line, frame) => self.receive_line(now, from, line, &frame),
+            Word::Present(news) => self.receive_present(now, from, news),
+            Word::Beat(revision) => self.receive_beat(now, from, revision),
+            Word::Ask(to) => self.receive_presence_ask(to),
+        }
+        Ok(())
     }
 
     /// The log was read on from where this replica had read it, in order: it goes on, unless it has
@@ -578,6 +644,27 @@ impl Replica {
         }
     }
 
+    fn arm_bus(&mut self, at: u64) {
+        if let Some(bus) = &mut self.bus
+            && bus.due_at.is_none_or(|due| at < due)
+        {
+            bus.due_at = Some(at);
+            self.timers.insert((at, Timer::Bus));
+        }
+    }
+
+    pub(super) fn bus_timeout(&mut self, at: u64, now: u64) {
+        let due = |bus: &&mut Bus| bus.due_at == Some(at);
+        let Some(bus) = self.bus.as_mut().filter(due) else {
+            return;
+        };
+        bus.due_at = None;
+        let next = [self.comparison_timeout(now), self.presence_timeout(now)];
+        if let Some(next) = next.into_iter().flatten().min() {
+            self.arm_bus(next.max(now + 1));
+        }
+    }
+
     fn note_published(&mut self, now: u64) {
         self.digest_frame = None;
         self.settle_owing(now);
@@ -669,6 +756,16 @@ impl Replica {
 }
 
 impl Bus {
+    /// It leaves and will not come back; whether the log tells so, and the peers need not be told.
+    pub(super) fn leave_for_good(&mut self) -> bool {
+        (self.members_due, self.left) = (true, self.shared);
+        self.left
+    }
+
+    pub(super) fn is_left(&self) -> bool {
+        self.left
+    }
+
     /// All that is not published is to be, by one delta.
     fn lack(&mut self) {
         self.queue.clear();
