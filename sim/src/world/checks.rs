@@ -40,13 +40,14 @@ impl World {
         let missing = self.truth.missing(&seen);
         assert!(missing.is_empty(), "{missing:?} was seen and is missing");
         self.truth.assert_shown(&seen, &want);
-        // What waits for somebody who does not come back waits here and there; what was searched for
-        // by ranges may leave moves and resets behind that others have let go of.
-        let waits = self.outcome.searches > 0
-            || self.nodes.iter().any(|node| {
-                let document = node.document();
-                document.is_some_and(Document::has_past)
-            });
+        // What was searched for by ranges leaves moves and resets behind that others have let go of:
+        // these change nothing that shows.
+        let searched = self.outcome.searches > 0;
+        // What waits for somebody who does not come back waits here and there.
+        let waits = self.nodes.iter().any(|node| {
+            let document = node.document();
+            document.is_some_and(Document::has_past)
+        });
         let settled = settled(first);
         for (at, node) in self.nodes.iter().enumerate() {
             let document = node.document().expect("all run");

@@ -1,6 +1,6 @@
 //! get, set, unset, add, append, insert, remove, undelete, keys, export.
 
-use std::fmt;
+use std::fmt::{self, Write as _};
 use std::io::{BufRead as _, BufReader, BufWriter, IsTerminal as _, Read as _, Write as _};
 
 use anstream::eprintln;
@@ -331,16 +331,39 @@ impl<'de> Visitor<'de> for Rows<'_> {
 
 /// A string as it is, everything else as JSON, spread over lines where that helps.
 fn plain(value: &RawValue) -> String {
-    let json = value.get();
+    shown(value.get(), std::io::stdout().is_terminal())
+}
+
+fn shown(json: &str, on_terminal: bool) -> String {
     if json.starts_with('"') {
-        return serde_json::from_str(json).unwrap_or_else(|_| json.to_owned());
+        // What others have written is not to steer the terminal.
+        let harmless = |text: &String| {
+            let mut steering = text.chars().filter(|c| c.is_control());
+            !on_terminal || steering.all(|c| matches!(c, '\n' | '\t'))
+        };
+        let text = serde_json::from_str(json).ok().filter(harmless);
+        return text.unwrap_or_else(|| escaped(json));
     }
-    let wide = json.starts_with(['[', '{']) && std::io::stdout().is_terminal();
+    let wide = json.starts_with(['[', '{']) && on_terminal;
     let parsed = wide.then(|| serde_json::from_str::<serde_json::Value>(json).ok());
     let pretty = parsed
         .flatten()
         .and_then(|parsed| serde_json::to_string_pretty(&parsed).ok());
     pretty.unwrap_or_else(|| json.to_owned())
+}
+
+/// JSON without control characters: it may hold those above U+007F as they are.
+fn escaped(json: &str) -> String {
+    let mut text = String::with_capacity(json.len());
+    for c in json.chars() {
+        if c.is_control() {
+            // Writing to a string does not fail.
+            let _ = write!(text, "\\u{:04x}", u32::from(c));
+        } else {
+            text.push(c);
+        }
+    }
+    text
 }
 
 /// The whole of an answer.
@@ -362,4 +385,22 @@ pub(super) fn no_portolan(error: &serde_json::Error) -> Failure {
     Failure::Refused(format!(
         "the server's answer cannot be read: {error}; is it of this release?"
     ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_string_does_not_steer_the_terminal_and_goes_through_a_pipe_as_it_is() {
+        let (plain, steering) = (r#""two\nlines\t\u00fc""#, r#""\u001b[2J\u009bm""#);
+        for on_terminal in [false, true] {
+            assert_eq!(shown(plain, on_terminal), "two\nlines\t\u{fc}");
+        }
+        assert_eq!(shown(steering, false), "\u{1b}[2J\u{9b}m");
+        assert_eq!(shown(steering, true), steering);
+        assert_eq!(shown("\"\u{9b}m\"", true), r#""\u009bm""#);
+        assert_eq!(shown("[1]", false), "[1]");
+        assert_eq!(shown("[1]", true), "[\n  1\n]");
+    }
 }

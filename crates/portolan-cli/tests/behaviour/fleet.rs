@@ -394,7 +394,7 @@ fn redis_sees_as_many_connections_with_two_hundred_clients_as_with_one() {
             let address = servers[n % 2].url.replace("http", "ws");
             let come = async move {
                 let (node, map) = client(&address).await;
-                if n % 20 == 0 {
+                if n % 19 == 0 {
                     map.set(format!("{n}"), 1).expect("it is open");
                     map.flush_peers().await.expect("nothing is refused");
                 }
@@ -416,6 +416,8 @@ fn redis_sees_as_many_connections_with_two_hundred_clients_as_with_one() {
     come(200);
     converge(&[&servers[0], &servers[1]]);
     assert_eq!(connections(), with_one);
+    let subscribed = redis.ask(&["CLIENT", "LIST", "TYPE", "pubsub"]);
+    assert_eq!(subscribed.lines().count(), 2, "one subscription a server");
     let served: usize = servers
         .iter()
         .map(|server| map_of(server)["peers"].as_u64().expect("a number") as usize)

@@ -162,6 +162,21 @@ fn a_damaged_map_is_told_and_the_others_go_on() {
             "{text}"
         );
     }
+    // A peer cannot put another in its place, and both sides say why.
+    let url = server.url.replace("http", "ws");
+    let peer = Server::start(["--memory", "--connect", &url]);
+    wait_until("the peer has the other", || {
+        peer.get("whole", "k").is_some()
+    });
+    peer.put("broken", "k", &json!(2));
+    wait_until("the log tells of the peer", || {
+        server.log().contains("not opened for a peer")
+    });
+    wait_until("the peer is told", || {
+        let text = peer.run(["status"]).ok();
+        text.contains("refused by a server") && text.contains("damaged")
+    });
+    server.run(["get", "broken", "k"]).fails(4);
 }
 
 #[test]

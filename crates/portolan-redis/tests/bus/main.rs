@@ -2,6 +2,7 @@
 
 mod differences;
 mod faults;
+mod format;
 mod presence;
 mod sequences;
 mod sharing;

@@ -135,7 +135,13 @@ impl Link<'_> {
         let granted = authorizer.authorize(&hello.document, hello.access, credentials.as_deref());
         let granted = granted.map_err(refused)?;
         let opened = self.core.open(&hello.document).await;
-        let map = opened.map_err(|error| refused(error.to_string()))?;
+        let map = opened.map_err(|error| {
+            // The peer is told as well, but it is here that something is to be done about it.
+            if matches!(error, Error::StoreDamaged { .. }) {
+                tracing::error!(map = hello.document, %error, "not opened for a peer");
+            }
+            refused(error.to_string())
+        })?;
         let outbox = self.outbox.clone();
         let accepted = map.with(|state, now| {
             let session = state.replica.accept(now, hello, granted)?;
