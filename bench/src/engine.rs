@@ -32,6 +32,11 @@ pub(crate) trait Engine: Sized {
     /// Sets all entries in one transaction.
     fn set_batch(&mut self, entries: &[Entry]) -> anyhow::Result<()>;
 
+    /// As [`set_batch`](Self::set_batch), with a call for each entry.
+    fn set_batch_calls(&mut self, entries: &[Entry]) -> anyhow::Result<()> {
+        self.set_batch(entries)
+    }
+
     /// Sets all entries, each in a transaction of its own.
     fn set_each(&mut self, entries: &[Entry]) -> anyhow::Result<()>;
 

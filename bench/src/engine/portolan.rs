@@ -7,7 +7,7 @@ pub(crate) use array::Array;
 use std::convert::Infallible;
 
 use anyhow::Context;
-use portolan_core::{Contexts, Delta, Document, ReplicaId, Value};
+use portolan_core::{Contexts, Delta, Document, Error, ReplicaId, Value};
 
 use super::Engine;
 use crate::workload::{Contents, Entry, replica_id};
@@ -52,6 +52,17 @@ impl Engine for Map {
         let entries = entries.iter();
         let entries = entries.map(|entry| (entry.key.as_str(), entry.value));
         self.document.transact(now, |tx| tx.set_all(entries))?;
+        Ok(())
+    }
+
+    fn set_batch_calls(&mut self, entries: &[Entry]) -> anyhow::Result<()> {
+        let now = self.clock.now();
+        self.document.transact(now, |tx| {
+            for entry in entries {
+                tx.set(entry.key.as_str(), entry.value)?;
+            }
+            Ok::<(), Error>(())
+        })?;
         Ok(())
     }
 

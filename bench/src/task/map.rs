@@ -17,6 +17,8 @@ const OVERWRITTEN_KEYS: usize = 100;
 pub(crate) enum MapTask {
     /// Sets in one transaction.
     SetBatch,
+    /// The same, with a call for each.
+    SetBatchCalls,
     /// Sets, each a transaction.
     SetEach,
     /// Reads of single keys, in the order of writing.
@@ -42,8 +44,9 @@ pub(crate) enum MapTask {
 }
 
 impl MapTask {
-    pub(crate) const ALL: [Self; 12] = [
+    pub(crate) const ALL: [Self; 13] = [
         Self::SetBatch,
+        Self::SetBatchCalls,
         Self::SetEach,
         Self::Get,
         Self::GetShuffled,
@@ -60,6 +63,7 @@ impl MapTask {
     pub(crate) const fn name(self) -> &'static str {
         match self {
             Self::SetBatch => "map/set-batch",
+            Self::SetBatchCalls => "map/set-batch-calls",
             Self::SetEach => "map/set-each",
             Self::Get => "map/get",
             Self::GetShuffled => "map/get-shuffled",
@@ -106,6 +110,7 @@ pub(crate) fn figures<E: Engine>(
 ) -> anyhow::Result<Vec<Measure>> {
     match task {
         MapTask::SetBatch => set::<E>(n, watch, E::set_batch),
+        MapTask::SetBatchCalls => set::<E>(n, watch, E::set_batch_calls),
         MapTask::SetEach => set::<E>(n, watch, E::set_each),
         MapTask::Get => get::<E>(&entries(n), watch),
         MapTask::GetShuffled => get::<E>(&entries_with(n, 2), watch),

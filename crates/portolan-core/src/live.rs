@@ -57,20 +57,25 @@ impl LiveDots {
     /// Notes a live operation, of which there was no slot so far, with its fingerprint.
     #[inline]
     pub(crate) fn insert(&mut self, seq: u64, slot: Slot, print: u128) {
-        let number = seq / PAGE;
-        let tally = Tally::of(print);
-        if self.tail.as_ref().is_some_and(|(tail, _)| number < *tail)
-            && let Err(at) = self.find(seq / BLOCK)
+        match &mut self.tail {
+            Some((tail, page)) if *tail == seq / PAGE => page.insert(seq, slot, print),
+            _ => self.insert_apart(seq, slot, print),
+        }
+    }
+
+    /// As [`insert`](Self::insert), not on the page last written to.
+    fn insert_apart(&mut self, seq: u64, slot: Slot, print: u128) {
+        let block = seq / BLOCK;
+        let before = |(tail, _): &(u64, _)| seq / PAGE < *tail;
+        if self.tail.as_ref().is_some_and(before)
+            && let Err(at) = self.find(block)
         {
-            let lone = Lone::new(seq, slot, print);
-            self.blocks.insert(at, (seq / BLOCK, Held::Lone(lone)));
+            let lone = Held::Lone(Lone::new(seq, slot, print));
+            self.blocks.insert(at, (block, lone));
             return;
         }
-        let page = self.page_mut(number, tally);
-        let place = &mut page.slots[(seq % PAGE) as usize];
-        debug_assert_eq!(*place, NONE, "an operation is live once");
-        *place = slot;
-        page.tally += tally;
+        let page = self.page_mut(seq / PAGE, Tally::of(print));
+        page.insert(seq, slot, print);
     }
 
     /// As [`insert`](Self::insert) of one operation after the other, from `first` on, those of
@@ -168,10 +173,8 @@ impl LiveDots {
         if page.tally.count == 1
             && let Err(at) = self.find(number / PAGES)
         {
-            let slots = (number * PAGE..).zip(page.slots);
-            let mut lone = slots.filter(|(_, slot)| *slot != NONE);
-            if let Some((seq, slot)) = lone.next() {
-                let lone = Lone::new(seq, slot, page.tally.sum());
+            if let Some((place, slot)) = page.first() {
+                let lone = Lone::new(number * PAGE + place as u64, slot, page.tally.sum());
                 self.blocks.insert(at, (number / PAGES, Held::Lone(lone)));
             }
         } else if page.tally.count > 0 {

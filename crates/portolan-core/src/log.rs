@@ -27,6 +27,14 @@ struct Block {
 }
 
 impl Block {
+    /// What these removed, each dead dot behind its killer.
+    fn of(removed: &[(Dot, Dot)]) -> Self {
+        Self {
+            killers: removed.iter().map(|(killer, _)| *killer).collect(),
+            dead: removed.iter().map(|(_, dead)| *dead).collect(),
+        }
+    }
+
     /// What melting it costs, and what it takes in memory.
     fn ranges(&self) -> usize {
         self.killers.ranges().len() + self.dead.ranges().len()
@@ -56,9 +64,10 @@ impl RemovalLog {
         if self.recent.len() + removed.len() > RECENT {
             self.settle(live);
         }
-        self.recent.extend_from_slice(removed);
         if removed.len() > RECENT {
-            self.settle(live);
+            self.push(Block::of(removed), live);
+        } else {
+            self.recent.extend_from_slice(removed);
         }
     }
 
@@ -90,14 +99,9 @@ impl RemovalLog {
         if self.recent.is_empty() {
             return;
         }
-        let killers = self.recent.iter().map(|(killer, _)| *killer).collect();
-        let dead = self.recent.iter().map(|(_, dead)| *dead).collect();
-        if self.recent.len() > RECENT {
-            self.recent = Vec::new();
-        } else {
-            self.recent.clear();
-        }
-        self.push(Block { killers, dead }, live);
+        let block = Block::of(&self.recent);
+        self.recent.clear();
+        self.push(block, live);
     }
 
     /// Appends a block, which stands alone until the next one comes; those before it melt.

@@ -188,6 +188,19 @@ impl Past {
         }
     }
 
+    /// As [`note`](Self::note), of a removal of more values than may be kept.
+    fn note_too_many(&mut self, killers: &DotSet, timestamp: Timestamp) {
+        self.removals.push_back(Removal {
+            killers: killers.clone(),
+            timestamp,
+            values: Vec::new(),
+            untold: None,
+        });
+        while !self.removals.is_empty() {
+            self.drop_oldest();
+        }
+    }
+
     fn drop_oldest(&mut self) {
         let Some(oldest) = self.removals.pop_front() else {
             return;
@@ -336,7 +349,11 @@ impl Document {
         if journal.removed.is_empty() && journal.births.is_empty() && untold.is_none() {
             return;
         }
-        let mut values = Vec::with_capacity(journal.removed.len() + journal.births.len());
+        let count = journal.removed.len() + journal.births.len();
+        if count > self.past.limit {
+            return self.past.note_too_many(killers, timestamp);
+        }
+        let mut values = Vec::with_capacity(count);
         for (_, entry) in &journal.removed {
             values.push(PastValue {
                 path: self.path_of(entry.container),

@@ -76,6 +76,21 @@ impl Default for Page {
 }
 
 impl Page {
+    /// Notes a live operation, of which there was no slot so far.
+    #[inline]
+    pub(super) fn insert(&mut self, seq: u64, slot: Slot, print: u128) {
+        let place = &mut self.slots[(seq % PAGE) as usize];
+        debug_assert_eq!(*place, NONE, "an operation is live once");
+        *place = slot;
+        self.tally += Tally::of(print);
+    }
+
+    /// The first live operation: its place, and its slot.
+    pub(super) fn first(&self) -> Option<(usize, Slot)> {
+        let at = self.slots.iter().position(|slot| *slot != NONE)?;
+        Some((at, self.slots[at]))
+    }
+
     /// Counts all fingerprints anew, as `print` gives them.
     pub(super) fn recount(&mut self, mut print: impl FnMut(Slot) -> u128) {
         self.tally = Tally::default();
@@ -209,12 +224,11 @@ impl Held {
         let Self::Many(block) = self else {
             return;
         };
-        let mut slots = block.pages.iter().enumerate().filter_map(|(place, page)| {
-            let slots = &page.as_ref()?.slots;
-            let at = slots.iter().position(|slot| *slot != NONE)?;
-            Some((place * PAGE as usize + at, slots[at]))
+        let mut firsts = block.pages.iter().enumerate().filter_map(|(place, page)| {
+            let (at, slot) = page.as_ref()?.first()?;
+            Some((place * PAGE as usize + at, slot))
         });
-        if let Some((at, slot)) = slots.next() {
+        if let Some((at, slot)) = firsts.next() {
             *self = Self::Lone(Lone {
                 at: at as u16,
                 slot,
