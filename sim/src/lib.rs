@@ -3,6 +3,7 @@
 //!
 //! The simulator and the fuzz targets share it.
 
+mod anew;
 mod shown;
 mod truth;
 mod watched;

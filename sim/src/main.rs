@@ -66,7 +66,7 @@ mod tests {
     use super::*;
 
     /// Seeds that once failed, each with what was wrong.
-    const REGRESSIONS: [(u64, &str); 8] = [
+    const REGRESSIONS: [(u64, &str); 12] = [
         (11, "the position of a move that lost stayed for ever"),
         (80, "operations of a forgotten replica were waited for"),
         (309, "an undone move of a deleted element left a position"),
@@ -81,6 +81,19 @@ mod tests {
         (384, "what was kept back was asked of everybody"),
         (574, "what was kept back was forgotten and called otherwise"),
         (625, "members waited for what an old backup had lost"),
+        (
+            314,
+            "what a reset had seen went though nobody knew its adder",
+        ),
+        (
+            1090,
+            "a value came to an element that had been let go of here",
+        ),
+        (1237, "a disk of the simulator did not sync"),
+        (
+            1388,
+            "what a reset had seen stayed where its adder had left before",
+        ),
     ];
 
     #[test]

@@ -2,7 +2,7 @@
 //! alone.
 
 use portolan_core::sync::{Config, Event, Replica};
-use portolan_core::{Document, Key, ReplicaId};
+use portolan_core::{Document, Key, ReplicaId, Version};
 use portolan_sim::{Seen, Shown, Watched};
 
 use crate::disk::Disk;
@@ -26,6 +26,8 @@ pub(crate) struct Node {
     pub(crate) found: u64,
     /// Own transactions since it was started, by their numbers in the reference.
     pub(crate) since: Vec<usize>,
+    /// What it had applied when the last frame came.
+    pub(crate) before: Version,
     /// When the disk has synced what it was given.
     pub(crate) sync_at: Option<u64>,
     pub(crate) start_at: u64,
@@ -46,6 +48,7 @@ impl Node {
             loaded: 0,
             found: 0,
             since: Vec::new(),
+            before: Version::new(),
             sync_at: None,
             start_at: 0,
             watched: Watched::default(),

@@ -30,31 +30,33 @@ pub(crate) struct Write {
     pub(crate) value: Value,
     /// Of members and additions, number 0: these have names of their own nowhere.
     pub(crate) dot: Dot,
-    time: Timestamp,
+    pub(crate) time: Timestamp,
     /// By its number; that of the one under way comes next.
     pub(crate) transaction: usize,
     /// Own operations that its replica had found in its store, when it was started.
-    loaded: u64,
+    pub(crate) loaded: u64,
     /// Of what undoing wrote again, the write that it was at first.
     pub(crate) origin: usize,
+    /// Of an image, the write that it is of.
+    pub(crate) image_of: Option<usize>,
 }
 
 #[derive(Clone, Debug)]
 pub(crate) struct Transaction {
-    replica: ReplicaId,
-    first: u64,
-    last: u64,
+    pub(crate) replica: ReplicaId,
+    pub(crate) first: u64,
+    pub(crate) last: u64,
     /// Under dots that name other operations elsewhere: its replica does not know so far that it
     /// is a backup.
-    shadow: bool,
+    pub(crate) shadow: bool,
     /// Nobody knows of it any more.
-    lost: bool,
+    pub(crate) lost: bool,
     /// What its replica had applied.
-    seen: Version,
+    pub(crate) seen: Version,
     /// Writes that it removed.
     pub(crate) removed: Vec<usize>,
     /// Elements that it appended, and those that it moved.
-    appended: Vec<Dot>,
+    pub(crate) appended: Vec<Dot>,
     pub(crate) moved: Vec<Dot>,
     pub(crate) undone: bool,
 }
@@ -77,7 +79,7 @@ pub struct Draft {
     replica: ReplicaId,
     first: u64,
     seen: Seen,
-    writes: usize,
+    pub(crate) writes: usize,
     /// Whether everything that the applied operations had seen is applied.
     pub(crate) closed: bool,
     pub(crate) live: BTreeSet<usize>,
@@ -170,6 +172,7 @@ impl Truth {
             transaction,
             loaded: draft.seen.loaded,
             origin: number,
+            image_of: None,
         });
     }
 
@@ -336,62 +339,8 @@ impl Truth {
         }
     }
 
-    /// A replica has begun anew, and done again what had no place any more: `again` gives the dots
-    /// of elements, values and moves, each with its new one. `seen` is what it has applied now,
-    /// `stamps` gives what is written the time of the transaction that did it. Gives its number.
-    pub fn redo(
-        &mut self,
-        replica: ReplicaId,
-        seen: Seen,
-        again: &[(Dot, Dot)],
-        stamp: Timestamp,
-    ) -> Option<usize> {
-        let last = seen.version.last_seq(replica);
-        let again: BTreeMap<Dot, Dot> = again.iter().copied().collect();
-        let first = again.values().map(|dot| dot.seq).min()?;
-        let mut draft = self.begin(replica, first - 1, seen);
-        let is_lost = |key: &Key| matches!(key, Key::Element(id) if again.contains_key(id));
-        let lost: Vec<usize> = draft.live.iter().copied().collect();
-        let lost: Vec<usize> = lost
-            .into_iter()
-            .filter(|number| self.writes[*number].keys().any(is_lost))
-            .collect();
-        let moved = |known: &Transaction| {
-            let dots = known.dots();
-            let mut dots_again = again.keys();
-            !known.lost && dots_again.any(|dot| dots.contains(*dot))
-        };
-        let moved = self.transactions.iter().filter(|known| moved(known));
-        draft.moved = moved
-            .flat_map(|known| known.moved.iter().copied())
-            .collect();
-        self.remove(&mut draft, |write| write.keys().any(is_lost));
-        let anew = |key: &mut Key| {
-            if let Key::Element(id) = key {
-                *id = again.get(id).copied().unwrap_or(*id);
-            }
-        };
-        for number in lost {
-            let mut write = self.writes[number].clone();
-            write.path.iter_mut().for_each(|(key, _)| anew(key));
-            let dot = match &mut write.leaf {
-                Leaf::Key(key) => {
-                    anew(key);
-                    let dot = again.get(&write.dot);
-                    *dot.unwrap_or_else(|| panic!("{} was not done again", write.dot))
-                }
-                Leaf::Member(_) | Leaf::Count => Dot::new(replica, 0),
-            };
-            let place = (&write.path, write.leaf);
-            self.write(&mut draft, place, write.value, (dot, stamp));
-        }
-        let done = self.commit(draft, last)?;
-        self.keep(done);
-        Some(done)
-    }
-
     /// Whether each transaction is applied.
-    fn applied(&self, seen: &Seen) -> Vec<bool> {
+    pub(crate) fn applied(&self, seen: &Seen) -> Vec<bool> {
         let applied = self.transactions.iter().map(|known| {
             let elsewhere = seen
                 .backup
@@ -421,7 +370,7 @@ impl Truth {
         known.all(|(known, _)| seen.version.covers(&known.seen))
     }
 
-    fn live(&self, applied: &[bool]) -> BTreeSet<usize> {
+    pub(crate) fn live(&self, applied: &[bool]) -> BTreeSet<usize> {
         // A write of a transaction under way is not applied so far.
         let is_applied = |number: usize| applied.get(number).is_some_and(|applied| *applied);
         let mut live: Vec<bool> = self
@@ -580,14 +529,14 @@ impl Truth {
 }
 
 impl Transaction {
-    fn dots(&self) -> DotSet {
+    pub(crate) fn dots(&self) -> DotSet {
         DotSet::from_range(self.replica, self.first, self.last)
     }
 }
 
 impl Write {
     /// The keys from the root to what was written.
-    fn keys(&self) -> impl Iterator<Item = &Key> {
+    pub(crate) fn keys(&self) -> impl Iterator<Item = &Key> {
         let leaf = match &self.leaf {
             Leaf::Key(key) => Some(key),
             _ => None,

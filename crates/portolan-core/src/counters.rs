@@ -12,6 +12,7 @@ use alloc::vec;
 use alloc::vec::Vec;
 
 use crate::clock::Timestamp;
+use crate::delta::DeltaEntry;
 use crate::document::Document;
 use crate::error::Error;
 use crate::journal::Journal;
@@ -100,9 +101,12 @@ impl Document {
         found
     }
 
-    /// How far resets have seen an epoch, at the most: the number of an operation, and its sum.
-    pub(crate) fn seen(&self, counter: u32, epoch: Dot) -> Option<(i64, i64)> {
-        self.epoch(counter, epoch).seen
+    /// The notes of resets of an epoch.
+    pub(crate) fn notes(&self, counter: u32, epoch: Dot) -> Vec<DeltaEntry> {
+        let head = self.find(counter, KeyRef::Element(epoch));
+        let slots = head.into_iter().flat_map(|head| self.chain(head));
+        let notes = slots.filter(|slot| note(&self.slab[*slot].value).is_some());
+        notes.map(|slot| self.delta_entry(slot)).collect()
     }
 
     /// What a counter shows: the sum of all additions that no reset has seen. Costs the replicas

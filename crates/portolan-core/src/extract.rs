@@ -276,7 +276,7 @@ impl Document {
         (listed, numbers)
     }
 
-    fn delta_entry(&self, slot: Slot) -> DeltaEntry {
+    pub(crate) fn delta_entry(&self, slot: Slot) -> DeltaEntry {
         let of = self.slab.operation(slot);
         DeltaEntry {
             container: of.container,

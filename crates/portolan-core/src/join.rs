@@ -194,7 +194,7 @@ impl Document {
     }
 
     /// Removes live operations of any kind, slots or spots.
-    fn kill_live(&mut self, live: impl Iterator<Item = Slot>, journal: &mut Journal) {
+    pub(crate) fn kill_live(&mut self, live: impl Iterator<Item = Slot>, journal: &mut Journal) {
         let (mut slots, mut spots) = (Vec::new(), Vec::new());
         for slot in live {
             if slot & BIRTH == 0 {

@@ -53,7 +53,7 @@
 // What is used by what was left out is left out by the linker.
 #![cfg_attr(
     any(feature = "small", not(all(feature = "digest", feature = "packing"))),
-    allow(dead_code)
+    allow(dead_code, unused_imports)
 )]
 
 extern crate alloc;

@@ -116,7 +116,7 @@ impl Replicas {
         self.known.iter_mut().map(|known| &mut **known)
     }
 
-    fn in_order(&self) -> impl Iterator<Item = &Known> {
+    pub(crate) fn in_order(&self) -> impl Iterator<Item = &Known> {
         self.numbers.all().map(|number| self.get(number))
     }
 

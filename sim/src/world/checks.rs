@@ -1,7 +1,7 @@
 //! What must be true, all the while and at the end.
 
-use portolan_core::Version;
 use portolan_core::sync::Replica;
+use portolan_core::{Document, ReplicaId, Version};
 use portolan_sim::Shown;
 
 use super::World;
@@ -25,10 +25,7 @@ impl World {
     pub(super) fn disagreement(&self) -> String {
         let versions = self.nodes.iter().map(|node| {
             let sessions: Vec<_> = node.replica.iter().flat_map(Replica::sessions).collect();
-            format!(
-                "{:?} {sessions:#?}",
-                node.document().map(portolan_core::Document::version)
-            )
+            format!("{:?} {sessions:#?}", node.document().map(Document::version))
         });
         format!("no agreement: {}", versions.collect::<Vec<_>>().join("\n"))
     }
@@ -43,11 +40,15 @@ impl World {
         let missing = self.truth.missing(&seen);
         assert!(missing.is_empty(), "{missing:?} was seen and is missing");
         self.truth.assert_shown(&seen, &want);
+        // What was searched for by ranges leaves moves and resets behind that others have let go of:
+        // these change nothing that shows.
+        let searched = self.outcome.searches > 0;
         // What waits for somebody who does not come back waits here and there.
         let waits = self.nodes.iter().any(|node| {
             let document = node.document();
-            document.is_some_and(|document| document.tombstones() > 0)
+            document.is_some_and(Document::has_past)
         });
+        let settled = settled(first);
         for (at, node) in self.nodes.iter().enumerate() {
             let document = node.document().expect("all run");
             node.check_watcher();
@@ -65,16 +66,16 @@ impl World {
                 want,
                 "node {at} does not show what others do"
             );
-            // What was searched for by ranges leaves moves and resets behind that others have
-            // let go of: these change nothing that shows. So do resets that are kept for those who
-            // are forgotten, and may have added to what was reset.
-            let kept = waits || self.outcome.searches > 0 || self.outcome.forgotten > 0;
             let bytes = document.encode();
             assert!(
-                bytes == first.encode() || kept,
+                waits || searched || bytes == first.encode(),
                 "node {at} differs in its bytes: {} and {}, {document:?}",
                 bytes.len(),
                 first.encode().len(),
+            );
+            assert!(
+                searched || self::settled(document) == settled,
+                "node {at} differs in what does not show: {document:?}"
             );
             assert_eq!(
                 document.digest(),
@@ -87,6 +88,10 @@ impl World {
                 assert_eq!(stored.version(), version, "the disk of node {at}");
                 assert_eq!(stored.digest(), first.digest(), "the disk of node {at}");
                 assert_eq!(Shown::of(&stored), want, "the disk of node {at}");
+                assert!(
+                    searched || self::settled(&stored) == settled,
+                    "the disk of node {at} differs in what does not show"
+                );
             }
         }
         // Nothing acknowledged is lost: every operation that still counts has been applied.
@@ -99,7 +104,7 @@ impl World {
         let mut digests = self
             .nodes
             .iter()
-            .map(|n| n.document().map(portolan_core::Document::digest));
+            .map(|n| n.document().map(Document::digest));
         let first = digests.next();
         digests.all(|digest| Some(digest) == first)
     }
@@ -166,4 +171,16 @@ impl World {
             self.truth.assert_one_order(&shown, &Shown::of(document));
         }
     }
+}
+
+/// The bytes of a document in which nothing waits any more for those who lag behind.
+fn settled(document: &Document) -> Vec<u8> {
+    let mut settled = Document::new(ReplicaId::new(0));
+    settled.apply(&document.snapshot());
+    let all = settled.version();
+    // What is marked, sealed and dropped may have others wait no longer.
+    for _ in 0..4 {
+        settled.forget_stable(&all, &all);
+    }
+    settled.encode()
 }

@@ -1,8 +1,5 @@
 //! Time passes: frames arrive, timers run out, disks sync, nodes start and answer.
 
-use std::collections::BTreeSet;
-
-use portolan_core::Dot;
 use portolan_core::sync::{Access, Event, Frame, Replica};
 use portolan_sim::Shown;
 
@@ -54,7 +51,8 @@ impl World {
             let starts = node.replica.is_none().then_some(node.start_at);
             [
                 timeout.map(|at| at.saturating_sub(node.skew)),
-                node.sync_at,
+                // What was due at once is due still.
+                node.sync_at.map(|at| at.max(self.now + 1)),
                 starts,
             ]
         });
@@ -190,14 +188,10 @@ impl World {
                 let node = &mut self.nodes[at];
                 let document = node.document().expect("it runs");
                 let (own, shown) = (document.replica(), Shown::of(document));
-                let first = again.iter().map(|(_, dot)| dot.seq).min();
-                node.found = first.map_or(document.own_seq(), |first| first - 1);
-                let done: BTreeSet<Dot> = again.iter().map(|(_, dot)| *dot).collect();
-                let values = shown.values.into_values().flatten();
-                let stamp = values.filter(|(_, dot, _)| done.contains(dot));
-                let stamp = stamp.map(|(time, ..)| time).max().unwrap_or_default();
+                let before = std::mem::take(&mut node.before);
+                node.found = before.last_seq(own);
                 let seen = node.applied().expect("it runs");
-                let done = self.truth.redo(own, seen, &again, stamp);
+                let done = self.truth.redo(own, &before, (seen, &shown), &again);
                 node.since.extend(done);
                 if let Some(done) = done {
                     self.say(|| format!("node {at} does again {}", self.truth.tell(done)));
@@ -261,8 +255,10 @@ impl World {
         let frame = Frame::decode(arrival.frame).expect("frames arrive undamaged");
         self.outcome.searches += usize::from(frame.kind() == "compare");
         if let Some(session) = link.sessions[arrival.to] {
+            let before = replica.version().clone();
             // Where it fails, the event `Closed` says what to do.
             let _ = replica.receive(session, now, frame);
+            self.nodes[at].before = before;
         } else if let Some(hello) = frame.hello().filter(|hello| !hello.reply) {
             match replica.accept(now, hello, Access::ALL) {
                 Ok(session) => link.sessions[arrival.to] = Some(session),

@@ -1,105 +1,157 @@
-//! Doing again, by new operations, what has no place in another's state.
+//! Doing again what has no place in another's state.
 
-use alloc::collections::{BTreeMap, BTreeSet};
-use alloc::vec;
+use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 
-use super::lost::{Lost, within};
-use crate::containers::{Form, ROOT};
+use super::image::{Image, has_applied, images_of};
+use super::lost::Lost;
+use crate::containers::ROOT;
 use crate::document::Document;
-use crate::key::Key;
+use crate::journal::Journal;
 use crate::renaming::Renaming;
 use crate::replica::Dot;
 use crate::sequence::Spot;
+use crate::slab::Slot;
 use crate::transaction::Transaction;
-use crate::value::Value;
 
 impl Lost {
-    /// Does it again by new operations of a document, which remove the old ones. Gives the dots of
-    /// values and elements, each with its new one.
+    /// Puts the images of it into a document, and removes by an operation of its own what they are
+    /// of. So does it with images that others have made of what is dead where this was. Gives each
+    /// operation with its image, and each move with the one that takes its place.
     pub(super) fn restore(self, old: &Document, anew: &mut Document, now: u64) -> Vec<(Dot, Dot)> {
-        let entries = self.entries.keys().map(|(container, _)| container);
-        let holders = entries.chain(self.births.keys()).chain(self.moves.keys());
-        let mut arrays: BTreeSet<u32> = holders.map(|number| self.outermost(*number)).collect();
-        arrays.retain(|number| *number != ROOT);
+        let mut image = Image::of(&self, old, anew);
+        anew.apply_at(now, &image.delta);
         let entries = self.entries.values().flatten();
-        let dead = entries.map(|entry| entry.dot);
-        let births = self.births.values().flat_map(BTreeMap::keys);
-        let moves = self.moves.values().flat_map(BTreeMap::values);
-        let dead: Vec<Dot> = dead.chain(births.copied()).chain(moves.copied()).collect();
-        let base = anew.own_seq();
+        let mut removed: Vec<Dot> = entries.map(|entry| entry.dot).collect();
+        removed.extend(self.births.values().flat_map(BTreeMap::keys));
+        removed.extend(self.moves.values().flat_map(BTreeMap::values));
+        removed.append(&mut image.bare);
+        removed.append(&mut remove_images(old, anew));
+        if removed.is_empty() {
+            return image.dots;
+        }
+        for (id, host) in &image.dots {
+            if anew.spot(*host).is_some() {
+                anew.note_renaming(Renaming::one(*id, *host));
+            }
+        }
+        let killer = Dot::new(anew.replica(), anew.own_seq() + 1);
+        let mut moved = Vec::new();
         let work = |transaction: &mut Transaction<'_>| {
-            let mut again = Again {
+            transaction.next();
+            let mut order = Order {
                 lost: &self,
+                image: &image,
                 old,
                 transaction,
-                dots: Vec::new(),
+                moved: &mut moved,
             };
-            for array in arrays {
-                let into = self.intern(again.transaction.document, array);
-                again.array(array, into);
-            }
-            Ok::<_, core::convert::Infallible>(again.dots)
+            order.restore();
+            Ok::<_, core::convert::Infallible>(())
         };
-        let Ok(dots) = anew.transact(now, work);
-        if anew.own_seq() > base {
-            let killer = Dot::new(anew.replica(), base + 1);
-            let pairs: Vec<(Dot, Dot)> = dead.into_iter().map(|dot| (killer, dot)).collect();
-            let live = anew.live();
-            anew.log.note(&pairs, live);
-        }
-        dots
+        let Ok(()) = anew.transact(now, work);
+        let pairs: Vec<(Dot, Dot)> = removed.into_iter().map(|dot| (killer, dot)).collect();
+        let live = anew.live();
+        anew.log.note(&pairs, live);
+        image.dots.append(&mut moved);
+        image.dots
     }
 }
 
-/// A transaction that does again what was lost.
-struct Again<'a, 'd> {
-    lost: &'a Lost,
-    /// Where it was.
-    old: &'a Document,
-    transaction: &'a mut Transaction<'d>,
-    /// The dots of values and elements, each with its new one.
-    dots: Vec<(Dot, Dot)>,
+/// Removes images that the old state does not know, of what is dead there.
+fn remove_images(old: &Document, anew: &mut Document) -> Vec<Dot> {
+    let mut removed: Vec<Dot> = Vec::new();
+    let mut slots: Vec<Slot> = Vec::new();
+    for replica in old.replicas.in_order() {
+        for (image, ancestors) in images_of(anew, replica.id) {
+            let Some(known) = anew.replicas.by_id(image) else {
+                continue;
+            };
+            for (seq, slot) in known.live.range(1, u64::MAX) {
+                let mut of = ancestors.iter().map(|of| Dot::new(*of, seq));
+                if has_applied(old, Dot::new(image, seq)) {
+                    continue;
+                }
+                let known = of.find(|of| has_applied(old, *of));
+                if known.is_some_and(|of| !is_live(old, of)) {
+                    removed.push(Dot::new(image, seq));
+                    slots.push(slot);
+                }
+            }
+        }
+    }
+    let mut journal = Journal::new(anew);
+    anew.kill_live(slots.into_iter(), &mut journal);
+    anew.settle(&mut journal);
+    removed
 }
 
-impl Again<'_, '_> {
-    /// Each element stands behind the one behind which it stood.
-    fn array(&mut self, array: u32, into: u32) {
-        let lost = self.lost;
-        let mut left = lost.elements_of(array);
+fn is_live(document: &Document, dot: Dot) -> bool {
+    let known = document.replicas.by_id(dot.replica);
+    known.is_some_and(|known| known.live.get(dot.seq).is_some())
+}
+
+/// Brings the elements of arrays into the order that they had: each stands behind the one behind
+/// which it stood.
+struct Order<'a, 'd> {
+    lost: &'a Lost,
+    image: &'a Image,
+    old: &'a Document,
+    transaction: &'a mut Transaction<'d>,
+    /// Moves that are done again, each with the new one.
+    moved: &'a mut Vec<(Dot, Dot)>,
+}
+
+impl Order<'_, '_> {
+    fn restore(&mut self) {
+        let hosts: BTreeMap<Dot, Dot> = self.image.dots.iter().copied().collect();
+        for (array, into) in &self.image.arrays {
+            if let Some(there) = self.find(*into) {
+                self.array(*array, there, &hosts);
+            }
+        }
+    }
+
+    /// The number of a container of the image in the document.
+    fn find(&self, number: u32) -> Option<u32> {
+        let Some(at) = number.checked_sub(1) else {
+            return Some(ROOT);
+        };
+        let container = self.image.delta.containers().get(at as usize)?;
+        let parent = self.find(container.parent)?;
+        let containers = &self.transaction.document.containers;
+        containers.find(parent, &container.key, container.form)
+    }
+
+    fn array(&mut self, array: u32, there: u32, hosts: &BTreeMap<Dot, Dot>) {
         let none = BTreeMap::new();
-        let moves = lost.moves.get(&array).unwrap_or(&none);
+        let moves = self.lost.moves.get(&array).unwrap_or(&none);
         let mut order: Vec<Dot> = Vec::new();
-        let from = lost.find(self.old, array);
+        let from = self.lost.find(self.old, array);
         if let Some(sequence) = from.and_then(|from| self.old.sequence(from)) {
             let shown = sequence.iter(&self.old.elements, 0);
             order.extend(shown.map(|element| self.old.dot_at(element)));
         }
         let mut before: Option<Spot> = None;
         for id in order {
-            if left.remove(&id) {
-                before = Some(self.element((array, id), into, before));
-                continue;
-            }
-            let here = |document: &Document| {
-                let element = document.element_in(into, id)?;
-                document.elements[element].shown().then_some(element)
-            };
-            let Some(element) = here(self.transaction.document) else {
-                continue;
-            };
-            if let Some(dot) = moves.get(&id) {
-                self.move_behind(element, *dot, before);
+            let host = hosts.get(&id).copied().unwrap_or(id);
+            let document = &*self.transaction.document;
+            let element = document.element_in(there, host);
+            let element = element.filter(|element| document.elements[*element].shown());
+            let Some(element) = element else { continue };
+            let index = |element| index_behind(document, there, element);
+            let follows = index(Some(element)) == index(before) + 1;
+            let moved = moves.get(&id).filter(|_| host == id);
+            let is_new = self.image.delta.applied.contains(host);
+            if moved.is_some() || is_new && !follows {
+                let again = self.move_behind(element, before);
+                self.moved.extend(moved.map(|moved| (*moved, again)));
             }
             before = Some(element);
         }
-        // Those that did not show, as others were awaited.
-        for id in left {
-            before = Some(self.element((array, id), into, before));
-        }
     }
 
-    fn move_behind(&mut self, element: Spot, moved: Dot, before: Option<Spot>) {
+    fn move_behind(&mut self, element: Spot, before: Option<Spot>) -> Dot {
         let document = &*self.transaction.document;
         let array = document.elements[element].array();
         let mut to = index_behind(document, array, before);
@@ -112,121 +164,7 @@ impl Again<'_, '_> {
         );
         document.move_element(element, to, seq, timestamp, journal);
         document.settle(journal);
-        self.dots.push((moved, Dot::new(document.replica(), seq)));
-    }
-
-    fn element(&mut self, (array, id): (u32, Dot), into: u32, before: Option<Spot>) -> Spot {
-        let lost = self.lost;
-        let place = (array, Key::Element(id));
-        // The last one written is the winner.
-        let written = lost.entries.get(&place).into_iter().flatten().rev();
-        let mut values: Vec<(Dot, Value)> = written
-            .map(|entry| (entry.dot, entry.value.clone()))
-            .collect();
-        let born = lost.births.get(&array).and_then(|births| births.get(&id));
-        if let Some(value) = born {
-            values.insert(0, (id, value.clone()));
-        }
-        let mut values = values.into_iter();
-        let first = values.next();
-        let index = index_behind(self.transaction.document, into, before);
-        let (seq, timestamp) = self.transaction.next();
-        let (document, journal) = (
-            &mut *self.transaction.document,
-            &mut self.transaction.journal,
-        );
-        let again = Dot::new(document.replica(), seq);
-        self.dots.push((id, again));
-        let bare = first.is_none();
-        let (dot, value) = first.unwrap_or((id, Value::Null));
-        if dot != id {
-            self.dots.push((dot, again));
-        }
-        document.insert_born(into, Some(index), value, (seq, timestamp), journal);
-        document.note_renaming(Renaming::one(id, again));
-        let key = Key::Element(again);
-        for (dot, sibling) in values {
-            self.put(into, key.clone(), sibling, dot);
-        }
-        for number in lost.inner.get(&place).into_iter().flatten() {
-            let form = lost.containers[*number as usize - 1].form;
-            let inner = self
-                .transaction
-                .document
-                .containers
-                .intern(into, &key, form);
-            self.container(*number, inner);
-        }
-        let document = &mut *self.transaction.document;
-        // proof: it was inserted above, under this dot.
-        let spot = document.spot(again).expect("the position of its birth");
-        if bare {
-            document.kill_birth(spot, seq, &mut self.transaction.journal);
-        }
-        document.settle(&mut self.transaction.journal);
-        spot
-    }
-
-    fn container(&mut self, number: u32, into: u32) {
-        let lost = self.lost;
-        match lost.containers[number as usize - 1].form {
-            Form::Array => return self.array(number, into),
-            Form::Counter => return self.counter(number, into),
-            Form::Map | Form::Set | Form::Moves => {}
-        }
-        for (key, siblings) in within(&lost.entries, number) {
-            for entry in siblings.iter().rev() {
-                self.put(into, key.clone(), entry.value.clone(), entry.dot);
-            }
-        }
-        for (key, numbers) in within(&lost.inner, number) {
-            for inner in numbers {
-                let form = lost.containers[*inner as usize - 1].form;
-                let there = self.transaction.document.containers.intern(into, key, form);
-                self.container(*inner, there);
-            }
-        }
-    }
-
-    /// Adds what no reset has seen. Whoever has added more meanwhile, and begins anew himself, is
-    /// told by a note what was done again of his.
-    fn counter(&mut self, number: u32, into: u32) {
-        let lost = self.lost;
-        let from = lost.intern(self.transaction.document, number);
-        for (key, sums) in within(&lost.entries, number) {
-            let sums = sums.iter().filter_map(|entry| {
-                let sum = entry.value.as_int()?;
-                Some((entry.dot, sum))
-            });
-            let (Some((dot, sum)), Key::Element(epoch)) = (sums.max(), key) else {
-                continue;
-            };
-            let document = &*self.transaction.document;
-            let (own, seen) = (document.replica(), document.seen(from, *epoch));
-            if seen.is_some_and(|(seq, _)| u64::try_from(seq).is_ok_and(|seq| seq >= dot.seq)) {
-                continue;
-            }
-            let rest = sum.saturating_sub(seen.map_or(0, |(_, sum)| sum));
-            let (seq, timestamp) = self.transaction.next();
-            let document = &mut *self.transaction.document;
-            let again = Dot::new(own, seq);
-            document.put_beside(into, Key::Element(again), rest.into(), seq, timestamp);
-            self.dots.push((dot, again));
-            if epoch.replica != own {
-                let note = vec![Value::Int(dot.seq as i64), Value::Int(sum)];
-                let (seq, timestamp) = self.transaction.next();
-                let document = &mut *self.transaction.document;
-                document.put_beside(from, key.clone(), note.into(), seq, timestamp);
-            }
-        }
-    }
-
-    /// Writes what was written by `dot`.
-    fn put(&mut self, container: u32, key: Key, value: Value, dot: Dot) {
-        let (seq, timestamp) = self.transaction.next();
-        let document = &mut *self.transaction.document;
-        document.put_beside(container, key, value, seq, timestamp);
-        self.dots.push((dot, Dot::new(document.replica(), seq)));
+        Dot::new(document.replica(), seq)
     }
 }
 

@@ -185,7 +185,7 @@ impl Lost {
 
     /// The array that holds the outermost element without a place around a container; of an array
     /// with a place, itself.
-    pub(super) fn outermost(&self, number: u32) -> u32 {
+    fn outermost(&self, number: u32) -> u32 {
         let mut at = number;
         while self.inside[at as usize] {
             at = self.containers[at as usize - 1].parent;
@@ -193,19 +193,28 @@ impl Lost {
         at
     }
 
-    /// The number of a container in a document.
-    pub(super) fn intern(&self, document: &mut Document, number: u32) -> u32 {
-        let Some(at) = number.checked_sub(1) else {
-            return ROOT;
-        };
-        let container = &self.containers[at as usize];
-        let parent = self.intern(document, container.parent);
-        document
-            .containers
-            .intern(parent, &container.key, container.form)
+    /// The arrays that stand, and have something of that in them.
+    pub(super) fn arrays(&self) -> BTreeSet<u32> {
+        let entries = self.entries.keys().map(|(container, _)| container);
+        let holders = entries.chain(self.births.keys()).chain(self.moves.keys());
+        let mut arrays: BTreeSet<u32> = holders.map(|number| self.outermost(*number)).collect();
+        arrays.remove(&ROOT);
+        arrays
     }
 
-    /// The number of a container in the document that it comes from.
+    /// How many elements there are on the way to a container.
+    pub(super) fn level(&self, number: u32) -> u8 {
+        let mut level = 0;
+        let mut at = number;
+        while at != ROOT {
+            let container = &self.containers[at as usize - 1];
+            level += u8::from(matches!(container.key, Key::Element(_)));
+            at = container.parent;
+        }
+        level
+    }
+
+    /// The number of a container in a document.
     pub(super) fn find(&self, document: &Document, number: u32) -> Option<u32> {
         let Some(at) = number.checked_sub(1) else {
             return Some(ROOT);

@@ -2,6 +2,8 @@
 
 use proptest::prelude::*;
 
+use super::Misfit;
+use super::image::image_of;
 use crate::edit::{ArrayMut, CounterMut, MapMut, SetMut};
 use crate::transaction::Transaction;
 use crate::view::{ArrayView, Held, MapView};
@@ -38,13 +40,39 @@ fn what_was_inserted_into_an_element_that_is_gone_is_done_again() {
     assert!(again.contains(&(id, list.id(0).unwrap())));
     assert_eq!(away.current(id), list.id(0).unwrap());
     let delta = away.delta_since(&here.version());
-    assert_eq!(here.misfit(&delta), None);
+    assert_eq!(here.misfit_of_peer(&delta, false), None);
     here.apply(&delta);
     assert_eq!(here.encode(), away.encode());
 }
 
+/// All replicas have to agree on it, those of other releases too.
+#[test]
+fn the_replica_of_images_follows_from_that_of_what_they_are_of() {
+    let image = |level| image_of(ReplicaId::new(1), level).to_string();
+    assert_eq!(image(0), "889fd949d13f564d");
+    assert_ne!(image(128), image(0));
+}
+
+/// A whole state tells of the position as well; what is applied here is not placed again.
+#[test]
+fn a_write_to_an_element_that_is_gone_is_refused_though_its_position_comes_with_it() {
+    let mut here = Document::new(ReplicaId::new(1));
+    let write = |tx: &mut Transaction<'_>| tx.array("list").append("element");
+    here.transact(1, write).unwrap();
+    let mut away = Document::new(ReplicaId::new(2));
+    away.apply(&here.snapshot());
+    away.transact(2, |tx| tx.array("list").set(0, 7)).unwrap();
+    here.transact(2, |tx| tx.array("list").delete(0)).unwrap();
+    for _ in 0..3 {
+        let now = here.version();
+        here.forget_stable(&now, &now);
+    }
+    let misfit = here.misfit_of_peer(&away.snapshot(), false);
+    assert_eq!(misfit, Some(Misfit::Theirs));
+}
+
 /// What the others have seen of a counter, they have removed; what came after comes again. Who
-/// comes back later with what another has done again of his counts none of it twice.
+/// comes back later with what another has done again of his adds to it, and counts nothing twice.
 #[test]
 fn of_a_counter_that_is_gone_what_nobody_has_removed_is_added_again() {
     let [here, away, late] = [1, 2, 3].map(ReplicaId::new);
@@ -81,9 +109,7 @@ fn of_a_counter_that_is_gone_what_nobody_has_removed_is_added_again() {
         let list = document.array("list");
         (0..list.len()).map(|at| list.counter(at)).collect()
     };
-    let mut all = counts(&late);
-    all.sort_unstable();
-    assert_eq!(all, [13, 20]);
+    assert_eq!(counts(&late), [33]);
     here.apply(&late.delta_since(&here.version()));
     away.apply(&late.delta_since(&away.version()));
     assert_eq!(counts(&here), counts(&late));
@@ -266,6 +292,24 @@ fn held_shape(held: Held<'_>) -> String {
     }
 }
 
+/// How two come back.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Returns {
+    /// At once, to two that are alike, and they have the same.
+    Alike,
+    /// One after the other, and they do not have the same.
+    InTurn,
+    /// At once, and they do not have the same.
+    AtOnce,
+}
+
+/// The values in a shape that are written once.
+fn written(shape: &str) -> Vec<u32> {
+    let numbers = shape.split(|c: char| !c.is_ascii_digit());
+    let numbers = numbers.filter_map(|number| number.parse().ok());
+    numbers.filter(|n| *n > 100_000).collect()
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(
         std::env::var("PROPTEST_CASES").ok().and_then(|n| n.parse().ok()).unwrap_or(256)
@@ -320,7 +364,7 @@ proptest! {
         }
         let delta = away.real.delta_since(&a.real.version());
         for there in [&mut *a, &mut *b] {
-            prop_assert_eq!(there.real.misfit(&delta), None);
+            prop_assert_eq!(there.real.misfit_of_peer(&delta, false), None);
             there.real.apply(&delta);
         }
         let expected = {
@@ -348,11 +392,91 @@ proptest! {
             let _ = document.transact(NOW + 2, |tx| operate(tx, operation, n, &mut Vec::new()));
             let delta = document.own_since(before);
             for other in &mut all {
-                prop_assert_eq!(other.real.misfit(&delta), None);
+                prop_assert_eq!(other.real.misfit_of_peer(&delta, false), None);
                 other.real.apply(&delta);
             }
         }
         prop_assert_eq!(shape(&all[0].real), shape(&all[2].real));
         prop_assert_eq!(all[0].real.digest(), all[2].real.digest());
+    }
+
+    /// As above, with two that were cut off together. Where these knew the same, or return one
+    /// after the other, what shows is what would show if nobody had let go of anything. Where each
+    /// knew something else, and they return at once, what only one of them had removed may come
+    /// back; no value is there twice, and none is lost.
+    #[test]
+    fn two_that_return_bring_together_what_each_would_alone(
+        common in prop::collection::vec((0..4usize, operation()), 1..30),
+        apart in prop::collection::vec((0..4usize, operation(), any::<(bool, bool)>()), 1..50),
+        returns in prop::sample::select(vec![Returns::Alike, Returns::InTurn, Returns::AtOnce]),
+    ) {
+        let mut all = [1, 2, 3, 4].map(Twins::new);
+        let mut n = 100_000;
+        for (at, operation) in &common {
+            n += 1;
+            all[*at].operate(operation, n);
+            for other in 0..4 {
+                if let Ok([from, to]) = all.get_disjoint_mut([*at, other]) {
+                    to.pull(from);
+                }
+            }
+        }
+        for (at, operation, (forget, meet)) in &apart {
+            n += 1;
+            all[*at].operate(operation, n);
+            let [a, b, c, d] = &mut all;
+            a.pull(b);
+            b.pull(a);
+            if *meet {
+                c.pull(d);
+                d.pull(c);
+            }
+            let stable = a.real.version();
+            for twins in [a, b].into_iter().filter(|_| *forget) {
+                let present = |id| id < ReplicaId::new(3);
+                twins.real.forget_stable_among(&stable, &stable, present);
+            }
+        }
+        let [a, b, c, d] = &mut all;
+        if returns == Returns::Alike {
+            c.pull(d);
+            d.pull(c);
+        }
+        let mut merged = Document::new(ReplicaId::new(9));
+        for twins in [&*a, c, d] {
+            merged.apply(&twins.archive.delta_since(&merged.version()));
+        }
+        let expected = shape(&merged);
+        c.real.begin_anew(&a.real.snapshot(), NOW + 1);
+        if returns == Returns::InTurn {
+            a.real.apply(&c.real.delta_since(&a.real.version()));
+            d.real.begin_anew(&a.real.snapshot(), NOW + 2);
+        } else {
+            d.real.begin_anew(&b.real.snapshot(), NOW + 1);
+        }
+        for [from, to] in [[2, 0], [3, 1], [0, 1], [1, 0], [0, 2], [1, 3]] {
+            let [from, to] = all.get_disjoint_mut([from, to]).unwrap();
+            let delta = from.real.delta_since(&to.real.version());
+            prop_assert_eq!(to.real.misfit_of_peer(&delta, false), None);
+            to.real.apply(&delta);
+        }
+        let shown = shape(&all[0].real);
+        if returns == Returns::AtOnce {
+            let once = |shape: &str| {
+                let mut all = written(shape);
+                all.sort_unstable();
+                all
+            };
+            let (shown, expected) = (once(&shown), once(&expected));
+            prop_assert!(shown.windows(2).all(|pair| pair[0] < pair[1]), "{:?}", shown);
+            prop_assert!(expected.iter().all(|n| shown.contains(n)));
+        } else {
+            prop_assert_eq!(shown, expected);
+        }
+        for twins in &all {
+            prop_assert_eq!(shape(&twins.real), shape(&all[0].real));
+            prop_assert_eq!(twins.real.version(), all[0].real.version());
+            prop_assert_eq!(twins.real.digest(), all[0].real.digest());
+        }
     }
 }

@@ -70,7 +70,8 @@ pub enum Event {
     /// lead to what the document holds now: read it anew. All sessions end, to be opened again.
     Resynced {
         /// The elements, values and moves that were done again because they had no place any more:
-        /// the dot of each, and its new one.
+        /// the dot of each, and its new one. That of a value or element is the same for whoever
+        /// does it again, and may have been here already.
         again: Vec<(Dot, Dot)>,
     },
     /// This replica writes under another id now: one that was lent to it, or a fresh one after it

@@ -202,12 +202,7 @@ impl Replica {
 
         let mut new = DotSet::new();
         if !self.version.covers(dots) {
-            let misfit = if visited {
-                self.document.misfit_of_visitor(delta)
-            } else {
-                self.document.misfit(delta)
-            };
-            match misfit {
+            match self.document.misfit_of_peer(delta, visited) {
                 None => {}
                 Some(Misfit::Theirs) => return self.send_whole(id),
                 Some(Misfit::Ours) => return self.ask_whole(id),

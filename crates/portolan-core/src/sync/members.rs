@@ -64,6 +64,8 @@ pub(super) struct Members {
     pub(super) table: Table,
     /// When the last sign of life came, by the clock here.
     heard: BTreeMap<ReplicaId, u64>,
+    /// Who had left before anything was heard of him here, and when that was told.
+    gone: BTreeMap<ReplicaId, u64>,
     /// What can be let go of once all is here that the members had when it was found out.
     pending: Option<Pending>,
     /// What is sealed, to be told once all is stored that had been done here before.

@@ -454,7 +454,7 @@ impl Replica {
             dots.insert_range(replica, 1, own_seq);
         }
         let state = Bytes::from(self.document.encode());
-        self.write_anew(state, dots, own_seq);
+        self.write_anew(state, dots, own_seq, &DotSet::new());
     }
 
     /// What waits for the store, or to be stored, is not to be: the whole state will be.
@@ -463,15 +463,16 @@ impl Replica {
         self.writes.clear();
     }
 
-    /// Stores the whole state anew, and tells then of the own operations that are not stored yet.
-    pub(super) fn write_anew(&mut self, state: Bytes, dots: DotSet, own_seq: u64) {
+    /// Stores the whole state anew, and tells then of the own operations that are not stored yet,
+    /// and of those `beside` them that belong together with these.
+    pub(super) fn write_anew(&mut self, state: Bytes, dots: DotSet, own_seq: u64, beside: &DotSet) {
         self.unstored.clear();
         let write = self.write(state, dots, true);
         let before = self.own_stored;
         if own_seq > before {
             let own = self.document.replica();
-            let dots = DotSet::from_range(own, before + 1, own_seq);
-            let delta = Bytes::from(self.document.own_since(before).encode());
+            let dots = DotSet::from_range(own, before + 1, own_seq).union(beside);
+            let delta = Bytes::from(self.document.delta_of(&dots).encode());
             self.withheld.push_back(Withheld {
                 write,
                 dots,

@@ -424,6 +424,28 @@ fn who_only_reads_is_no_member_and_loses_nothing_when_he_writes() {
     assert_eq!(net.replica(0).members(net.now).count(), 1);
 }
 
+/// Those that come later know as well that he is gone, and do not wait for him.
+#[test]
+fn what_a_reset_has_seen_of_one_who_is_gone_goes_everywhere() {
+    let mut net = hub(1);
+    write(&mut net, 1, |tx| tx.counter("n").add(5));
+    net.settle();
+    let now = net.now;
+    net.nodes[1].replica.leave(now);
+    net.settle();
+    net.cut(0);
+    let late = net.add(true, Config::default());
+    net.nodes[late].replica.observe(false);
+    net.join(late, 0);
+    pass(&mut net, 30_000);
+    write(&mut net, late, |tx| tx.counter("n").reset());
+    pass(&mut net, 120_000);
+    let [first, late] = [0, late].map(|node| net.replica(node).document());
+    assert_eq!([first.has_past(), late.has_past()], [false; 2]);
+    assert_eq!(first.encode(), late.encode());
+    assert!(first.encode().len() < 80, "{}", first.encode().len());
+}
+
 #[test]
 fn an_id_that_was_given_back_is_no_member_at_once() {
     let mut net = hub(2);

@@ -43,7 +43,8 @@ impl Replica {
         self.forsake_writes();
         if self.durable {
             let state = Bytes::from(self.document.encode());
-            self.write_anew(state, dots, own_seq);
+            let images = again.iter().map(|(_, image)| *image).collect();
+            self.write_anew(state, dots, own_seq, &images);
         } else if self.is_settled() {
             self.own_stored = own_seq;
         }

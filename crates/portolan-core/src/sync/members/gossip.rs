@@ -154,6 +154,7 @@ impl Replica {
             table: known,
             heard,
             revisions,
+            gone,
             ..
         } = &mut self.members;
         let (mut news, mut left, mut forgotten) = (false, false, false);
@@ -186,8 +187,11 @@ impl Replica {
                     }
                     grows
                 }
-                // Who has left long ago is not heard of anew.
-                None if theirs.standing == Standing::Gone => false,
+                // Who has left long ago is no news, and not told on.
+                None if theirs.standing == Standing::Gone => {
+                    gone.insert(id, now);
+                    false
+                }
                 None if full => false,
                 None => {
                     known.members.insert(id, theirs);

@@ -40,10 +40,13 @@ impl Members {
         self.pending = Some(pending);
     }
 
-    /// Whether nobody is left behind by what becomes of additions to counters by this replica.
+    /// Whether nobody is left behind by what becomes of additions to counters by this replica. Who
+    /// is not in the table may return, unless it was told that he is gone.
     fn has_heard_all(&self, replica: ReplicaId) -> bool {
-        let known = self.table.members.get(&replica);
-        known.is_some_and(|member| member.standing != Standing::Forgotten)
+        match self.table.members.get(&replica) {
+            Some(member) => member.standing != Standing::Forgotten,
+            None => self.gone.contains_key(&replica),
+        }
     }
 }
 
@@ -109,8 +112,10 @@ impl Replica {
             table,
             heard,
             revisions,
+            gone,
             ..
         } = &mut self.members;
+        gone.retain(|_, heard| heard.saturating_add(after) > now);
         let mut news = false;
         table.members.retain(|id, member| {
             let since = *heard.entry(*id).or_insert(now);
