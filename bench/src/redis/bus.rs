@@ -28,7 +28,7 @@ pub(super) async fn two_servers(redis: &Server) -> anyhow::Result<Vec<Measure>> 
     let mut measures = updates(&[&first, &second]).await?;
     let after = connections(&mut asking).await?;
     ensure!(before == after, "{before} connections became {after}");
-    measures.push(Measure::new("connections", after, ""));
+    measures.push(Measure::new("connections", after as f64, ""));
     Ok(measures)
 }
 
@@ -44,10 +44,10 @@ fn serve(arguments: &[&str]) -> anyhow::Result<Running> {
 }
 
 /// Connections that Redis sees, but for the one that asks.
-async fn connections(asking: &mut redis::aio::MultiplexedConnection) -> anyhow::Result<f64> {
+async fn connections(asking: &mut redis::aio::MultiplexedConnection) -> anyhow::Result<usize> {
     let mut list = redis::cmd("CLIENT");
     let list: String = list.arg("LIST").query_async(asking).await?;
-    Ok(list.lines().count() as f64 - 1.0)
+    Ok(list.lines().count() - 1)
 }
 
 /// From before an update until each client was told of it.
