@@ -52,8 +52,6 @@ pub struct MemberStatus {
     pub silent: u64,
     /// Operations applied here that it has not told to be stored there.
     pub missing: u64,
-    /// The last of its own operations that it has told to be stored there.
-    pub stored: u64,
 }
 
 /// The members that a replica knows, and how far it is in letting go.
@@ -119,7 +117,6 @@ impl Replica {
             standing: member.standing,
             silent: now.saturating_sub(self.members.heard.get(id).copied().unwrap_or(now)),
             missing: self.version.difference(&member.acknowledged).len(),
-            stored: member.acknowledged.last_seq(*id),
         })
     }
 
