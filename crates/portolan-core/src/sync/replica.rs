@@ -792,10 +792,11 @@ impl Replica {
         self.greet_presence(id);
         if let Some(session) = self.sessions.get_mut(&id).filter(|s| s.receives()) {
             session.visits = hello.visits;
-            // Who comes and lacks what is sealed here was not waited for either: he has written
-            // since he visited, somewhere else.
+            // Who comes to one of several servers and lacks what is sealed here was not waited for
+            // either: he has written since he visited, at another one.
             let behind = is_left_behind(&hello.version, self.document.sealed_at());
-            session.visited = hello.visits || (behind && !session.opened);
+            let moved = behind && !session.opened && self.bus.is_some();
+            session.visited = hello.visits || moved;
             if !hello.visits {
                 self.greet_member(now, hello.replica, &hello.version);
             }
