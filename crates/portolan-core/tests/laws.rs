@@ -7,7 +7,7 @@ use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 
 use portolan_core::{
-    Delta, Document, Dot, DotSet, Key, Origin, ReplicaId, Timestamp, Value, Version,
+    Delta, Document, Dot, DotSet, Key, Origin, ReplicaId, Timestamp, Value, Version, limits,
 };
 use proptest::prelude::*;
 
@@ -552,6 +552,38 @@ fn removing_everything_leaves_a_version() {
     assert!(document.is_empty());
     assert_eq!(document.digest(), Document::new(ReplicaId::new(2)).digest());
     assert!(document.encode().len() < 50);
+}
+
+/// Keys that are there, and that come twice, among so many that they are read in several blocks.
+#[test]
+fn setting_all_does_what_as_many_sets_do() {
+    let entries: Vec<(String, i64)> = (0..500i64)
+        .map(|i| (format!("key-{}", i % 400), i))
+        .collect();
+    let begun = || {
+        let mut document = Document::new(ReplicaId::new(1));
+        document.set(NOW, "key-7", "before").expect("within limits");
+        document
+    };
+    let (mut at_once, mut singly) = (begun(), begun());
+    at_once
+        .transact(NOW, |tx| tx.set_all(entries.clone()))
+        .expect("within limits");
+    singly
+        .transact(NOW, |tx| {
+            entries
+                .iter()
+                .try_for_each(|(key, value)| tx.set(key.as_str(), *value))
+        })
+        .expect("within limits");
+    assert_eq!(at_once.encode(), singly.encode());
+    assert_eq!(at_once.digest(), singly.digest());
+    let before = at_once.encode();
+    let too_long = entries
+        .into_iter()
+        .chain([("k".repeat(limits::MAX_KEY_BYTES + 1), 0)]);
+    assert!(at_once.transact(NOW, |tx| tx.set_all(too_long)).is_err());
+    assert_eq!(at_once.encode(), before);
 }
 
 #[test]
