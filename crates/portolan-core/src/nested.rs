@@ -540,6 +540,9 @@ impl Nested {
                 let timestamp = Timestamp::from_bits(reader.varint()?);
                 let replica = names.read(reader)?;
                 let dot = read_dot(reader, replica, run.first)?;
+                if (dot.replica, dot.seq) == (run.replica, run.first) {
+                    return Err(reader.malformed("a position that has adopted its own place"));
+                }
                 let ordinal = reader.bounded("an ordinal", u32::MAX.into())? as u32;
                 run.adopted = Some(((timestamp, dot.replica, dot.seq), ordinal));
             }
