@@ -6,14 +6,12 @@ use alloc::vec::Vec;
 
 use bytes::Bytes;
 
-use crate::codec::{
-    Reader, check_checksum, put_bytes, put_checksum, put_dots, put_varint, read_dots,
-};
+use crate::codec::{Reader, check_checksum, put_checksum, put_dots, put_varint, read_dots};
 use crate::dots::{DotSet, Version};
 use crate::error::DecodeError;
 use crate::limits::MAX_FRAME_BYTES;
 use crate::replica::ReplicaId;
-use crate::sync::frame::{MAX_PRESENCE_BYTES, Presence, read_flag};
+use crate::sync::frame::{Presence, put_presence, read_flag, read_presence};
 
 /// The format of messages.
 const FORMAT: u8 = 1;
@@ -183,13 +181,7 @@ fn put_news(out: &mut Vec<u8>, news: &News) {
     }
     put_varint(out, news.present.len() as u64);
     for presence in &news.present {
-        out.extend_from_slice(&presence.replica.get().to_le_bytes());
-        put_varint(out, presence.number);
-        out.push(presence.hops);
-        out.push(u8::from(presence.state.is_some()));
-        if let Some(state) = &presence.state {
-            put_bytes(out, state);
-        }
+        put_presence(out, presence);
     }
 }
 
@@ -208,17 +200,7 @@ fn read_news(reader: &mut Reader<'_>) -> Result<News, DecodeError> {
     let count = reader.bounded("the number of those who are present", MAX_PRESENT)?;
     let mut present = Vec::new();
     for _ in 0..count {
-        present.push(Presence {
-            replica: ReplicaId::new(reader.u64_le()?),
-            number: reader.varint()?,
-            hops: reader.byte()?,
-            state: if read_flag(reader)? {
-                let state = reader.bytes("the length of a presence", MAX_PRESENCE_BYTES)?;
-                Some(Bytes::copy_from_slice(state))
-            } else {
-                None
-            },
-        });
+        present.push(read_presence(reader)?);
     }
     Ok(News {
         revisions,

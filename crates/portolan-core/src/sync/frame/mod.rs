@@ -376,17 +376,21 @@ pub(super) fn repair(handle: u32, dots: &DotSet) -> Bytes {
 pub(super) fn presence(handle: u32, presence: &Presence) -> Bytes {
     let len = presence.state.as_ref().map_or(0, Bytes::len);
     frame(PRESENCE, handle, len + 32, |out| {
-        out.extend_from_slice(&presence.replica.get().to_le_bytes());
-        put_varint(out, presence.number);
-        out.push(presence.hops);
-        out.push(u8::from(presence.state.is_some()));
-        if let Some(state) = &presence.state {
-            put_bytes(out, state);
-        }
+        put_presence(out, presence);
     })
 }
 
-fn read_presence(reader: &mut Reader<'_>) -> Result<Presence, DecodeError> {
+pub(in crate::sync) fn put_presence(out: &mut Vec<u8>, presence: &Presence) {
+    out.extend_from_slice(&presence.replica.get().to_le_bytes());
+    put_varint(out, presence.number);
+    out.push(presence.hops);
+    out.push(u8::from(presence.state.is_some()));
+    if let Some(state) = &presence.state {
+        put_bytes(out, state);
+    }
+}
+
+pub(in crate::sync) fn read_presence(reader: &mut Reader<'_>) -> Result<Presence, DecodeError> {
     Ok(Presence {
         replica: ReplicaId::new(reader.u64_le()?),
         number: reader.varint()?,
