@@ -192,3 +192,22 @@ fn what_is_no_http_is_told_so() {
     }
     assert_eq!(server.read("/healthz").status, 200);
 }
+
+#[test]
+fn a_request_names_one_host() {
+    let server = Server::in_memory();
+    for (head, status) in [
+        ("HTTP/1.1\r\nhost: localhost", "200"),
+        ("HTTP/1.0", "200"),
+        ("HTTP/1.1", "400"),
+        ("HTTP/1.1\r\nhost: localhost\r\nhost: elsewhere", "400"),
+    ] {
+        let mut stream = TcpStream::connect(server.address()).unwrap();
+        stream.set_read_timeout(Some(DEADLINE)).unwrap();
+        let request = format!("GET /healthz {head}\r\nconnection: close\r\n\r\n");
+        stream.write_all(request.as_bytes()).unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        assert_eq!(answer.split(' ').nth(1), Some(status), "{head:?}: {answer}");
+    }
+}
