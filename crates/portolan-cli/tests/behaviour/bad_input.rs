@@ -149,6 +149,31 @@ fn a_client_that_sends_for_ever_is_slowed_and_holds_nobody_up() {
 }
 
 #[test]
+#[cfg(target_os = "linux")]
+fn pings_without_end_take_no_memory() {
+    const PINGS: usize = 700_000;
+    let server = Server::in_memory();
+    let resident_kib = || -> usize {
+        let status = format!("/proc/{}/status", server.pid());
+        let status = std::fs::read_to_string(status).expect("Linux tells");
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+        let kib = line.and_then(|line| line.split_whitespace().next());
+        kib.and_then(|kib| kib.parse().ok()).expect("a number")
+    };
+    let mut socket = connect(&server, "portolan.v1").expect("a connection");
+    // Masked with zeros; the answers, as long, are not read.
+    let ping = [&[0x89, 0x80 | 125, 0, 0, 0, 0][..], &[7; 125]].concat();
+    let pings = ping.repeat(1_000);
+    let before = resident_kib();
+    for _ in 0..PINGS / 1_000 {
+        socket.get_mut().write_all(&pings).expect("they are read");
+    }
+    let grown = resident_kib().saturating_sub(before);
+    assert!(grown < PINGS * ping.len() / 1024 / 2, "by {grown} KiB");
+    assert_eq!(server.read("/healthz").status, 200);
+}
+
+#[test]
 fn a_body_that_never_ends_is_refused() {
     let server = Server::in_memory();
     for path in ["/v1/maps/m/keys/k", "/v1/maps/m/keys/l"] {
