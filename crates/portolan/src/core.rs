@@ -111,6 +111,13 @@ impl Server {
     pub(crate) fn credentials(&self) -> Option<Bytes> {
         self.credentials.lock().clone()
     }
+
+    /// Why a lane has no connection, if it has none and had one, or tried.
+    pub(crate) fn failure(&self, lane: usize) -> Option<Error> {
+        let lanes = self.lanes.lock();
+        let lane = lanes.get(lane).filter(|lane| lane.link.is_none())?;
+        lane.ended.clone()
+    }
 }
 
 fn check_token(token: &Bytes) -> Result<()> {

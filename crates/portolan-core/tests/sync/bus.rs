@@ -2,7 +2,10 @@
 //! or lost, the log is trimmed, rolled back or lost, and servers come, go and crash.
 
 mod differences;
+mod log;
 mod presence;
+mod server;
+mod unread;
 mod visitors;
 mod world;
 
@@ -63,6 +66,9 @@ fn run_with(mut world: World, steps: &[(u8, u8, u16)]) {
         // After a loss some have let go of what others still hold.
         let same = document.encode() == first.encode();
         assert!(world.is_excused() || same, "bytes of {node}");
+    }
+    for (_, link, _) in &world.clients {
+        assert!(world.net.is_ready(*link, 0), "the client of link {link}");
     }
     assert!(world.net.errors.is_empty(), "{:?}", world.net.errors);
 }

@@ -3,8 +3,9 @@
 use portolan_core::sync::Event;
 use portolan_core::{Document, Error, ReplicaId, Value};
 
+use super::server::Stage;
 use super::shown;
-use super::world::{Stage, World};
+use super::world::World;
 use crate::network::START;
 
 fn assert_same(world: &World) {
