@@ -498,7 +498,7 @@ impl Replica {
         if self.version.covers(&delta.applied) {
             return Some(Ok(DotSet::new()));
         }
-        match self.document.misfit(delta) {
+        match self.document.misfit_of_peer(delta, false) {
             None => {}
             Some(Misfit::Theirs) => return None,
             Some(Misfit::Ours) => {

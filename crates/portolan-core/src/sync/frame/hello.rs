@@ -70,8 +70,9 @@ const HELLO_READ: u8 = 2;
 const HELLO_WRITE: u8 = 4;
 const HELLO_CREDENTIALS: u8 = 8;
 const HELLO_VISITS: u8 = 16;
-const HELLO_INCOMPLETE: u8 = 32;
-const HELLO_FLAGS: u8 = 2 * HELLO_INCOMPLETE - 1;
+const HELLO_INCOMPLETE: u8 = 64;
+const HELLO_FLAGS: u8 =
+    HELLO_REPLY | HELLO_READ | HELLO_WRITE | HELLO_CREDENTIALS | HELLO_VISITS | HELLO_INCOMPLETE;
 
 pub(in crate::sync) fn hello(handle: u32, hello: &Hello) -> Bytes {
     frame(HELLO, handle, hello.document.len() + 64, |out| {
@@ -108,7 +109,7 @@ pub(super) fn read_hello(reader: &mut Reader<'_>) -> Result<Hello, ProtocolError
         });
     }
     let flags = reader.byte()?;
-    if flags > HELLO_FLAGS {
+    if flags & !HELLO_FLAGS != 0 {
         return Err(reader.malformed("an unknown flag in a hello").into());
     }
     let document = reader.text("the length of a document's name", MAX_NAME_BYTES)?;

@@ -4,8 +4,7 @@ use portolan_core::sync::Event;
 use portolan_core::{Document, Error, ReplicaId, Value};
 
 use super::server::Stage;
-use super::shown;
-use super::world::World;
+use super::world::{World, shown};
 use crate::network::START;
 
 fn assert_same(world: &World) {

@@ -1,6 +1,6 @@
 //! Servers that follow a log, their clients, and what becomes of them.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 
 use bytes::Bytes;
 use portolan_core::sync::Config;
@@ -32,6 +32,8 @@ pub(super) struct World {
     pub(super) wronged: bool,
     /// Whether somebody was away when a server left, and may wait for it for ever.
     pub(super) unheard: bool,
+    /// Which clients have come to which servers.
+    pub(super) met: BTreeSet<(usize, usize)>,
     /// Whether such things happen.
     pub(super) wrongs: bool,
     /// Whether clients borrow their ids, and visit until they write.
@@ -52,6 +54,7 @@ impl World {
             lost: false,
             wronged: false,
             unheard: false,
+            met: BTreeSet::new(),
             wrongs: false,
             borrow,
             next_id: 0,
@@ -116,6 +119,7 @@ impl World {
     pub(super) fn attend(&mut self, server: usize) {
         let node = self.add(false, self.borrow);
         let link = self.net.join(node, self.servers[server].node);
+        self.met.insert((node, server));
         self.clients.push((node, link, server));
     }
 
@@ -129,6 +133,7 @@ impl World {
                 self.net.cut(client.1);
                 client.1 = self.net.join(client.0, self.servers[to].node);
                 client.2 = to;
+                self.met.insert((client.0, to));
             }
         }
     }
@@ -148,6 +153,7 @@ impl World {
             let node = self.clients[client].0;
             self.clients[client].1 = self.net.join(node, self.servers[server].node);
             self.clients[client].2 = server;
+            self.met.insert((node, server));
         }
     }
 
@@ -213,6 +219,10 @@ impl World {
             self.net.collect();
         }
         self.net.settle();
+        // Who was never on the log tells only those who are there.
+        let on = matches!(self.servers[at].stage, Stage::On { .. });
+        let mut elsewhere = self.clients.iter().filter(|client| client.2 != at);
+        self.unheard |= !on && elsewhere.any(|client| self.met.contains(&(client.0, at)));
         let now = self.net.now;
         self.net.nodes[node].replica.leave(now);
         self.net.settle();
@@ -377,4 +387,18 @@ impl World {
             self.net.pass(100);
         }
     }
+}
+
+/// The elements in their order, and what stands under each key.
+pub(super) fn shown(document: &Document) -> Vec<String> {
+    let list = document.array("list");
+    let elements = (0..list.len()).map(|at| {
+        let values = list.get_all(at).map(|sibling| sibling.value);
+        format!("{:?}", values.collect::<Vec<_>>())
+    });
+    let keys = document.iter().map(|(key, siblings)| {
+        let values = siblings.map(|sibling| sibling.value);
+        format!("{key:?}: {:?}", values.collect::<Vec<_>>())
+    });
+    elements.chain(keys).collect()
 }
