@@ -306,7 +306,11 @@ impl Core {
         };
         let found = tokio::time::timeout(BUS_PATIENCE, bus.read(name, u64::MAX)).await;
         let found = found.map_err(|_| BusError::Unreachable("it does not answer".to_owned()))?;
-        Ok(found?.is_some())
+        match found {
+            // Who opens it mends it.
+            Err(BusError::Damaged(_)) => Ok(true),
+            found => Ok(found?.is_some()),
+        }
     }
 
     /// How the bus stands, where there is one.
