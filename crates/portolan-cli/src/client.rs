@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::Deserialize;
-use ureq::http::{Method, Request, Response, StatusCode};
+use ureq::http::uri::{Authority, InvalidUri};
+use ureq::http::{Method, Request, Response, StatusCode, Uri};
 use ureq::tls::{Certificate, RootCerts, TlsConfig};
 use ureq::{Agent, Body, SendBody};
 
@@ -225,7 +226,25 @@ fn base_url(url: &str) -> Result<String, Failure> {
              PORTOLAN_SERVER)"
         )));
     }
-    Ok(format!("{scheme}://{rest}"))
+    let base = format!("{scheme}://{rest}");
+    let odd = |reason: &dyn std::fmt::Display| {
+        Failure::Usage(format!("{url:?} is no URL of a server: {reason}"))
+    };
+    let uri: Uri = base.parse().map_err(|error: InvalidUri| odd(&error))?;
+    let authority = uri.authority().map_or("", Authority::as_str);
+    // What stands there is a secret, perhaps.
+    if authority.contains('@') {
+        let message = "the URL of the server names a user: give a token by --token or \
+                       PORTOLAN_TOKEN instead";
+        return Err(Failure::Usage(message.to_owned()));
+    }
+    if authority != uri.host().unwrap_or_default() && uri.port_u16().is_none() {
+        return Err(odd(&"a port is a number below 65536"));
+    }
+    if uri.query().is_some() {
+        return Err(odd(&"it has a query"));
+    }
+    Ok(base)
 }
 
 /// The path of a map.

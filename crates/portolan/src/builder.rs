@@ -111,7 +111,8 @@ impl Builder {
 
     /// Opens the store and starts to connect; does not wait for a connection.
     ///
-    /// Must be called within a Tokio runtime with time and I/O enabled.
+    /// Must be called within a Tokio runtime with time and, where there is a server or a bus, I/O
+    /// enabled; fails with [`Error::Runtime`](crate::Error::Runtime) elsewhere.
     pub async fn spawn(self) -> Result<Node> {
         Node::spawn(self).await
     }

@@ -19,6 +19,7 @@ use crate::limits::{BUS_PATIENCE, FAREWELL, MAX_NAME_BYTES, MAX_TOKEN_BYTES};
 use crate::link;
 use crate::outbox::{Notice, Outbox};
 use crate::peer::Peer;
+use crate::runtime;
 use crate::shared::Shared;
 use crate::status::{BusStatus, LinkState, LinkStatus};
 use crate::store::{self, Store};
@@ -155,6 +156,7 @@ pub(crate) enum Stage {
 
 impl Core {
     pub(crate) async fn start(builder: Builder) -> Result<Arc<Self>> {
+        runtime::check(!builder.peers.is_empty() || builder.bus.is_some())?;
         let fresh = ReplicaId::new(random());
         let store = match builder.store {
             None => None,

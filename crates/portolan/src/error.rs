@@ -103,6 +103,16 @@ pub enum Error {
         map: String,
     },
 
+    /// A node was to be spawned where its tasks cannot run.
+    #[error(
+        "a node needs a Tokio runtime with {lacks}: spawn it within one, \
+         built with `enable_all()`"
+    )]
+    Runtime {
+        /// What the runtime lacks, if there is one.
+        lacks: &'static str,
+    },
+
     /// The other side refused a map.
     #[error("the map `{map}` was refused: {reason}; ask for a token that allows it")]
     Refused {

@@ -56,6 +56,7 @@ mod node;
 mod outbox;
 mod pattern;
 mod peer;
+mod runtime;
 mod set;
 mod shared;
 mod site;

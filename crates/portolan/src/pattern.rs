@@ -103,6 +103,56 @@ impl Pattern {
         }
     }
 
+    /// The pattern that matches what any of these matches; none of them may begin with `!`, unless
+    /// it is alone.
+    ///
+    /// ```
+    /// use portolan::Pattern;
+    /// let pattern = Pattern::any(&[Pattern::new("fleet/**")?, Pattern::new("a,b")?])?;
+    /// assert!(pattern.matches("fleet/rate") && pattern.matches("a,b"));
+    /// assert!(!pattern.matches("a"));
+    /// # Ok::<(), portolan::Error>(())
+    /// ```
+    pub fn any(patterns: &[Self]) -> Result<Self> {
+        if let [one] = patterns {
+            return Ok(one.clone());
+        }
+        if patterns.iter().any(Self::is_all) {
+            return Ok(Self::all());
+        }
+        if let Some(negative) = patterns
+            .iter()
+            .find(|pattern| pattern.text.starts_with('!'))
+        {
+            return Err(Error::Pattern {
+                pattern: negative.text.chars().take(100).collect(),
+                reason: "what it leaves out, another of the patterns may name".to_owned(),
+            });
+        }
+        let alternatives: Vec<String> = patterns.iter().map(Self::alternative).collect();
+        Self::new(&format!("{{{}}}", alternatives.join(",")))
+    }
+
+    /// The text as one of several in braces, where a comma would end it, and a brace all of them.
+    fn alternative(&self) -> String {
+        let text = self.text.as_bytes();
+        let (mut escaped, mut depth, mut at) = (Vec::with_capacity(text.len()), 0usize, 0);
+        while let Some(&byte) = text.get(at) {
+            let start = at;
+            at += 1;
+            match byte {
+                b'\\' => at += 1,
+                b'[' => at = past_class(text, at),
+                b'{' => depth += 1,
+                b',' | b'}' if depth == 0 => escaped.push(b'\\'),
+                b'}' => depth -= 1,
+                _ => {}
+            }
+            escaped.extend_from_slice(&text[start..at.min(text.len())]);
+        }
+        String::from_utf8_lossy(&escaped).into_owned()
+    }
+
     /// The pattern's text.
     pub fn as_str(&self) -> &str {
         &self.text
@@ -291,6 +341,44 @@ mod tests {
             assert_eq!(Pattern::new(pattern.as_str()).unwrap(), pattern);
         }
         assert!(!Pattern::literal("a*b").matches("axb"));
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn any_matches_what_one_of_them_matches(
+            texts in proptest::collection::vec(
+                proptest::sample::subsequence(
+                    vec!["a", ",", "b/", "*", "[,]", "{a,b}", "}", "\\,", "\\{", "?", "/b", "{,/*}", "]", "/**"],
+                    0..4,
+                ),
+                1..5,
+            ),
+            names in proptest::collection::vec("[ab,/{}]{0,4}", 20),
+        ) {
+            let texts: Vec<String> = texts.iter().map(|pieces| pieces.concat()).collect();
+            let patterns: Vec<Pattern> = texts.iter().map(|text| Pattern::new(text).unwrap()).collect();
+            // More ways to choose than may be are an error.
+            if let Ok(any) = Pattern::any(&patterns) {
+                for name in &names {
+                    let one = patterns.iter().any(|pattern| pattern.matches(name));
+                    proptest::prop_assert_eq!(any.matches(name), one, "{} {:?} on {:?}", any, texts, name);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_one_of_several_is_refused() {
+        let pattern = |text| Pattern::new(text).unwrap();
+        assert!(Pattern::any(&[pattern("!a"), pattern("b")]).is_err());
+        assert_eq!(Pattern::any(&[pattern("!a")]).unwrap(), pattern("!a"));
+        assert!(
+            Pattern::any(&[pattern("a"), Pattern::all()])
+                .unwrap()
+                .is_all()
+        );
+        assert!(!Pattern::any(&[]).unwrap().matches("a"));
+        assert!(Pattern::any(&vec![pattern("{a,b}"); 33]).is_err());
     }
 
     #[test]

@@ -29,6 +29,9 @@ const READ_BYTES: usize = 8 * 1024;
 const WRITE_BYTES: usize = 8 * 1024;
 /// A little more than a frame, so that it is the engine that names the rule.
 const MESSAGE_BYTES: usize = MAX_FRAME_BYTES + 1024;
+/// What may wait to be sent: more than the frames that do, so that it bounds the answers to pings of
+/// who does not read them.
+const UNSENT_BYTES: usize = WRITE_BYTES + 2 * MESSAGE_BYTES;
 
 /// Where a server is.
 #[derive(Clone, Debug)]
@@ -113,6 +116,7 @@ pub(crate) async fn connect(
         let config = WebSocketConfig::default()
             .read_buffer_size(READ_BYTES)
             .write_buffer_size(WRITE_BYTES)
+            .max_write_buffer_size(UNSENT_BYTES)
             .max_message_size(Some(MESSAGE_BYTES))
             .max_frame_size(Some(MESSAGE_BYTES));
         let socket = handshake(address, peer, request, stream, config).await?;

@@ -1,8 +1,10 @@
 //! What every request is answered with.
 
 use std::net::SocketAddr;
+use std::num::NonZero;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread;
 use std::time::Duration;
 
 use axum::extract::FromRequestParts;
@@ -10,7 +12,7 @@ use axum::http::request::Parts;
 use axum::http::{HeaderMap, header};
 use futures_util::{StreamExt as _, stream};
 use portolan::{BusError, Error, Map, Node};
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 
 use super::auth::{Auth, Caller};
 use super::event_log::EventLogs;
@@ -34,6 +36,7 @@ pub(crate) struct App {
     pub(crate) logs: EventLogs,
     pub(crate) meter: Meter,
     pub(crate) bodies: BodyBudget,
+    pub(crate) turns: Turns,
     pub(crate) expiry: Expiry,
     /// True once the server stops: what lasts, ends itself.
     pub(crate) stopping: watch::Receiver<bool>,
@@ -85,6 +88,27 @@ impl App {
             })
             .buffered(OPENED_AT_ONCE);
         opened.filter_map(std::future::ready).collect().await
+    }
+}
+
+/// Turns at work that takes as long as a map is large, such as copying it: as many at a time as
+/// there are processors, since each holds what it has copied.
+#[derive(Debug)]
+pub(crate) struct Turns(Semaphore);
+
+impl Default for Turns {
+    fn default() -> Self {
+        let processors = thread::available_parallelism().map_or(1, NonZero::get);
+        Self(Semaphore::new(processors))
+    }
+}
+
+impl Turns {
+    /// Does the work, while other threads serve the connections that this one served.
+    pub(crate) async fn take<T>(&self, work: impl FnOnce() -> T) -> T {
+        // It is never closed.
+        let _turn = self.0.acquire().await;
+        tokio::task::block_in_place(work)
     }
 }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 use axum::Json;
 use axum::body::{Body, BodyDataStream, Bytes};
 use axum::extract::rejection::QueryRejection;
-use axum::extract::{Path, Query, State};
+use axum::extract::{Query, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use futures_util::StreamExt as _;
@@ -18,7 +18,7 @@ use xxhash_rust::xxh3::Xxh3;
 
 use super::app::{App, Need, stored};
 use super::auth::Caller;
-use super::place::{Place, check_steps, parse_steps, resolve, steps_text};
+use super::place::{Named, Place, check_steps, parse_steps, resolve, steps_text};
 use super::problem::Problem;
 use crate::json::{
     JsonHeld, JsonKey, ParsedValue, alike, all_json, content_json, elements_json, key_json,
@@ -53,28 +53,31 @@ pub(crate) async fn list(State(app): State<Arc<App>>, caller: Caller) -> Result<
 /// `GET /v1/maps/{map}`
 pub(crate) async fn read_map(
     State(app): State<Arc<App>>,
-    Path(name): Path<String>,
+    Named(name): Named<String>,
     caller: Caller,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
     caller.may(Need::Read, &name)?;
     let map = app.existing(&name).await?;
     let typed = prefers_ndjson(&headers);
-    // One moment of the map; keys and values are shared, not copied.
-    let (etag, content) = map.read(|document| {
-        let suffix = if typed { "n" } else { "j" };
-        let etag = format!("\"{:032x}-{suffix}\"", document.digest());
-        if is_named(&headers, header::IF_NONE_MATCH, &etag) {
-            return (etag, None);
-        }
-        (etag, Some(Content::of_map(document.root())))
-    });
-    let Some(content) = content else {
+    let suffix = if typed { "n" } else { "j" };
+    let etag_of = |document: &Document| format!("\"{:032x}-{suffix}\"", document.digest());
+    let etag = map.read(etag_of);
+    if is_named(&headers, header::IF_NONE_MATCH, &etag) {
         return Ok(not_modified(&etag));
-    };
-    if !typed && let Some(text) = alike(&content) {
-        return Err(Problem::keys_alike(&text));
     }
+    let copy = || {
+        // One moment of the map; keys and values are shared, not copied.
+        let (etag, content) = map.read(|document| {
+            let content = Content::of_map(document.root());
+            (etag_of(document), content)
+        });
+        match alike(&content) {
+            Some(text) if !typed => Err(Problem::keys_alike(&text)),
+            _ => Ok((etag, content)),
+        }
+    };
+    let (etag, content) = app.turns.take(copy).await?;
     let Content::Map(entries) = content else {
         return Err(Problem::no_map(&name));
     };
@@ -105,7 +108,7 @@ pub(crate) struct KeysQuery {
 /// `GET /v1/maps/{map}/keys`: the keys in order, each as JSON that gives its kind.
 pub(crate) async fn list_keys(
     State(app): State<Arc<App>>,
-    Path(name): Path<String>,
+    Named(name): Named<String>,
     query: Result<Query<KeysQuery>, QueryRejection>,
     caller: Caller,
     headers: HeaderMap,
@@ -122,7 +125,7 @@ pub(crate) async fn list_keys(
         .as_deref()
         .map_or(Ok(Vec::new()), parse_steps)?;
     check_steps(&steps)?;
-    let keys = map.read(|document| {
+    let matching = |document: &Document| {
         let within = if steps.is_empty() {
             document.root()
         } else {
@@ -132,7 +135,8 @@ pub(crate) async fn list_keys(
         let keys = within.iter().map(|(key, _)| key);
         let matching = keys.filter(|key| pattern.matches_path(std::slice::from_ref(key)));
         Some(matching.cloned().collect::<Vec<_>>())
-    });
+    };
+    let keys = app.turns.take(|| map.read(matching)).await;
     let keys = keys.filter(|keys| steps.is_empty() || !keys.is_empty());
     let keys = keys.ok_or_else(|| Problem::no_key(&name, &steps_text(&steps)))?;
     if prefers_ndjson(&headers) {
@@ -145,18 +149,12 @@ pub(crate) async fn list_keys(
 /// `DELETE /v1/maps/{map}`: removes all of its keys, as one change.
 pub(crate) async fn remove_map(
     State(app): State<Arc<App>>,
-    Path(name): Path<String>,
+    Named(name): Named<String>,
     caller: Caller,
 ) -> Result<StatusCode, Problem> {
     caller.may(Need::Admin, &name)?;
     let map = app.existing(&name).await?;
-    map.transact(|tx| {
-        let keys: Vec<Key> = tx.document().iter().map(|(key, _)| key.clone()).collect();
-        for key in &keys {
-            tx.unset(key);
-        }
-        Ok::<_, Error>(())
-    })?;
+    app.turns.take(|| map.clear()).await?;
     stored(&app, &map).await?;
     Ok(StatusCode::NO_CONTENT)
 }
@@ -180,31 +178,38 @@ pub(crate) async fn read_key(
         }
         Some((etag, Some(Content::of_all(&held))))
     };
-    let read = match place.at.clone() {
-        None => map.read(read),
-        Some(at) => {
-            // It costs the whole map: not on a thread that serves connections.
-            let then = tokio::task::spawn_blocking(move || map.as_of(at.moment())).await;
-            let then = then.map_err(|_| Problem::unavailable("the request was given up"))?;
-            read(&then?)
+    let answer = |read: Option<(String, Option<Vec<Content>>)>| {
+        let (etag, held) = read.ok_or_else(|| place.missing())?;
+        let Some(held) = held else {
+            return Ok(not_modified(&etag));
+        };
+        if let Some(text) = held.iter().find_map(alike) {
+            return Err(Problem::keys_alike(&text));
         }
+        let text = match held.first() {
+            _ if place.ids => elements_json(&held).ok_or_else(|| place.no_array())?,
+            Some(shown) if !place.all => content_json(shown),
+            _ => all_json(&held),
+        };
+        let headers = [(header::CONTENT_TYPE, JSON), (header::ETAG, tag(&etag))];
+        Ok((headers, text).into_response())
     };
-    match read {
-        None => Err(place.missing()),
-        Some((etag, None)) => Ok(not_modified(&etag)),
-        Some((etag, Some(held))) => {
-            if let Some(text) = held.iter().find_map(alike) {
-                return Err(Problem::keys_alike(&text));
-            }
-            let text = match held.first() {
-                _ if place.ids => elements_json(&held).ok_or_else(|| place.no_array())?,
-                Some(shown) if !place.all => content_json(shown),
-                _ => all_json(&held),
-            };
-            let headers = [(header::CONTENT_TYPE, JSON), (header::ETAG, tag(&etag))];
-            Ok((headers, text).into_response())
-        }
+    if let Some(at) = &place.at {
+        // It costs the whole map.
+        let then = || answer(read(&map.as_of(at.moment())?));
+        return app.turns.take(then).await;
     }
+    if map.read(|document| holds_container(document, &place.steps)) {
+        return app.turns.take(|| answer(map.read(read))).await;
+    }
+    answer(map.read(read))
+}
+
+/// Whether there may be much in a place: something that has no bounds but the map's.
+fn holds_container(document: &Document, steps: &[Key]) -> bool {
+    let path = resolve(document, steps);
+    let at = path.and_then(|path| Location::find(document, &path));
+    at.is_some_and(|at| !(at.map().is_empty() && at.array().is_empty() && at.or_set().is_empty()))
 }
 
 /// `PUT /v1/maps/{map}/keys/{key}`

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::{Body, Bytes};
-use axum::extract::{Path, Query, State};
+use axum::extract::{Query, State};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, header};
 use axum::response::{IntoResponse, Response};
 use futures_util::stream;
@@ -22,6 +22,7 @@ use tokio::sync::watch;
 use super::app::{App, Need};
 use super::auth::{Caller, TokenError};
 use super::event_log::{Batch, EventLog, Next};
+use super::place::Named;
 use super::problem::Problem;
 use crate::json::{JsonKey, JsonValue};
 use crate::moment;
@@ -47,7 +48,7 @@ pub(crate) struct EventsQuery {
 /// `GET /v1/maps/{map}/events`
 pub(crate) async fn events(
     State(app): State<Arc<App>>,
-    Path(name): Path<String>,
+    Named(name): Named<String>,
     query: Result<Query<EventsQuery>, axum::extract::rejection::QueryRejection>,
     caller: Caller,
     headers: HeaderMap,
@@ -161,7 +162,7 @@ impl Subscriber {
                 Position::After(number) => number,
                 Position::Over => return None,
                 Position::Unknown => {
-                    self.take_snapshot();
+                    self.take_snapshot().await;
                     continue;
                 }
             };
@@ -200,11 +201,11 @@ impl Subscriber {
         }
     }
 
-    fn take_snapshot(&mut self) {
-        let pattern = &self.pattern;
-        let (number, entries) = self
-            .map
-            .read_numbered(|document, number| (number, Entry::matching(document, pattern)));
+    async fn take_snapshot(&mut self) {
+        let (map, pattern) = (&self.map, &self.pattern);
+        let copy =
+            || map.read_numbered(|document, number| (number, Entry::matching(document, pattern)));
+        let (number, entries) = self.app.turns.take(copy).await;
         self.position = Position::After(number);
         self.told = Some(number);
         self.pending = Some(Pieces {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::rejection::QueryRejection;
-use axum::extract::{Path, Query, State};
+use axum::extract::{Query, State};
 use axum::response::{IntoResponse, Response};
 use portolan::{Change, Key, Map, Moment};
 use serde::Deserialize;
@@ -15,7 +15,7 @@ use serde_json::json;
 use super::app::{App, Need};
 use super::auth::Caller;
 use super::events::serialize_change;
-use super::place::{check_steps, flag, parse_steps, path_ever};
+use super::place::{Named, check_steps, flag, parse_steps, path_ever};
 use super::problem::Problem;
 use crate::moment::{self, When};
 
@@ -38,7 +38,7 @@ pub(crate) struct HistoryQuery {
 /// "left_out": n, "changes": […]}`, a change as in an event, with its transaction.
 pub(crate) async fn history(
     State(app): State<Arc<App>>,
-    Path(name): Path<String>,
+    Named(name): Named<String>,
     query: Result<Query<HistoryQuery>, QueryRejection>,
     caller: Caller,
 ) -> Result<Response, Problem> {
@@ -47,9 +47,8 @@ pub(crate) async fn history(
     let map = app.known(&name).await?;
     let map = map.filter(|map| !map.version().is_empty());
     let map = map.ok_or_else(|| Problem::no_map(&name))?;
-    // It costs the whole map: not on a thread that serves connections.
-    let told = tokio::task::spawn_blocking(move || tell(&map, &query)).await;
-    told.map_err(|_| Problem::unavailable("the history was given up"))?
+    // It costs the whole map.
+    app.turns.take(|| tell(&map, &query)).await
 }
 
 fn tell(map: &Map, query: &HistoryQuery) -> Result<Response, Problem> {

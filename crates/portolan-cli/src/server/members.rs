@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use axum::Json;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use portolan::{Document, Map, MemberStatus, ReplicaId, Standing};
@@ -11,13 +11,14 @@ use serde_json::{Value as Json_, json};
 
 use super::app::{App, Need};
 use super::auth::Caller;
+use super::place::Named;
 use super::problem::Problem;
 
 /// `GET /v1/maps/{map}/members`: `{"replica": …, "members": [{"replica": …, "standing": …,
 /// "silent_ms": n, "missing": n}]}`, this server itself apart from the others.
 pub(crate) async fn list(
     State(app): State<Arc<App>>,
-    Path(name): Path<String>,
+    Named(name): Named<String>,
     caller: Caller,
 ) -> Result<Response, Problem> {
     caller.may(Need::Admin, &name)?;
@@ -30,7 +31,7 @@ pub(crate) async fn list(
 /// `DELETE /v1/maps/{map}/members/{replica}`: waits for it no longer.
 pub(crate) async fn forget(
     State(app): State<Arc<App>>,
-    Path((name, replica)): Path<(String, String)>,
+    Named((name, replica)): Named<(String, String)>,
     caller: Caller,
 ) -> Result<StatusCode, Problem> {
     caller.may(Need::Admin, &name)?;

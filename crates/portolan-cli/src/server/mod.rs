@@ -32,7 +32,7 @@ use portolan_redis::{RedisBus, Server};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 
-use self::app::{App, BodyBudget};
+use self::app::{App, BodyBudget, Turns};
 use self::auth::Auth;
 use self::event_log::EventLogs;
 use self::listener::Listener;
@@ -111,6 +111,7 @@ async fn run(arguments: &Serve) -> Result<(), Failure> {
         logs: EventLogs::new(run_name()?),
         meter: Meter::install(descriptors)?,
         bodies: BodyBudget::new(arguments.max_body.saturating_mul(1024 * 1024)),
+        turns: Turns::default(),
         expiry: sync::Expiry::default(),
         stopping: stopping.clone(),
     });
@@ -163,15 +164,13 @@ async fn start_node(arguments: &Serve, file: Option<&TokenFile>) -> Result<Node,
         builder = builder.store(&arguments.store);
     }
     let usage = |error: portolan::Error| Failure::Usage(error.to_string());
-    let shared = match arguments.maps.as_slice() {
+    let shared: Vec<Pattern> = {
+        let patterns = arguments.maps.iter().map(|text| Pattern::new(text));
+        patterns.collect::<Result<_, _>>().map_err(usage)?
+    };
+    let shared = match &*shared {
         [] => Pattern::all(),
-        [one] => Pattern::new(one).map_err(usage)?,
-        many => {
-            for pattern in many {
-                Pattern::new(pattern).map_err(usage)?;
-            }
-            Pattern::new(&format!("{{{}}}", many.join(","))).map_err(usage)?
-        }
+        patterns => Pattern::any(patterns).map_err(usage)?,
     };
     let roots = match &arguments.ca {
         Some(file) => Some(tls::client_config(file).map_err(Failure::Usage)?),

@@ -2,13 +2,13 @@
 
 use std::sync::Arc;
 
-use axum::extract::Query;
+use axum::extract::{FromRequestParts, Path, Query};
 use axum::http::Method;
 use axum::http::request::Parts;
 use percent_encoding::percent_decode_str;
 use portolan::{Document, Dot, Key, Kind, Location, engine_limits};
 use serde::Deserialize;
-use serde::de::{self, Deserializer};
+use serde::de::{self, DeserializeOwned, Deserializer};
 
 use super::app::App;
 use super::problem::Problem;
@@ -72,7 +72,20 @@ pub(crate) fn steps_text(steps: &[Key]) -> String {
     texts.join(" / ")
 }
 
-impl axum::extract::FromRequestParts<Arc<App>> for Place {
+/// What the address names, each of its parts decoded.
+pub(crate) struct Named<T>(pub(crate) T);
+
+impl<T: DeserializeOwned + Send> FromRequestParts<Arc<App>> for Named<T> {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, app: &Arc<App>) -> Result<Self, Problem> {
+        let path = Path::<T>::from_request_parts(parts, app).await;
+        let Path(names) = path.map_err(|error| Problem::bad_request(error.body_text()))?;
+        Ok(Self(names))
+    }
+}
+
+impl FromRequestParts<Arc<App>> for Place {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, app: &Arc<App>) -> Result<Self, Problem> {

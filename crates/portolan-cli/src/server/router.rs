@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use axum::extract::{MatchedPath, Request, State};
-use axum::http::{HeaderValue, StatusCode, Uri, header};
+use axum::http::{HeaderValue, StatusCode, Uri, Version, header};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{Html, IntoResponse, Response};
 use axum::routing::{MethodRouter, delete, get, post};
@@ -122,6 +122,11 @@ fn admit(
         .count(peer.ip(), Instant::now())
         .map_err(|wait| Problem::too_many_requests(wait.as_secs() + 1))?;
     let (parts, body) = request.into_parts();
+    // Who stands in between may have gone by the other one (RFC 9112, 3.2).
+    let hosts = parts.headers.get_all(header::HOST).iter().count();
+    if hosts > 1 || (hosts == 0 && parts.version == Version::HTTP_11) {
+        return Err(Problem::bad_request("a request has one Host header"));
+    }
     let passed = app.origins.check(&parts, &app.auth)?;
     Ok((passed, Request::from_parts(parts, body)))
 }

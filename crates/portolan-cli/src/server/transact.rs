@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::body::Body;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::http::{HeaderMap, header};
 use axum::response::{IntoResponse, Response};
 use portolan::{Key, Location, LocationMut, Map, Transaction};
@@ -14,7 +14,7 @@ use serde_json::json;
 use super::app::{App, Need, stored};
 use super::auth::Caller;
 use super::entries::{check_length, next_chunk, whole};
-use super::place::{check_steps, element, resolve, steps_text};
+use super::place::{Named, check_steps, element, resolve, steps_text};
 use super::problem::Problem;
 use crate::json::{ParsedKey, ParsedValue};
 
@@ -95,7 +95,7 @@ struct Operations {
 /// {"op": "unset", "path": […]}, …]}`, or NDJSON with an operation a line.
 pub(crate) async fn transact(
     State(app): State<Arc<App>>,
-    Path(name): Path<String>,
+    Named(name): Named<String>,
     caller: Caller,
     headers: HeaderMap,
     body: Body,
@@ -129,9 +129,7 @@ pub(crate) async fn transact(
     let done = if operations.len() < MANY_OPERATIONS {
         apply(&map, operations)?
     } else {
-        let map = map.clone();
-        let applied = tokio::task::spawn_blocking(move || apply(&map, operations)).await;
-        applied.map_err(|_| Problem::unavailable("the transaction was given up"))??
+        app.turns.take(|| apply(&map, operations)).await?
     };
     stored(&app, &map).await?;
     let mut answer = json!({ "set": done.set, "unset": done.unset });

@@ -149,6 +149,31 @@ fn a_client_that_sends_for_ever_is_slowed_and_holds_nobody_up() {
 }
 
 #[test]
+#[cfg(target_os = "linux")]
+fn pings_without_end_take_no_memory() {
+    const PINGS: usize = 700_000;
+    let server = Server::in_memory();
+    let resident_kib = || -> usize {
+        let status = format!("/proc/{}/status", server.pid());
+        let status = std::fs::read_to_string(status).expect("Linux tells");
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+        let kib = line.and_then(|line| line.split_whitespace().next());
+        kib.and_then(|kib| kib.parse().ok()).expect("a number")
+    };
+    let mut socket = connect(&server, "portolan.v1").expect("a connection");
+    // 125 bytes, masked with zeros; the answers, as long, are not read.
+    let ping = [&[0x89, 0xFD, 0, 0, 0, 0][..], &[7; 125]].concat();
+    let pings = ping.repeat(1_000);
+    let before = resident_kib();
+    for _ in 0..PINGS / 1_000 {
+        socket.get_mut().write_all(&pings).expect("they are read");
+    }
+    let grown = resident_kib().saturating_sub(before);
+    assert!(grown < PINGS * ping.len() / 1024 / 2, "by {grown} KiB");
+    assert_eq!(server.read("/healthz").status, 200);
+}
+
+#[test]
 fn a_body_that_never_ends_is_refused() {
     let server = Server::in_memory();
     for path in ["/v1/maps/m/keys/k", "/v1/maps/m/keys/l"] {
@@ -191,4 +216,23 @@ fn what_is_no_http_is_told_so() {
         );
     }
     assert_eq!(server.read("/healthz").status, 200);
+}
+
+#[test]
+fn a_request_names_one_host() {
+    let server = Server::in_memory();
+    for (head, status) in [
+        ("HTTP/1.1\r\nhost: localhost", "200"),
+        ("HTTP/1.0", "200"),
+        ("HTTP/1.1", "400"),
+        ("HTTP/1.1\r\nhost: localhost\r\nhost: elsewhere", "400"),
+    ] {
+        let mut stream = TcpStream::connect(server.address()).unwrap();
+        stream.set_read_timeout(Some(DEADLINE)).unwrap();
+        let request = format!("GET /healthz {head}\r\nconnection: close\r\n\r\n");
+        stream.write_all(request.as_bytes()).unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        assert_eq!(answer.split(' ').nth(1), Some(status), "{head:?}: {answer}");
+    }
 }

@@ -166,6 +166,18 @@ fn wrong_usage_is_exit_code_two() {
     ] {
         run(["set", "m", "k", value]).fails(2);
     }
+    for url in [
+        "http://a b",
+        "http://[::1",
+        "http://#",
+        "http://h:99999",
+        "http://h/?q",
+    ] {
+        let message = run(["get", "m", "k", "--server", url]).fails(2);
+        assert!(message.contains(url), "{message}");
+    }
+    let message = run(["get", "m", "k", "--server", "http://me:secret@h"]).fails(2);
+    assert!(message.contains("--token") && !message.contains("secret"));
     let message = run(["get", "m", "k", "--server", ""]).fails(2);
     assert!(message.contains("--server"), "{message}");
     let message = run(["forget", "m", "nonsense"]).fails(2);

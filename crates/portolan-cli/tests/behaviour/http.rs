@@ -1,5 +1,8 @@
 //! The HTTP routes: forms, conditions, problems.
 
+use std::io::Write as _;
+use std::net::TcpStream;
+
 use serde_json::json;
 
 use crate::support::{Server, http, wait_until};
@@ -231,7 +234,10 @@ fn what_cannot_be_answered_is_a_problem() {
         Some("GET, HEAD, DELETE")
     );
     assert_eq!(server.read("/v1/maps/m/transact").problem(405), "method");
-    assert_eq!(server.read("/v1/maps/%FF").status, 400);
+    for path in ["", "/keys", "/keys/k", "/events", "/history", "/members"] {
+        let answer = server.read(&format!("/v1/maps/%FF{path}"));
+        assert_eq!(answer.problem(400), "bad-request", "{path}");
+    }
     assert_eq!(
         server.read("/v1/maps/m/keys/k?colour=1").problem(400),
         "bad-request"
@@ -349,4 +355,41 @@ fn an_unknown_host_name_is_not_answered_without_tokens() {
         "",
     );
     assert_eq!(answer.problem(403), "origin");
+}
+
+/// A request that is sent, and whose answer nobody reads.
+fn ask(server: &Server, path: &str) -> TcpStream {
+    let mut stream = TcpStream::connect(server.address()).unwrap();
+    let request = format!("GET {path} HTTP/1.1\r\nhost: localhost\r\n\r\n");
+    stream.write_all(request.as_bytes()).unwrap();
+    stream.set_nonblocking(true).unwrap();
+    stream
+}
+
+#[test]
+fn large_maps_are_read_while_others_are_served() {
+    let server = Server::in_memory();
+    let sets = (0..30_000).flat_map(|i| {
+        let key = format!("key-{i}");
+        let set = |path: &[&str]| json!({"op": "set", "path": path, "value": i});
+        [set(&[&key]), set(&["within", &key])]
+    });
+    server.transact("large", sets);
+    let paths = [
+        "/v1/maps/large",
+        "/v1/maps/large/keys?in=[%22within%22]",
+        "/v1/maps/large/keys/within",
+    ];
+    let _streams: Vec<_> = (0..6)
+        .map(|_| ask(&server, "/v1/maps/large/events"))
+        .collect();
+    let readers: Vec<_> = (0..18).map(|i| ask(&server, paths[i % 3])).collect();
+    for _ in 0..10 {
+        assert_eq!(server.read("/healthz").status, 200);
+    }
+    let answered = readers
+        .iter()
+        .filter(|stream| stream.peek(&mut [0]).is_ok());
+    let answered = answered.count();
+    assert!(answered < readers.len() / 2, "{answered} came first");
 }

@@ -134,12 +134,16 @@ fn only_maps_that_match_are_shared() {
     a.put("fleet%2Fa", "k", &json!(1));
     a.put("other", "k", &json!(1));
     a.put("team%2Fx", "k", &json!(1));
+    // A comma stands between alternatives in braces alone.
+    a.put("x", "k", &json!(1));
+    a.put("x,y", "k", &json!(1));
     let b = join(
         &a.address().to_string(),
-        &["--map", "fleet/**", "--map", "team/*"],
+        &["--map", "fleet/**", "--map", "team/*", "--map", "x,{y,z}"],
     );
     wait_until("they are joined", || {
-        b.get("fleet%2Fa", "k").is_some() && b.get("team%2Fx", "k").is_some()
+        let shared = ["fleet%2Fa", "team%2Fx", "x,y"];
+        shared.iter().all(|map| b.get(map, "k").is_some())
     });
     b.put("private", "k", &json!(1));
     b.put("fleet%2Fb", "k", &json!(1));
@@ -149,6 +153,7 @@ fn only_maps_that_match_are_shared() {
         b.get("fleet%2Fc", "k").is_some()
     });
     assert_eq!(b.get("other", "k"), None);
+    assert_eq!(b.get("x", "k"), None);
     assert_eq!(a.get("private", "k"), None);
 }
 
