@@ -674,6 +674,7 @@ impl Replica {
             replica: self.document.replica(),
             access,
             visits: self.is_visitor(),
+            incomplete: self.is_incomplete(),
             version: self.stored_version(),
             required: self.members.table.required.clone(),
             heard: self.heard(),
@@ -767,6 +768,7 @@ impl Replica {
         if session.receives() {
             session.lacking = hello.version.difference(&self.version);
             session.promised = session.lacking.clone();
+            session.incomplete = hello.incomplete;
         }
         if let Some(side) = anew {
             session.set_anew(side);
@@ -783,8 +785,7 @@ impl Replica {
             replica: hello.replica,
             access: session.access,
         });
-        if session.promised.is_empty() {
-            session.ready = true;
+        if session.is_ready_now() {
             self.events.push_back(Event::Ready(id));
         } else {
             self.arm_want(id, now.saturating_add(self.config.stall_delay));

@@ -87,6 +87,7 @@ impl Replica {
             (bus.joined, bus.shared) = (bus.named == generation, true);
             bus.outdated = !bus.joined;
         }
+        self.bus_is_read();
         self.tend(now);
         self.begin_to_compare(now);
         Ok(joined)

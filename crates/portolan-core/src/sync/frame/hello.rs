@@ -54,6 +54,8 @@ pub struct Hello {
     /// Whether the sender has not written under its id, and will take another one before it does:
     /// nobody need wait for it.
     pub visits: bool,
+    /// Whether the sender lacks what it should have: it has not read it from its bus so far.
+    pub incomplete: bool,
     /// What the sender has (a sender with a store: has stored).
     pub version: Version,
     /// What everybody had when the sender last let go of positions: who has some of it and lacks
@@ -72,8 +74,14 @@ const HELLO_WRITE: u8 = 4;
 const HELLO_CREDENTIALS: u8 = 8;
 const HELLO_VISITS: u8 = 16;
 const HELLO_HEARD: u8 = 32;
-const HELLO_FLAGS: u8 =
-    HELLO_REPLY | HELLO_READ | HELLO_WRITE | HELLO_CREDENTIALS | HELLO_VISITS | HELLO_HEARD;
+const HELLO_INCOMPLETE: u8 = 64;
+const HELLO_FLAGS: u8 = HELLO_REPLY
+    | HELLO_READ
+    | HELLO_WRITE
+    | HELLO_CREDENTIALS
+    | HELLO_VISITS
+    | HELLO_HEARD
+    | HELLO_INCOMPLETE;
 
 pub(in crate::sync) fn hello(handle: u32, hello: &Hello) -> Bytes {
     frame(HELLO, handle, hello.document.len() + 64, |out| {
@@ -87,6 +95,7 @@ pub(in crate::sync) fn hello(handle: u32, hello: &Hello) -> Bytes {
             (HELLO_CREDENTIALS, hello.credentials.is_some()),
             (HELLO_VISITS, hello.visits),
             (HELLO_HEARD, !hello.heard.is_empty()),
+            (HELLO_INCOMPLETE, hello.incomplete),
         ] {
             flags |= if on { flag } else { 0 };
         }
@@ -130,6 +139,7 @@ pub(super) fn read_hello(reader: &mut Reader<'_>) -> Result<Hello, ProtocolError
             write: flags & HELLO_WRITE != 0,
         },
         visits: flags & HELLO_VISITS != 0,
+        incomplete: flags & HELLO_INCOMPLETE != 0,
         version: read_dots(reader)?,
         required: read_dots(reader)?,
         heard: match flags & HELLO_HEARD {

@@ -25,6 +25,7 @@ fn frames() -> [Bytes; 23] {
         replica: ReplicaId::new(7),
         access: Access::ALL,
         visits: false,
+        incomplete: false,
         version: dots(),
         required: DotSet::from_range(ReplicaId::new(0x0102), 1, 2),
         heard: DotSet::new(),
@@ -45,6 +46,7 @@ fn frames() -> [Bytes; 23] {
         version: dots(),
         unstored: DotSet::new(),
         fingerprint: Some(0x0102_0304),
+        incomplete: false,
         members: 0x0506,
     };
     let span = |first, end| reconcile::Part {
