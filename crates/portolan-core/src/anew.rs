@@ -35,42 +35,17 @@ pub(crate) enum Misfit {
 }
 
 impl Document {
-    /// Whether a delta cannot be applied, since one of the two was not waited for when positions
-    /// were let go of. Costs nothing for a delta of maps at the root.
-    ///
-    /// Of an entry on a bus, whose writer has no answer: what stands in an element that was let go
-    /// of is taken where the element's position comes with it, and does not show.
-    pub(crate) fn misfit(&self, delta: &Delta) -> Option<Misfit> {
-        self.misfit_where(delta, |_| false, true)
-    }
-
-    /// As [`misfit`](Self::misfit) of a delta by a peer, who can be told. From a visitor, for whom
-    /// nobody has waited, what is sealed here may be gone elsewhere, and counts as gone.
+    /// Whether a delta by a peer cannot be applied, since one of the two was not waited for when
+    /// positions were let go of. From a visitor, for whom nobody has waited, what is sealed here may
+    /// be gone elsewhere, and counts as gone. Costs nothing for a delta of maps at the root.
     pub(crate) fn misfit_of_peer(&self, delta: &Delta, visits: bool) -> Option<Misfit> {
         let is_gone = |spot: Spot| visits && self.elements[spot].is_sealed();
-        self.misfit_where(delta, is_gone, false)
-    }
-
-    fn misfit_where(
-        &self,
-        delta: &Delta,
-        is_gone: impl Fn(Spot) -> bool,
-        lenient: bool,
-    ) -> Option<Misfit> {
         let nested = delta.nested.as_deref()?;
         let here = |dot: Dot| {
             let known = self.replicas.by_id(dot.replica);
             known.is_some_and(|known| known.applied.contains(dot))
         };
-        let told = |dot: Dot| {
-            let behind = (dot.replica, dot.seq);
-            let runs = &nested.runs;
-            let after = runs.partition_point(|run| (run.replica, run.first) <= behind);
-            let run = after.checked_sub(1).map(|at| &runs[at]);
-            run.is_some_and(|run| run.replica == dot.replica && dot.seq <= run.last())
-        };
-        let gone =
-            |dot: Dot| here(dot) && self.spot(dot).is_none_or(&is_gone) && !(lenient && told(dot));
+        let gone = |dot: Dot| here(dot) && self.spot(dot).is_none_or(is_gone);
         let mut inside = vec![false; nested.containers.len() + 1];
         for (number, container) in (1..).zip(&nested.containers) {
             let element = match container.key {
@@ -131,6 +106,8 @@ impl Document {
             again = lost.restore(self, &mut anew, now);
         }
         anew.keep_past(self.past_limit());
+        // What was removed before it came is not known: nor what own operations had removed of it.
+        anew.forget_past();
         anew.observe(self.recorder.is_some());
         *self = anew;
         again

@@ -39,11 +39,11 @@ map_script!(CLEAR, "clear.lua");
 script!(MARK, "mark.lua");
 script!(LEASE_TAKE, "ask.lua", "lease_take.lua");
 script!(LEASE_RENEW, "lease_renew.lua");
-script!(BUS_READ, "bus_read.lua");
-script!(BUS_APPEND, "ask.lua", "bus_append.lua");
-script!(BUS_RENEW, "ask.lua", "bus_renew.lua");
+script!(BUS_READ, "bus_meta.lua", "bus_read.lua");
+script!(BUS_APPEND, "ask.lua", "bus_meta.lua", "bus_append.lua");
+script!(BUS_RENEW, "ask.lua", "bus_meta.lua", "bus_renew.lua");
 script!(BUS_CLAIM, "bus_claim.lua");
-script!(BUS_SAVE, "ask.lua", "bus_save.lua");
+script!(BUS_SAVE, "ask.lua", "bus_meta.lua", "bus_save.lua");
 
 impl Script {
     fn new(code: &'static str) -> Self {

@@ -112,6 +112,13 @@ impl Server {
     pub(crate) fn credentials(&self) -> Option<Bytes> {
         self.credentials.lock().clone()
     }
+
+    /// Why a lane has no connection, if it has none and had one, or tried.
+    pub(crate) fn failure(&self, lane: usize) -> Option<Error> {
+        let lanes = self.lanes.lock();
+        let lane = lanes.get(lane).filter(|lane| lane.link.is_none())?;
+        lane.ended.clone()
+    }
 }
 
 fn check_token(token: &Bytes) -> Result<()> {
@@ -301,7 +308,11 @@ impl Core {
         };
         let found = tokio::time::timeout(BUS_PATIENCE, bus.read(name, u64::MAX)).await;
         let found = found.map_err(|_| BusError::Unreachable("it does not answer".to_owned()))?;
-        Ok(found?.is_some())
+        match found {
+            // Who opens it mends it.
+            Err(BusError::Damaged(_)) => Ok(true),
+            found => Ok(found?.is_some()),
+        }
     }
 
     /// How the bus stands, where there is one.

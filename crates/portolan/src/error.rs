@@ -193,6 +193,21 @@ pub enum Error {
     #[error("what the others have of the map is not known here: {0}")]
     Bus(#[from] BusError),
 
+    /// The server has the map open, and lacks itself what it should have. It goes on trying, and
+    /// takes writes meanwhile.
+    #[error(
+        "{url} has not read the map from its bus so far, and may show a part of it; \
+         it is tried again, see how that server and its Redis stand"
+    )]
+    Incomplete {
+        /// The address of the server.
+        url: String,
+    },
+
+    /// Nothing is wrong so far, and what is waited for has not come.
+    #[error("the map is being synchronised: wait a little longer")]
+    Underway,
+
     /// The node was closed.
     #[error("the node is closed: spawn another")]
     Closed,

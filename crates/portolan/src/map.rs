@@ -295,44 +295,68 @@ impl Map {
     }
 
     /// Waits until the map was synchronised with a server for the first time: what the server had
-    /// then is here. What was on the bus counts as well as a server. Returns at once where the node
-    /// was told of no server that shares this map, and of no bus.
+    /// then is here. What was on the bus counts as well as a server; a server that has not read the
+    /// map from its own bus counts once it has. Returns at once where the node was told of no server
+    /// that shares this map, and of no bus.
     ///
-    /// While no server can be reached it waits; set a timeout if that is not what you want. Fails
-    /// where every server refuses the map, or breaks the protocol.
+    /// While no server can be reached, or has the map, it waits: set a timeout if that is not what
+    /// you want, and ask [`unready`](Self::unready) for the reason. Fails where every server refuses
+    /// the map, or breaks the protocol.
     pub async fn ready(&self) -> Result<()> {
+        self.shared().wait(|| self.readiness()).await
+    }
+
+    /// Why [`ready`](Self::ready) would wait, or fail; nothing where it would return.
+    pub fn unready(&self) -> Option<Error> {
+        match self.readiness() {
+            Some(Ok(())) => return None,
+            Some(Err(error)) => return Some(error),
+            None => {}
+        }
+        let core = self.core();
+        let mut servers = self.servers(|access| access.read);
+        let cause = servers.find_map(|place| {
+            let lane = self.shared().lane;
+            let told = self.shared().read(|state| {
+                let url = || core.servers[place].peer.url.clone();
+                let incomplete = state.is_incomplete_at(place);
+                let incomplete = incomplete.then(|| Error::Incomplete { url: url() });
+                incomplete.or_else(|| state.refused.get(&place).cloned())
+            });
+            told.or_else(|| core.servers[place].failure(lane))
+        });
+        let cause = cause.or_else(|| self.unread());
+        Some(cause.unwrap_or(Error::Underway))
+    }
+
+    /// Whether all is here that is waited for at first, or will not come.
+    fn readiness(&self) -> Option<Result<()>> {
         let servers: Vec<usize> = self.servers(|access| access.read).collect();
         let on_bus = self.core().bus.is_some();
         if servers.is_empty() && !on_bus {
-            return Ok(());
+            return Some(Ok(()));
         }
-        let ready = self.shared().wait(|| {
-            self.shared().read(|state| {
-                if state.synced || (on_bus && state.bus.joined) {
-                    return Some(Ok(()));
-                }
-                if self.core().is_closed() {
-                    return Some(Err(Error::Closed));
-                }
-                let failures = servers.iter().map(|place| state.refused.get(place));
-                let failures: Option<Vec<&Error>> = failures.collect();
-                failures
-                    .filter(|_| !on_bus)
-                    .and_then(|all| all.first().copied().cloned())
-                    .map(Err)
-            })
-        });
-        ready.await
+        self.shared().read(|state| {
+            if state.synced || (on_bus && state.bus.joined) {
+                return Some(Ok(()));
+            }
+            if self.core().is_closed() {
+                return Some(Err(Error::Closed));
+            }
+            let failures = servers.iter().map(|place| state.refused.get(place));
+            let failures: Option<Vec<&Error>> = failures.collect();
+            failures
+                .filter(|_| !on_bus)
+                .and_then(|all| all.first().copied().cloned())
+                .map(Err)
+        })
     }
 
     /// Why what is shown may lack what the others on the bus have: the map was not read from there
     /// since it was opened, and no store had it either. Nothing where it was, and without a bus.
     pub fn unread(&self) -> Option<Error> {
-        let core = self.core();
-        core.bus.as_ref()?;
         self.shared().read(|state| {
-            let stored = core.store.is_some() && !state.replica.version().is_empty();
-            if state.bus.joined || stored {
+            if !state.replica.is_incomplete() {
                 return None;
             }
             let failure = state.bus.failure.clone();

@@ -61,6 +61,17 @@ pub(crate) struct State {
     pub(crate) bus: BusStanding,
 }
 
+impl State {
+    /// Whether a server has the map open, and lacks itself what it should have.
+    pub(crate) fn is_incomplete_at(&self, place: usize) -> bool {
+        let mut links = self.links.iter();
+        links.any(|(session, link)| {
+            link.place() == Some(place)
+                && self.replica.session(*session).is_some_and(|s| s.incomplete)
+        })
+    }
+}
+
 /// How a map stands with the bus.
 #[derive(Default)]
 pub(crate) struct BusStanding {
@@ -372,15 +383,16 @@ impl Shared {
     }
 
     /// The map follows its log on the bus, or there is none.
-    pub(crate) fn on_bus(&self) {
+    pub(crate) fn on_bus(self: &Arc<Self>) {
         let settled = |bus: &BusStanding| bus.joined && bus.failure.is_none();
         if self.read(|state| settled(&state.bus)) {
             return;
         }
-        let mut state = self.state.write();
-        state.bus.joined = true;
-        let failed = state.bus.failure.take().is_some();
-        drop(state);
+        let failed = self.with(|state, _| {
+            state.bus.joined = true;
+            state.replica.bus_is_read();
+            state.bus.failure.take().is_some()
+        });
         if failed {
             tracing::info!(map = &*self.name, "on the bus again");
         }

@@ -7,7 +7,7 @@ use std::sync::{Arc, RwLock};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use portolan::{Event, Key, Map, Node, Value};
+use portolan::{Error, Event, Key, Map, Node, Value};
 use serde_json::{Value as Json, json};
 use tokio::runtime::Runtime;
 use tokio::task::JoinSet;
@@ -239,6 +239,67 @@ async fn client(address: &str) -> (Node, Map) {
     let ready = tokio::time::timeout(DEADLINE, map.ready()).await;
     ready.expect("it is ready in time").expect("it is ready");
     (node, map)
+}
+
+#[test]
+fn a_client_is_not_ready_before_its_server_has_read_the_map() {
+    let redis = Redis::start();
+    let first = server_at(&redis.url());
+    first.put(MAP, "k", &json!(1));
+    // They have never seen the bus, and no store tells them of anything.
+    let line = Proxy::to(redis.address());
+    line.cut();
+    let url = format!("redis://{}", line.address);
+    let folder = folder();
+    let store = folder.path().display().to_string();
+    let late = [
+        server_at(&url),
+        Server::start(["--store", &store, "--redis", &url]),
+    ];
+    let runtime = Runtime::new().expect("a runtime");
+    let mut clients = Vec::new();
+    for server in &late {
+        let address = server.url.replace("http", "ws");
+        for _ in 0..2 {
+            clients.push(runtime.block_on(async {
+                let node = Node::builder().connect(&address).spawn().await;
+                let node = node.expect("a node");
+                let map = node.open(MAP).await.expect("a map");
+                (node, map)
+            }));
+        }
+    }
+    for (_, map) in &clients {
+        wait_until("it is told what it waits for", || {
+            matches!(map.unready(), Some(Error::Incomplete { .. }))
+        });
+    }
+    // Meanwhile clients of one server reach each other.
+    for (n, pair) in clients.chunks(2).enumerate() {
+        let key = format!("from {n}");
+        pair[0].1.set(key.as_str(), 1).expect("it is open");
+        wait_until("the other has it", || {
+            pair[1].1.get(&key) == Some(Value::from(1))
+        });
+        // Nor is what a client wrote all that there is.
+        assert!(matches!(
+            pair[1].1.unready(),
+            Some(Error::Incomplete { .. })
+        ));
+        let path = format!("/v1/maps/{MAP}");
+        assert_eq!(late[n].read(&path).problem(503), "unavailable");
+    }
+    line.mend();
+    for (_, map) in &clients {
+        let ready = async { tokio::time::timeout(DEADLINE, map.ready()).await };
+        let ready = runtime.block_on(ready).expect("it is ready in time");
+        ready.expect("it is ready");
+        assert_eq!(map.get("k"), Some(Value::from(1)));
+        assert!(map.unready().is_none());
+    }
+    for (_, map) in &clients {
+        wait_until("all is everywhere", || map.len() == 3);
+    }
 }
 
 type Held = BTreeMap<Vec<Key>, Value>;

@@ -27,7 +27,8 @@ pub enum Event {
         /// that was accepted).
         access: Access,
     },
-    /// All that the peer had when it said hello is here. Once a session.
+    /// All that the peer had when it said hello is here; where it lacked then what it should have
+    /// had, all that it had once it did. Once a session.
     Ready(SessionId),
     /// The peer has stored own operations of this replica: a flush may be complete.
     Acknowledged(SessionId),

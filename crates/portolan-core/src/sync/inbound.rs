@@ -537,6 +537,9 @@ impl Replica {
             // What the peer has not, it cannot send.
             self.open(id)?.lacking = DotSet::new();
             self.note_lacking(id, now, &theirs.version);
+            if !theirs.incomplete {
+                self.note_complete(id, &theirs.version);
+            }
         }
         let Some(fingerprint) = theirs
             .fingerprint

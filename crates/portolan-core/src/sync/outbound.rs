@@ -289,7 +289,7 @@ impl Replica {
         };
         let stalls = session.heard.saturating_add(config.stall_delay);
         // In the middle of a catch-up nothing is lost before the peer has fallen silent.
-        let underway = !session.ready || session.staging.is_some();
+        let underway = !session.ready && !session.incomplete || session.staging.is_some();
         if underway && !session.broken && now < stalls {
             return self.arm_want(id, stalls);
         }
@@ -447,6 +447,7 @@ impl Replica {
         let digest = Digest {
             unstored: self.unsafe_dots().intersection(&version),
             fingerprint: (self.gate() == 0).then(|| self.document.digest()),
+            incomplete: self.is_incomplete(),
             members: self.told_revision(),
             version,
         };

@@ -434,7 +434,8 @@ impl Replica {
     pub fn change_replica(&mut self, replica: ReplicaId) {
         self.end_all(&CloseReason::ReplicaChanged);
         self.rename_member(self.document.replica(), replica, false);
-        self.document.change_replica(replica, self.loaded_seq);
+        let renaming = self.document.take_name(replica, self.loaded_seq);
+        self.rename_required(renaming);
         self.borrowing.settle();
         self.reused = false;
         self.loaded_seq = 0;
@@ -673,8 +674,10 @@ impl Replica {
             replica: self.document.replica(),
             access,
             visits: self.is_visitor(),
+            incomplete: self.is_incomplete(),
             version: self.stored_version(),
             required: self.members.table.required.clone(),
+            heard: self.heard(),
             credentials,
         };
         let frame = frame::hello(self.handle, &hello);
@@ -696,7 +699,8 @@ impl Replica {
         if hello.replica == self.document.replica() {
             return Err(ProtocolError::SameReplica(hello.replica));
         }
-        self.check_own(&hello.version)
+        self.check_own(&hello.version)?;
+        self.check_own(&hello.heard)
     }
 
     /// Whether the peer knows no own operation that was never told of.
@@ -764,6 +768,7 @@ impl Replica {
         if session.receives() {
             session.lacking = hello.version.difference(&self.version);
             session.promised = session.lacking.clone();
+            session.incomplete = hello.incomplete;
         }
         if let Some(side) = anew {
             session.set_anew(side);
@@ -780,8 +785,7 @@ impl Replica {
             replica: hello.replica,
             access: session.access,
         });
-        if session.promised.is_empty() {
-            session.ready = true;
+        if session.is_ready_now() {
             self.events.push_back(Event::Ready(id));
         } else {
             self.arm_want(id, now.saturating_add(self.config.stall_delay));

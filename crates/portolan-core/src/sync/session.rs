@@ -41,6 +41,10 @@ impl fmt::Display for SessionId {
 
 /// How a session stands, for status pages and metrics.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "they are independent of each other"
+)]
 pub struct SessionStatus {
     /// Which session.
     pub id: SessionId,
@@ -52,6 +56,9 @@ pub struct SessionStatus {
     pub opened: bool,
     /// Whether all is here that the peer had when it said hello.
     pub ready: bool,
+    /// Whether the peer lacks what it should have: it has not read it from its bus so far. What it
+    /// has then counts as what it had when it said hello.
+    pub incomplete: bool,
     /// Whether it is over and waits for [`Replica::close`](super::Replica::close).
     pub closed: bool,
     /// Bytes that wait to be sent: live frames and the rest of a catch-up.
@@ -100,6 +107,8 @@ pub(super) struct Session {
     /// Those among them that the peer had at its hello: with the last one this side is ready.
     pub(super) promised: DotSet,
     pub(super) ready: bool,
+    /// Whether the peer lacks what it should have: this side is not ready before.
+    pub(super) incomplete: bool,
     pub(super) staging: Option<Staging>,
     /// Updates that tell of operations by others that are not here.
     pub(super) held: Vec<Bytes>,
@@ -242,6 +251,7 @@ impl Session {
             lacking: DotSet::new(),
             promised: DotSet::new(),
             ready: false,
+            incomplete: false,
             staging: None,
             held: Vec::new(),
             finished_transfer: 0,
@@ -454,8 +464,14 @@ impl Session {
             return false;
         }
         self.promised = self.promised.difference(dots);
-        self.ready = self.promised.is_empty();
-        self.ready
+        self.is_ready_now()
+    }
+
+    /// All is here that was promised, if it is.
+    pub(super) fn is_ready_now(&mut self) -> bool {
+        let now = !self.ready && !self.incomplete && self.promised.is_empty();
+        self.ready |= now;
+        now
     }
 
     /// Remembers to acknowledge `dots` once all up to `mark` is safe; whether they are the first
@@ -502,6 +518,7 @@ impl Session {
             access: self.access,
             opened: self.opened,
             ready: self.ready,
+            incomplete: self.incomplete,
             closed: self.phase == Phase::Closed,
             queued_bytes: self.queued_bytes + left,
             staged: staged.map(|s| (s.bytes.len() as u64, s.total)),

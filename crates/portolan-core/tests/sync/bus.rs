@@ -2,7 +2,10 @@
 //! or lost, the log is trimmed, rolled back or lost, and servers come, go and crash.
 
 mod differences;
+mod log;
 mod presence;
+mod server;
+mod unread;
 mod visitors;
 mod world;
 
@@ -10,21 +13,7 @@ use portolan_core::sync::{BusFault, Config, Event};
 use portolan_core::{Document, ReplicaId};
 use proptest::prelude::*;
 
-use self::world::World;
-
-/// The elements in their order, and what stands under each key.
-fn shown(document: &Document) -> Vec<String> {
-    let list = document.array("list");
-    let elements = (0..list.len()).map(|at| {
-        let values = list.get_all(at).map(|sibling| sibling.value);
-        format!("{:?}", values.collect::<Vec<_>>())
-    });
-    let keys = document.iter().map(|(key, siblings)| {
-        let values = siblings.map(|sibling| sibling.value);
-        format!("{key:?}: {:?}", values.collect::<Vec<_>>())
-    });
-    elements.chain(keys).collect()
-}
+use self::world::{World, shown};
 
 fn run(servers: usize, durable: &[bool], borrow: bool, steps: &[(u8, u8, u16)]) {
     run_with(World::new(servers, durable, borrow), steps);
@@ -63,6 +52,9 @@ fn run_with(mut world: World, steps: &[(u8, u8, u16)]) {
         // After a loss some have let go of what others still hold.
         let same = document.encode() == first.encode();
         assert!(world.is_excused() || same, "bytes of {node}");
+    }
+    for (_, link, _) in &world.clients {
+        assert!(world.net.is_ready(*link, 0), "the client of link {link}");
     }
     assert!(world.net.errors.is_empty(), "{:?}", world.net.errors);
 }

@@ -43,7 +43,7 @@ const INLINE_BYTES: usize = 64 * 1024;
 /// What messages of a server begin with: no entry does.
 const MESSAGE: &[u8] = b"! ";
 /// Entries of one answer.
-const ENTRIES: usize = 100;
+const ENTRIES: u64 = 100;
 /// How long a claim to save a snapshot holds.
 const CLAIM: Duration = Duration::from_secs(10);
 
@@ -128,9 +128,9 @@ impl Bus for RedisBus {
         async move {
             let place = Place::new(map);
             let count = if first == u64::MAX { 0 } else { ENTRIES };
-            let (first, count) = (first.to_string(), count.to_string());
+            let [first, count, format] = [first, count, FORMAT].map(|number| number.to_string());
             let keys = [&*place.meta, &*place.log];
-            let arguments = [first.as_bytes(), count.as_bytes()];
+            let arguments = [first.as_bytes(), count.as_bytes(), format.as_bytes()];
             let answer = self.lines.run(&place, &script::BUS_READ, &keys, &arguments);
             reading(answer.await?)
         }
@@ -141,12 +141,14 @@ impl Bus for RedisBus {
         async move {
             let place = Place::new(map);
             let (epoch, inline) = (epoch.to_string(), INLINE_BYTES.to_string());
+            let format = FORMAT.to_string();
             let keys = [&*place.meta, &*place.log];
             let arguments = [
                 epoch.as_bytes(),
                 place.channel.as_bytes(),
                 &entry,
                 inline.as_bytes(),
+                format.as_bytes(),
             ];
             let answer = self
                 .lines
@@ -245,10 +247,14 @@ impl Bus for RedisBus {
 fn reading(answer: Value) -> Result<Option<Reading>, BusError> {
     let parts = match answer {
         Value::Nil | Value::Boolean(false) => return Ok(None),
+        Value::Int(0) => {
+            let what = "its meta data are gone, or make no sense";
+            return Err(BusError::Damaged(what.to_owned()));
+        }
         Value::Array(parts) => parts,
         other => return Err(lines::unexpected(&other)),
     };
-    let damaged = |what: &str| BusError::Refused(format!("the log has {what}"));
+    let damaged = |what: &str| BusError::Damaged(format!("it has {what}"));
     let text = |part: &Value| match part {
         Value::BulkString(text) => number(text),
         Value::Int(number) => u64::try_from(*number).ok(),

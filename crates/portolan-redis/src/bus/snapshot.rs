@@ -7,6 +7,7 @@ use portolan::{BusError, Snapshot};
 use redis::Value;
 use xxhash_rust::xxh3::xxh3_64;
 
+use super::FORMAT;
 use super::lines::{self, Lines};
 use super::place::Place;
 use crate::message::number;
@@ -109,7 +110,8 @@ pub(super) async fn save(
         // Its time begins again, so that it bounds a piece and not the whole.
         lines.query(place, &expire).await?;
     }
-    let [epoch, at, keep] = [epoch, snapshot.place, keep].map(|number| number.to_string());
+    let [epoch, at, keep, format] =
+        [epoch, snapshot.place, keep, FORMAT].map(|number| number.to_string());
     let keys = [
         &*place.meta,
         &*place.log,
@@ -117,7 +119,12 @@ pub(super) async fn save(
         &*upload,
         &*place.claim,
     ];
-    let arguments = [epoch.as_bytes(), at.as_bytes(), keep.as_bytes()];
+    let arguments = [
+        epoch.as_bytes(),
+        at.as_bytes(),
+        keep.as_bytes(),
+        format.as_bytes(),
+    ];
     let saved = lines.run(place, &script::BUS_SAVE, &keys, &arguments);
     lines::yes(&saved.await?)
 }

@@ -1,7 +1,8 @@
 -- Puts a snapshot that was uploaded in its place, and lets go of what it stands for.
--- KEYS: meta, log, snapshot, the upload, the claim. ARGV: epoch, place, lowest number to keep.
-local meta = redis.call('HMGET', KEYS[1], 'epoch', 'snapshot')
-if meta[1] ~= ARGV[1] or tonumber(meta[2]) >= tonumber(ARGV[2]) then
+-- KEYS: meta, log, snapshot, the upload, the claim. ARGV: epoch, place, lowest number to keep,
+-- format.
+local meta = meta_of(KEYS[1], ARGV[4])
+if not meta or meta[1] ~= ARGV[4] or meta[2] ~= ARGV[1] or tonumber(meta[4]) >= tonumber(ARGV[2]) then
   redis.call('DEL', KEYS[4])
   return 0
 end

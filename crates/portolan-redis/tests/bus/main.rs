@@ -3,6 +3,7 @@
 mod differences;
 mod faults;
 mod format;
+mod garbage;
 mod presence;
 mod sequences;
 mod sharing;

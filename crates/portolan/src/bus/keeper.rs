@@ -145,6 +145,9 @@ impl Keeper {
                 return;
             };
             self.sent = None;
+            if let BusError::Damaged(_) = error {
+                self.position = None;
+            }
             map.with(|state, _| state.replica.leave_bus());
             map.off_bus(error);
             drop(map);
@@ -410,10 +413,22 @@ impl Keeper {
             };
             // What is heard from here on comes after what is read.
             let _ = self.inbox.take();
-            let Some(reading) = self.bus.read(&self.name, u64::MAX).await? else {
+            let reading = match self.bus.read(&self.name, u64::MAX).await {
+                Err(BusError::Damaged(what)) => Err(what),
+                reading => Ok(reading?),
+            };
+            if let Err(what) = &reading {
+                tracing::warn!(map = &*self.name, what, "the log is damaged");
+            }
+            let damaged = reading.is_err();
+            let Ok(Some(reading)) = reading else {
+                // Its snapshot may be there still.
+                self.take_snapshot(&map).await?;
                 // What it had is here, if nowhere else.
                 let empty = |state: &State| state.replica.version().is_empty();
-                if map.read(|state| empty(state) && !state.replica.wants_bus()) {
+                let nothing = |state: &State| empty(state) && !state.replica.wants_bus();
+                // Entries of one that is damaged go over into the new one.
+                if !damaged && map.read(nothing) {
                     self.works();
                     return Ok(false);
                 }
@@ -491,6 +506,18 @@ impl Keeper {
         Err(BusError::Refused(what))
     }
 
+    /// Takes in the snapshot of a log whose other data are gone, if it can be read.
+    async fn take_snapshot(&self, map: &Arc<Shared>) -> Result<(), BusError> {
+        let snapshot = self.bus.snapshot(&self.name).await?;
+        if let Some(Snapshot { bytes, .. }) = snapshot
+            && let Err(fault) =
+                map.with(|state, now| state.replica.join_bus(now, Some(&bytes), &[]))
+        {
+            tracing::warn!(map = &*self.name, %fault, "a snapshot was left out");
+        }
+        Ok(())
+    }
+
     /// All entries behind the snapshot, at least up to a number, where one of this name is to stand.
     /// Nothing where the log changed.
     async fn read_all(
@@ -506,7 +533,8 @@ impl Keeper {
             whole: true,
         };
         loop {
-            let reading = self.bus.read(&self.name, read.place + 1).await?;
+            let next = read.place.saturating_add(1);
+            let reading = self.bus.read(&self.name, next).await?;
             let Some(reading) = reading.filter(|reading| reading.log.epoch == log.epoch) else {
                 return Ok(None);
             };
@@ -516,7 +544,7 @@ impl Keeper {
                 return Ok(Some(read));
             }
             for (number, entry) in reading.entries {
-                if number != read.place + 1 {
+                if read.place.checked_add(1) != Some(number) {
                     // Another snapshot was saved meanwhile, or something is missing.
                     if snapshot.is_none_or(|known| known.place < reading.log.snapshot)
                         && reading.log.snapshot > log.snapshot

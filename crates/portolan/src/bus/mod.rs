@@ -41,7 +41,8 @@ pub trait Bus: Debug + Send + Sync + 'static {
     fn unfollow(&self, map: &str, listener: &Arc<dyn Listener>);
 
     /// How a log stands, and entries of it from the number `first` on: as many as make a good
-    /// answer, one at least. `None` where there is no log.
+    /// answer, one at least. `None` where there is no log, and [`BusError::Damaged`] where what says
+    /// how it stands is lost: then [`renew`](Self::renew) takes it for none.
     fn read<'a>(&'a self, map: &'a str, first: u64) -> BusFuture<'a, Option<Reading>>;
 
     /// Appends an entry, and gives its number; `None` where the log has another epoch.

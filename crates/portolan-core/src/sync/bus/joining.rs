@@ -22,6 +22,7 @@ impl Replica {
         }
         let mut entry = Vec::new();
         put_section(&mut entry, MEMBERS, &self.members_record());
+        self.note_told_own();
         Bytes::from(entry)
     }
 
@@ -86,6 +87,7 @@ impl Replica {
             (bus.joined, bus.shared) = (bus.named == generation, true);
             bus.outdated = !bus.joined;
         }
+        self.bus_is_read();
         self.tend(now);
         self.begin_to_compare(now);
         Ok(joined)

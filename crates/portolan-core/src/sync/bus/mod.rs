@@ -31,6 +31,7 @@ mod entry;
 mod joining;
 mod message;
 mod presence;
+mod unread;
 
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
@@ -97,6 +98,8 @@ pub(super) struct Bus {
     named: u64,
     /// Whether it was ever joined.
     shared: bool,
+    /// Whether nothing was here when it came, and what the log holds was not read since.
+    unread: bool,
     /// What it is called in messages.
     address: u64,
     comparison: Comparison,
@@ -156,6 +159,9 @@ impl Replica {
     /// From now on all that is done or learned here is to be on a log that others read, and what
     /// is not is not acknowledged. To be called before anything else.
     ///
+    /// Where nothing is here, no peer is told to be ready before the log was
+    /// [joined](Self::join_bus), or there is [none](Self::bus_is_read).
+    ///
     /// The `address` is a random number: what this replica is called in
     /// [messages](Self::poll_message) as long as it lives.
     pub fn attach_bus(&mut self, address: u64) {
@@ -164,6 +170,7 @@ impl Replica {
             last: u64::from(!self.version.is_empty()),
             lacks: true,
             outdated: true,
+            unread: self.version.is_empty(),
             // It is not known what the log holds.
             unpublished: self.version.clone(),
             ..Bus::default()
@@ -227,6 +234,9 @@ impl Replica {
         let (own, own_stored) = (self.document.replica(), self.own_stored);
         let table = self.bus.as_ref().filter(|bus| bus.members_due);
         let table = table.map(|_| self.members_record());
+        if table.is_some() {
+            self.note_told_own();
+        }
         let bus = self.bus.as_mut()?;
         let mut entry = Vec::new();
         let mut flight = Flight {
@@ -491,7 +501,7 @@ impl Replica {
         if self.version.covers(&delta.applied) {
             return Some(Ok(DotSet::new()));
         }
-        match self.document.misfit(delta) {
+        match self.document.misfit_of_peer(delta, false) {
             None => {}
             Some(Misfit::Theirs) => return None,
             Some(Misfit::Ours) => {

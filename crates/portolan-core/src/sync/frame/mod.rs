@@ -245,6 +245,8 @@ pub(super) struct Digest {
     pub(super) unstored: DotSet,
     /// The fingerprint of its state; `None` while that holds more than the version tells.
     pub(super) fingerprint: Option<u128>,
+    /// Whether it lacks what it should have.
+    pub(super) incomplete: bool,
     /// The revision of its table of members that everybody has been told.
     pub(super) members: u64,
 }
@@ -260,6 +262,9 @@ pub(super) struct Presence {
     /// `None`: gone.
     pub(super) state: Option<Bytes>,
 }
+
+const DIGEST_FINGERPRINT: u8 = 1;
+const DIGEST_INCOMPLETE: u8 = 2;
 
 const HELLO: u8 = 1;
 const DELTA: u8 = 2;
@@ -335,7 +340,8 @@ pub(super) fn digest(handle: u32, digest: &Digest) -> Bytes {
     frame(DIGEST, handle, 64, |out| {
         put_dots(out, &digest.version);
         put_dots(out, &digest.unstored);
-        out.push(u8::from(digest.fingerprint.is_some()));
+        let fingerprint = u8::from(digest.fingerprint.is_some()) * DIGEST_FINGERPRINT;
+        out.push(fingerprint | (u8::from(digest.incomplete) * DIGEST_INCOMPLETE));
         if let Some(fingerprint) = digest.fingerprint {
             out.extend_from_slice(&fingerprint.to_le_bytes());
         }
@@ -344,15 +350,20 @@ pub(super) fn digest(handle: u32, digest: &Digest) -> Bytes {
 }
 
 fn read_digest(reader: &mut Reader<'_>) -> Result<Digest, DecodeError> {
+    let (version, unstored, flags) = (read_dots(reader)?, read_dots(reader)?, reader.byte()?);
+    if flags > DIGEST_FINGERPRINT | DIGEST_INCOMPLETE {
+        return Err(reader.malformed("an unknown flag in a digest").into());
+    }
     Ok(Digest {
-        version: read_dots(reader)?,
-        unstored: read_dots(reader)?,
-        fingerprint: if read_flag(reader)? {
+        version,
+        unstored,
+        fingerprint: if flags & DIGEST_FINGERPRINT != 0 {
             let (low, high) = (reader.u64_le()?, reader.u64_le()?);
             Some(u128::from(low) | u128::from(high) << 64)
         } else {
             None
         },
+        incomplete: flags & DIGEST_INCOMPLETE != 0,
         members: reader.varint()?,
     })
 }

@@ -17,7 +17,7 @@ fn dots() -> DotSet {
 }
 
 /// One of each kind, but for deltas.
-fn frames() -> [Bytes; 22] {
+fn frames() -> [Bytes; 23] {
     let greeting = Hello {
         protocol: PROTOCOL,
         reply: false,
@@ -25,9 +25,15 @@ fn frames() -> [Bytes; 22] {
         replica: ReplicaId::new(7),
         access: Access::ALL,
         visits: false,
+        incomplete: false,
         version: dots(),
         required: DotSet::from_range(ReplicaId::new(0x0102), 1, 2),
+        heard: DotSet::new(),
         credentials: Some(Bytes::from_static(b"token")),
+    };
+    let wary = Hello {
+        heard: DotSet::from_range(ReplicaId::new(9), 300, 300),
+        ..greeting.clone()
     };
     let piece = Part {
         transfer: 1,
@@ -40,6 +46,7 @@ fn frames() -> [Bytes; 22] {
         version: dots(),
         unstored: DotSet::new(),
         fingerprint: Some(0x0102_0304),
+        incomplete: false,
         members: 0x0506,
     };
     let span = |first, end| reconcile::Part {
@@ -129,6 +136,7 @@ fn frames() -> [Bytes; 22] {
         loan(loans::Message::Decline { number: 1 }),
         loan(rename(None)),
         loan(rename(Some(back))),
+        hello(200, &wary),
     ]
 }
 
@@ -166,7 +174,7 @@ proptest! {
 
     #[test]
     fn what_is_not_refused_has_one_encoding(
-        pick in 0..23usize,
+        pick in 0..24usize,
         edits in prop::collection::vec((any::<usize>(), any::<u8>(), 0..3u8), 1..4),
     ) {
         let whole = frames().get(pick).cloned().unwrap_or_else(small_delta);

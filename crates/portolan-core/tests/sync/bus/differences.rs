@@ -3,8 +3,8 @@
 use portolan_core::sync::Event;
 use portolan_core::{Document, Error, ReplicaId, Value};
 
-use super::shown;
-use super::world::{Stage, World};
+use super::server::Stage;
+use super::world::{World, shown};
 use crate::network::START;
 
 fn assert_same(world: &World) {

@@ -3,8 +3,7 @@
 use portolan_core::sync::{Event, Frame};
 use portolan_core::{Error, Value};
 
-use super::shown;
-use super::world::World;
+use super::world::{World, shown};
 
 /// Two servers on a bus that hold a list, and a visitor of the first who has it.
 fn visited() -> World {
