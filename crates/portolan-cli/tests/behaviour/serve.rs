@@ -36,6 +36,22 @@ fn what_was_stored_is_there_after_a_stop() {
 }
 
 #[test]
+fn an_address_is_numbers_or_localhost() {
+    let server = Server::start_on("localhost:0", ["--memory"]);
+    assert!(server.address().ip().is_loopback());
+    for wrong in [
+        "localhost",
+        "127.0.0.1",
+        "127.0.0.1:99999",
+        "example.org:80",
+    ] {
+        let done = run(["serve", "--memory", "--listen", wrong]);
+        assert_eq!(done.code, 2, "{done:?}");
+        assert!(done.err.contains("127.0.0.1:7117"), "{done:?}");
+    }
+}
+
+#[test]
 fn a_request_under_way_is_answered_when_the_server_stops() {
     let mut server = Server::in_memory();
     let mut stream = TcpStream::connect(server.address()).unwrap();
