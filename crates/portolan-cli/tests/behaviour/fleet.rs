@@ -443,6 +443,59 @@ fn a_command_that_watches_moves_to_another_server_and_tells_each_change_once() {
     }
 }
 
+/// Who else is present, by what they say.
+fn present(map: &Map) -> Vec<String> {
+    let states = map.presences().into_iter().map(|(_, state)| state);
+    let texts = states.map(|state| String::from_utf8_lossy(&state).into_owned());
+    let mut texts: Vec<String> = texts.collect();
+    texts.sort();
+    texts
+}
+
+#[test]
+fn clients_of_all_servers_see_each_other_and_nothing_of_it_is_kept() {
+    let redis = Redis::start();
+    let (mut first, second) = (server_at(&redis.url()), server_at(&redis.url()));
+    let balancer = Proxy::to(first.address());
+    let runtime = Runtime::new().expect("a runtime");
+    let come = |address: String, name: &'static str| {
+        let (node, map) = runtime.block_on(client(&address));
+        map.set_presence(Some(name.into())).expect("it is short");
+        (node, map)
+    };
+    // Two come by the balancer, to the first server; one to the second.
+    let address = format!("ws://{}", balancer.address);
+    let (_a, ada) = come(address.clone(), "ada");
+    let (bob, map_of_bob) = come(address, "bob");
+    let (_c, cy) = come(second.url.replace("http", "ws"), "cy");
+    let see = |map: &Map, names: &[&str]| {
+        wait_until(&format!("{names:?} are seen"), || present(map) == names);
+    };
+    see(&ada, &["bob", "cy"]);
+    see(&map_of_bob, &["ada", "cy"]);
+    see(&cy, &["ada", "bob"]);
+    // Who moves to another server is present there.
+    balancer.aim(second.address());
+    first.kill();
+    see(&ada, &["bob", "cy"]);
+    see(&cy, &["ada", "bob"]);
+    // What changes there, and who leaves, is seen at once by clients of a server that comes.
+    first.restart();
+    let (_d, dan) = come(first.url.replace("http", "ws"), "dan");
+    see(&dan, &["ada", "bob", "cy"]);
+    ada.set_presence(Some("ada writes".into()))
+        .expect("it is short");
+    see(&dan, &["ada writes", "bob", "cy"]);
+    runtime.block_on(bob.close()).expect("it closes");
+    see(&dan, &["ada writes", "cy"]);
+    see(&cy, &["ada writes", "dan"]);
+    let keys = redis.ask(&["KEYS", "*"]);
+    for key in keys.lines().filter(|key| key.contains("log")) {
+        let log = redis.ask(&["XRANGE", key, "-", "+"]);
+        assert!(!log.contains("writes"), "{log}");
+    }
+}
+
 #[test]
 fn redis_sees_as_many_connections_with_two_hundred_clients_as_with_one() {
     let redis = Redis::start();
