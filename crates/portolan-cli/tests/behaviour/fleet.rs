@@ -302,6 +302,34 @@ fn a_client_is_not_ready_before_its_server_has_read_the_map() {
     }
 }
 
+#[test]
+fn a_silent_redis_holds_up_a_connection_once_and_not_for_each_of_its_maps() {
+    let redis = Redis::start();
+    let line = Proxy::to(redis.address());
+    let server = server_at(&format!("redis://{}", line.address));
+    let runtime = Runtime::new().expect("a runtime");
+    let address = server.url.replace("http", "ws");
+    let (node, known) = runtime.block_on(client(&address));
+    known.set("k", 1).expect("it is open");
+    runtime.block_on(known.flush_peers()).expect("it is stored");
+    // Nothing is answered from now on, nor refused.
+    line.deaden();
+    let opened: Vec<Map> = (0..30)
+        .map(|n| runtime.block_on(node.open(&format!("new/{n}"))))
+        .collect::<Result<_, _>>()
+        .expect("they are open");
+    wait_until("it is told that the server has read none of them", || {
+        let mut causes = opened.iter().map(Map::unready);
+        causes.all(|cause| matches!(cause, Some(Error::Incomplete { .. })))
+    });
+    line.mend();
+    for map in &opened {
+        let ready = async { tokio::time::timeout(DEADLINE, map.ready()).await };
+        let ready = runtime.block_on(ready).expect("it is ready in time");
+        ready.expect("it is ready");
+    }
+}
+
 type Held = BTreeMap<Vec<Key>, Value>;
 
 /// Keeps what a watcher is told, each of which must follow on what it was told before, until that
