@@ -66,7 +66,7 @@ mod tests {
     use super::*;
 
     /// Seeds that once failed, each with what was wrong.
-    const REGRESSIONS: [(u64, &str); 12] = [
+    const REGRESSIONS: [(u64, &str); 15] = [
         (11, "the position of a move that lost stayed for ever"),
         (80, "operations of a forgotten replica were waited for"),
         (309, "an undone move of a deleted element left a position"),
@@ -90,6 +90,18 @@ mod tests {
             "a value came to an element that had been let go of here",
         ),
         (1237, "a disk of the simulator did not sync"),
+        (
+            557,
+            "what was sealed under an id that was given up was waited for",
+        ),
+        (
+            1529,
+            "an old backup told operations under names that a table knew to be used",
+        ),
+        (
+            1987,
+            "after a fresh start a removal was undone without what it had removed",
+        ),
         (
             1388,
             "what a reset had seen stayed where its adder had left before",

@@ -106,6 +106,8 @@ impl Document {
             again = lost.restore(self, &mut anew, now);
         }
         anew.keep_past(self.past_limit());
+        // What was removed before it came is not known: nor what own operations had removed of it.
+        anew.forget_past();
         anew.observe(self.recorder.is_some());
         *self = anew;
         again

@@ -479,11 +479,16 @@ impl Document {
     /// that: it takes nothing from a peer that knows more of this replica than itself. Costs the
     /// operations done again.
     pub fn change_replica(&mut self, id: ReplicaId, after: u64) {
+        self.take_name(id, after);
+    }
+
+    /// As [`change_replica`](Self::change_replica); gives what is called otherwise now, if anything.
+    pub(crate) fn take_name(&mut self, id: ReplicaId, after: u64) -> Option<Renaming> {
         let (old, old_id, last) = (self.own, self.replica(), self.own_seq());
         self.own = self.replicas.intern(id);
         self.loaded = self.own_seq();
         if last <= after {
-            return;
+            return None;
         }
         let again = DotSet::from_range(old_id, after + 1, last);
         let dead = match self.log.removed_by(&again) {
@@ -516,6 +521,7 @@ impl Document {
         self.log.note_all(&new, dead, self.live());
         self.record_batch(Origin::Local, &new, journal);
         self.containers.sweep();
+        Some(renaming)
     }
 
     pub(crate) fn note_renaming(&mut self, renaming: Renaming) {

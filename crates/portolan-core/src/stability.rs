@@ -79,8 +79,10 @@ impl Tombstones {
 
     /// Operations that are waited for are called otherwise.
     pub(crate) fn rename(&mut self, renaming: &Renaming) {
-        if let Some((at, _)) = &mut self.marked {
-            *at = renaming.dots(at);
+        let waiting = self.marked.iter_mut().chain(&mut self.sealed);
+        let versions = waiting.map(|(at, _)| at);
+        for version in versions.chain([&mut self.sealed_at]) {
+            *version = renaming.dots(version);
         }
     }
 

@@ -212,9 +212,17 @@ impl World {
                 .enumerate()
                 .filter(|(other, _)| *other != at)
         };
-        let mut known =
-            others().map(|(_, node)| Some(node.document()?.version().intersection(&own)));
-        let first: Option<Version> = known.next().flatten();
+        // Who knows from his table alone how far it was says so with his hello.
+        let told = |node: &Node| {
+            let mut members = node.replica.as_ref()?.members(self.now);
+            Some(members.find(|member| member.replica == id)?.stored)
+        };
+        let mut known = others().map(|(_, node)| {
+            let version = node.document()?.version().intersection(&own);
+            let last = version.last_seq(id).max(told(node).unwrap_or_default());
+            Some((version, last))
+        });
+        let first: Option<(Version, u64)> = known.next().flatten();
         let stored =
             others().all(|(_, node)| node.replica.as_ref().is_some_and(|r| r.unstored() == 0));
         // What the burnt disk alone has is lost, and what others have built upon it.
@@ -223,7 +231,10 @@ impl World {
             [only] => only.first == 1,
             _ => false,
         };
-        if !first.as_ref().is_some_and(whole) || !stored || known.any(|version| version != first) {
+        if !first.as_ref().is_some_and(|(version, _)| whole(version))
+            || !stored
+            || known.any(|version| version != first)
+        {
             return;
         }
         drop(known);
@@ -231,7 +242,7 @@ impl World {
         if self.crash(at) {
             self.say(|| format!("node {at} is restored from a backup"));
             self.outcome.backups += 1;
-            let others = others_know.map_or(0, |version| version.last_seq(id));
+            let others = others_know.map_or(0, |(_, last)| last);
             self.nodes[at].restored = others > backup.load(id).own_seq();
             self.nodes[at].disk = Some(backup);
             let known = self.everything_known();

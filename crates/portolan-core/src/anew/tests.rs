@@ -45,6 +45,26 @@ fn what_was_inserted_into_an_element_that_is_gone_is_done_again() {
     assert_eq!(here.encode(), away.encode());
 }
 
+/// What others had removed too is not known after it to have been removed by own operations.
+#[test]
+fn what_was_done_before_is_not_taken_back_in_part() {
+    let mut here = Document::new(ReplicaId::new(1));
+    here.transact(1, |tx| tx.or_set("members").insert(7))
+        .unwrap();
+    let mut away = Document::new(ReplicaId::new(2));
+    away.apply(&here.snapshot());
+    away.transact(2, |tx| tx.or_set("members").remove(7))
+        .unwrap();
+    here.transact(2, |tx| tx.or_set("members").remove(7))
+        .unwrap();
+    away.begin_anew(&here.snapshot(), 3);
+    assert_eq!(away.undo(4, 1..=1), Err(Error::PastForgotten));
+    away.transact(5, |tx| tx.or_set("members").insert(8))
+        .unwrap();
+    away.undo(6, 2..=2).unwrap();
+    assert_eq!(away.or_set("members").len(), 0);
+}
+
 /// All replicas have to agree on it, those of other releases too.
 #[test]
 fn the_replica_of_images_follows_from_that_of_what_they_are_of() {

@@ -28,7 +28,8 @@ use super::session::SessionId;
 use crate::codec::{Reader, check_checksum, put_checksum};
 use crate::dots::{DotSet, Version};
 use crate::error::DecodeError;
-use crate::replica::ReplicaId;
+use crate::renaming::Renaming;
+use crate::replica::{Dot, ReplicaId};
 
 mod comeback;
 mod gossip;
@@ -39,6 +40,10 @@ use gossip::Revisions;
 use stability::Pending;
 pub use table::Standing;
 pub(super) use table::{MAX_MEMBERS, MAX_TABLE_RANGES, Member, Table, put_table, read_table};
+
+/// The most members of whom a hello tells how far they were: more than have stored something at one
+/// time that has not come.
+const MAX_HEARD: usize = 10_000;
 
 /// How a replica stands, for status pages.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -52,6 +57,8 @@ pub struct MemberStatus {
     pub silent: u64,
     /// Operations applied here that it has not told to be stored there.
     pub missing: u64,
+    /// The last of its own operations that it has told to be stored there.
+    pub stored: u64,
 }
 
 /// The members that a replica knows, and how far it is in letting go.
@@ -117,6 +124,7 @@ impl Replica {
             standing: member.standing,
             silent: now.saturating_sub(self.members.heard.get(id).copied().unwrap_or(now)),
             missing: self.version.difference(&member.acknowledged).len(),
+            stored: member.acknowledged.last_seq(*id),
         })
     }
 
@@ -210,7 +218,9 @@ impl Replica {
             Some(member) => member.generation + 1,
             None => 0,
         };
-        let member = Member::new(generation, version.clone());
+        // Its own operations it has told to nobody else so far, and may be a backup.
+        let own = DotSet::from_range(peer, 1, version.last_seq(peer).max(1));
+        let member = Member::new(generation, version.difference(&own));
         table.members.insert(peer, member);
         self.members.revisions.note(peer, None);
         self.members.heard.insert(peer, now);
@@ -248,6 +258,19 @@ impl Replica {
         (members.pending, members.sealing) = (None, None);
         members.beat_at = 0;
         members.changed();
+    }
+
+    /// What positions were let go of by is called otherwise: where this replica was alone with it,
+    /// nobody else could ever have what it asks for.
+    pub(super) fn rename_required(&mut self, renaming: Option<Renaming>) {
+        let required = &mut self.members.table.required;
+        if let Some(renaming) = renaming
+            && !required.is_empty()
+        {
+            *required = renaming.dots(required);
+            self.members.revisions.required = self.members.revisions.last + 1;
+            self.members.changed();
+        }
     }
 
     /// A peer that writes continues under another id: nobody need wait for the old one.
@@ -292,6 +315,27 @@ impl Replica {
         {
             session.visits = false;
             self.greet_member(now, peer, &Version::new());
+        }
+    }
+
+    /// Of members the last operation that they have told to be stored, where it is not here. So
+    /// whoever comes back without it hears so before he has told anything else under its name.
+    pub(super) fn heard(&self) -> DotSet {
+        let mut heard = DotSet::new();
+        for (id, member) in &self.members.table.members {
+            let last = member.acknowledged.last_seq(*id);
+            if last > self.version.last_seq(*id) && heard.ranges().len() < MAX_HEARD {
+                heard.insert(Dot::new(*id, last));
+            }
+        }
+        heard
+    }
+
+    /// The own entry is about to be told, and with it which own operations are stored.
+    pub(super) fn note_told_own(&mut self) {
+        let own = self.document.replica();
+        if let Some(member) = self.members.table.members.get(&own) {
+            self.told = self.told.max(member.acknowledged.last_seq(own));
         }
     }
 

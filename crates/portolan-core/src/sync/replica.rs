@@ -434,7 +434,8 @@ impl Replica {
     pub fn change_replica(&mut self, replica: ReplicaId) {
         self.end_all(&CloseReason::ReplicaChanged);
         self.rename_member(self.document.replica(), replica, false);
-        self.document.change_replica(replica, self.loaded_seq);
+        let renaming = self.document.take_name(replica, self.loaded_seq);
+        self.rename_required(renaming);
         self.borrowing.settle();
         self.reused = false;
         self.loaded_seq = 0;
@@ -676,6 +677,7 @@ impl Replica {
             incomplete: self.is_incomplete(),
             version: self.stored_version(),
             required: self.members.table.required.clone(),
+            heard: self.heard(),
             credentials,
         };
         let frame = frame::hello(self.handle, &hello);
@@ -697,7 +699,8 @@ impl Replica {
         if hello.replica == self.document.replica() {
             return Err(ProtocolError::SameReplica(hello.replica));
         }
-        self.check_own(&hello.version)
+        self.check_own(&hello.version)?;
+        self.check_own(&hello.heard)
     }
 
     /// Whether the peer knows no own operation that was never told of.

@@ -1,7 +1,7 @@
 //! Who holds the document, and what goes when all have it.
 
 use portolan_core::sync::{Config, Event, Frame, Standing};
-use portolan_core::{Error, Key, Value};
+use portolan_core::{Error, Key, ReplicaId, Value};
 
 use crate::network::Network;
 
@@ -25,6 +25,14 @@ fn clear(net: &mut Network, node: usize) {
     replica
         .transact(now, |tx| tx.array("list").clear())
         .unwrap();
+}
+
+fn assert_same(net: &Network) {
+    let states = net.nodes.iter();
+    let states: Vec<Vec<u8>> = states
+        .map(|node| node.replica.document().encode())
+        .collect();
+    assert!(states.iter().all(|state| *state == states[0]));
 }
 
 fn tombstones(net: &Network) -> Vec<usize> {
@@ -541,13 +549,40 @@ fn what_was_kept_back_is_not_asked_of_the_others() {
 }
 
 /// Somebody has heard what a replica had stored, and never got it: if it comes back without, its
-/// store is an old backup.
+/// store is an old backup, and has told nothing under its id before it knows.
 #[test]
 fn an_old_backup_is_noticed_though_nobody_has_what_it_lost() {
+    for (opener, written) in [(0, 0), (1, 0), (0, 1), (1, 1), (0, 10), (1, 10)] {
+        let mut net = restored_with_nobody_to_ask();
+        let old = net.nodes[0].id;
+        let before = net.replica(1).version().last_seq(old);
+        for i in 0..written {
+            net.set(0, &format!("after {i}"), i);
+        }
+        net.join(opener, 1 - opener);
+        net.settle();
+        assert!(net.has_event(0, |event| *event == Event::ReplicaReused));
+        assert_eq!(net.replica(1).version().last_seq(old), before);
+
+        net.nodes[0].id = ReplicaId::new(99);
+        net.nodes[0].replica.change_replica(ReplicaId::new(99));
+        net.cut(0);
+        net.join(opener, 1 - opener);
+        pass(&mut net, 20_000);
+        assert_same(&net);
+        for i in 0..written {
+            assert_eq!(net.get(1, &format!("after {i}")), Some(i.into()));
+        }
+    }
+}
+
+/// A chain of two, of which the first has told that it stored "b", which got lost on the way, and is
+/// restored from a backup that has not got it.
+fn restored_with_nobody_to_ask() -> Network {
     let mut net = chain(2);
     net.set(0, "a", 1);
     pass(&mut net, 20_000);
-    let kept = net.nodes[0].disk.as_ref().unwrap().stored.len();
+    let backup = net.nodes[0].disk.clone();
     net.set(0, "b", 2);
     for _ in 0..20 {
         net.now += 1_000;
@@ -557,7 +592,6 @@ fn an_old_backup_is_noticed_though_nobody_has_what_it_lost() {
         }
         for _ in 0..4 {
             net.collect();
-            // What it wrote gets lost on the way.
             net.links[0].wires[1].frames.retain(|frame| {
                 let kind = Frame::decode(frame.clone()).unwrap().kind();
                 !["update", "delta", "part"].contains(&kind)
@@ -568,12 +602,55 @@ fn an_old_backup_is_noticed_though_nobody_has_what_it_lost() {
         }
     }
     assert_eq!(net.get(1, "b"), None);
-    let disk = net.nodes[0].disk.as_mut().unwrap();
-    disk.stored.truncate(kept);
+    net.nodes[0].disk = backup;
     net.crash(0);
-    net.join(1, 0);
-    net.settle();
-    assert!(net.has_event(0, |event| *event == Event::ReplicaReused));
+    net
+}
+
+/// What a backup has let go of alone, before it learned what it is, is called otherwise afterwards:
+/// nobody could ever have that by its old name.
+#[test]
+fn what_was_deleted_before_the_id_changed_goes_all_the_same() {
+    // It learns so while what it deleted waits to be marked, sealed and let go of.
+    for delay in (0..30_000).step_by(3_000) {
+        let mut net = chain(2);
+        append(&mut net, 0, 1);
+        pass(&mut net, 20_000);
+        let backup = net.nodes[0].disk.clone();
+        append(&mut net, 0, 1);
+        pass(&mut net, 20_000);
+        net.nodes[0].disk = backup;
+        net.crash(0);
+        net.nodes[0].replica.observe(false);
+        let (now, peer) = (net.now, net.nodes[1].id);
+        net.nodes[0].replica.forget(now, peer);
+        for _ in 0..2 {
+            append(&mut net, 0, 10);
+            clear(&mut net, 0);
+            net.pass(delay);
+        }
+        net.join(0, 1);
+        net.settle();
+        assert!(net.has_event(0, |event| *event == Event::ReplicaReused));
+        net.nodes[0].id = ReplicaId::new(99);
+        net.nodes[0].replica.change_replica(ReplicaId::new(99));
+        net.cut(0);
+        net.join(0, 1);
+        pass(&mut net, 100_000);
+        assert_same(&net);
+        assert_eq!(tombstones(&net), [0, 0], "{delay}");
+
+        // Who has it all is not sent back for what is called otherwise now.
+        net.add(true, Config::default());
+        net.nodes[2].replica.observe(false);
+        let link = net.join(2, 0);
+        pass(&mut net, 20_000);
+        net.cut(link);
+        net.join(2, 0);
+        pass(&mut net, 20_000);
+        let is_anew = |event: &Event| matches!(event, Event::Resynced { .. });
+        assert!(!net.has_event(2, is_anew), "{delay}");
+    }
 }
 
 /// Bytes of member tables that each client of a server is told and tells for each edit, where

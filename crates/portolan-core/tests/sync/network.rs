@@ -13,7 +13,7 @@ pub(crate) const START: u64 = 1_767_225_600_000;
 pub(crate) const NAME: &str = "fleet/config";
 
 /// What a crash leaves: writes that were stored.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub(crate) struct Disk {
     pub(crate) stored: Vec<Write>,
     pub(crate) members: Option<Bytes>,

@@ -22,6 +22,7 @@ impl Replica {
         }
         let mut entry = Vec::new();
         put_section(&mut entry, MEMBERS, &self.members_record());
+        self.note_told_own();
         Bytes::from(entry)
     }
 

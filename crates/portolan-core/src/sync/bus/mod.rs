@@ -234,6 +234,9 @@ impl Replica {
         let (own, own_stored) = (self.document.replica(), self.own_stored);
         let table = self.bus.as_ref().filter(|bus| bus.members_due);
         let table = table.map(|_| self.members_record());
+        if table.is_some() {
+            self.note_told_own();
+        }
         let bus = self.bus.as_mut()?;
         let mut entry = Vec::new();
         let mut flight = Flight {

@@ -7,7 +7,7 @@ use bytes::Bytes;
 
 use super::{HELLO, PROTOCOL, frame, read_credentials};
 use crate::codec::{Reader, put_bytes, put_dots, put_varint, read_dots};
-use crate::dots::Version;
+use crate::dots::{DotSet, Version};
 use crate::limits::MAX_NAME_BYTES;
 use crate::replica::ReplicaId;
 use crate::sync::error::ProtocolError;
@@ -61,6 +61,9 @@ pub struct Hello {
     /// What everybody had when the sender last let go of positions: who has some of it and lacks
     /// some has to begin anew from the whole state.
     pub required: Version,
+    /// Of members the last operation that they have told to be stored, where it is not in the
+    /// version: who is none the wiser is an old backup.
+    pub heard: DotSet,
     /// What shows that it may.
     pub credentials: Option<Bytes>,
 }
@@ -70,9 +73,15 @@ const HELLO_READ: u8 = 2;
 const HELLO_WRITE: u8 = 4;
 const HELLO_CREDENTIALS: u8 = 8;
 const HELLO_VISITS: u8 = 16;
+const HELLO_HEARD: u8 = 32;
 const HELLO_INCOMPLETE: u8 = 64;
-const HELLO_FLAGS: u8 =
-    HELLO_REPLY | HELLO_READ | HELLO_WRITE | HELLO_CREDENTIALS | HELLO_VISITS | HELLO_INCOMPLETE;
+const HELLO_FLAGS: u8 = HELLO_REPLY
+    | HELLO_READ
+    | HELLO_WRITE
+    | HELLO_CREDENTIALS
+    | HELLO_VISITS
+    | HELLO_HEARD
+    | HELLO_INCOMPLETE;
 
 pub(in crate::sync) fn hello(handle: u32, hello: &Hello) -> Bytes {
     frame(HELLO, handle, hello.document.len() + 64, |out| {
@@ -85,6 +94,7 @@ pub(in crate::sync) fn hello(handle: u32, hello: &Hello) -> Bytes {
             (HELLO_WRITE, hello.access.write),
             (HELLO_CREDENTIALS, hello.credentials.is_some()),
             (HELLO_VISITS, hello.visits),
+            (HELLO_HEARD, !hello.heard.is_empty()),
             (HELLO_INCOMPLETE, hello.incomplete),
         ] {
             flags |= if on { flag } else { 0 };
@@ -94,6 +104,9 @@ pub(in crate::sync) fn hello(handle: u32, hello: &Hello) -> Bytes {
         out.extend_from_slice(&hello.replica.get().to_le_bytes());
         put_dots(out, &hello.version);
         put_dots(out, &hello.required);
+        if !hello.heard.is_empty() {
+            put_dots(out, &hello.heard);
+        }
         if let Some(credentials) = &hello.credentials {
             put_bytes(out, credentials);
         }
@@ -129,9 +142,23 @@ pub(super) fn read_hello(reader: &mut Reader<'_>) -> Result<Hello, ProtocolError
         incomplete: flags & HELLO_INCOMPLETE != 0,
         version: read_dots(reader)?,
         required: read_dots(reader)?,
+        heard: match flags & HELLO_HEARD {
+            0 => DotSet::new(),
+            _ => read_heard(reader)?,
+        },
         credentials: match flags & HELLO_CREDENTIALS {
             0 => None,
             _ => Some(read_credentials(reader)?),
         },
     })
+}
+
+fn read_heard(reader: &mut Reader<'_>) -> Result<DotSet, ProtocolError> {
+    let heard = read_dots(reader)?;
+    if heard.is_empty() {
+        return Err(reader
+            .malformed("a flag for what was heard of nobody")
+            .into());
+    }
+    Ok(heard)
 }

@@ -17,7 +17,7 @@ fn dots() -> DotSet {
 }
 
 /// One of each kind, but for deltas.
-fn frames() -> [Bytes; 22] {
+fn frames() -> [Bytes; 23] {
     let greeting = Hello {
         protocol: PROTOCOL,
         reply: false,
@@ -28,7 +28,12 @@ fn frames() -> [Bytes; 22] {
         incomplete: false,
         version: dots(),
         required: DotSet::from_range(ReplicaId::new(0x0102), 1, 2),
+        heard: DotSet::new(),
         credentials: Some(Bytes::from_static(b"token")),
+    };
+    let wary = Hello {
+        heard: DotSet::from_range(ReplicaId::new(9), 300, 300),
+        ..greeting.clone()
     };
     let piece = Part {
         transfer: 1,
@@ -131,6 +136,7 @@ fn frames() -> [Bytes; 22] {
         loan(loans::Message::Decline { number: 1 }),
         loan(rename(None)),
         loan(rename(Some(back))),
+        hello(200, &wary),
     ]
 }
 
@@ -168,7 +174,7 @@ proptest! {
 
     #[test]
     fn what_is_not_refused_has_one_encoding(
-        pick in 0..23usize,
+        pick in 0..24usize,
         edits in prop::collection::vec((any::<usize>(), any::<u8>(), 0..3u8), 1..4),
     ) {
         let whole = frames().get(pick).cloned().unwrap_or_else(small_delta);

@@ -334,7 +334,8 @@ impl Replica {
         };
         let base = self.version.last_seq(new);
         self.rename_member(old, new, back.is_some());
-        self.document.change_replica(new, after);
+        let renaming = self.document.take_name(new, after);
+        self.rename_required(renaming);
         self.loaded_seq = base;
         self.told = 0;
         self.own_stored = base;

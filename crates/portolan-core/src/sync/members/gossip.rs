@@ -269,6 +269,7 @@ impl Replica {
         if self.bus.as_ref().is_some_and(Bus::is_left) {
             return None;
         }
+        self.note_told_own();
         let Members {
             table, revisions, ..
         } = &mut self.members;
