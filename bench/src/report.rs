@@ -95,6 +95,16 @@ impl Report {
     }
 }
 
+/// The medians of what was measured several times, each time the same metrics in the same order.
+pub(crate) fn medians(rounds: &[Vec<Measure>]) -> Vec<Measure> {
+    let mut measures = rounds.first().cloned().unwrap_or_default();
+    for (at, measure) in measures.iter_mut().enumerate() {
+        let values = rounds.iter().map(|round| round[at].value);
+        measure.value = median(&values.collect::<Vec<_>>());
+    }
+    measures
+}
+
 /// The middle value, or the mean of the two in the middle.
 pub(crate) fn median(values: &[f64]) -> f64 {
     let mut sorted = values.to_vec();

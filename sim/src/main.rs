@@ -66,7 +66,7 @@ mod tests {
     use super::*;
 
     /// Seeds that once failed, each with what was wrong.
-    const REGRESSIONS: [(u64, &str); 15] = [
+    const REGRESSIONS: [(u64, &str); 16] = [
         (11, "the position of a move that lost stayed for ever"),
         (80, "operations of a forgotten replica were waited for"),
         (309, "an undone move of a deleted element left a position"),
@@ -101,6 +101,10 @@ mod tests {
         (
             1987,
             "after a fresh start a removal was undone without what it had removed",
+        ),
+        (
+            1325,
+            "an element that came back had lost the move that told where it stands",
         ),
         (
             1388,

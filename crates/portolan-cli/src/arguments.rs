@@ -1,10 +1,14 @@
 //! The command line: what may be asked for.
 
-use std::net::SocketAddr;
+mod redis;
+mod serve;
+
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+pub(crate) use self::redis::{Redis, RedisOperation};
+pub(crate) use self::serve::{LogFormat, Serve};
 use crate::moment::When;
 
 const EXIT_CODES: &str = "Exit codes: 0 done, 1 not found, 2 wrong usage, 3 could not reach the \
@@ -94,101 +98,6 @@ pub(crate) struct Server {
         help_heading = "Server"
     )]
     pub(crate) ca: Option<PathBuf>,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct Serve {
-    /// Address to listen on
-    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:7117")]
-    pub(crate) listen: SocketAddr,
-    /// Folder that keeps the maps
-    #[arg(
-        long,
-        value_name = "DIR",
-        default_value = "portolan-data",
-        conflicts_with = "memory"
-    )]
-    pub(crate) store: PathBuf,
-    /// Keep nothing on disk
-    #[arg(long)]
-    pub(crate) memory: bool,
-    /// Share maps with the server at this URL (ws://, wss://, http:// or https://); may be repeated
-    #[arg(long, value_name = "URL")]
-    pub(crate) connect: Vec<String>,
-    /// Share only the maps that match with the servers of --connect; may be repeated
-    #[arg(long = "map", value_name = "PATTERN", requires = "connect")]
-    pub(crate) maps: Vec<String>,
-    /// Share all maps with the servers that use the Redis or Valkey at this URL (redis:// or
-    /// rediss://); may be repeated with --redis-sentinel or --redis-cluster
-    #[arg(long, value_name = "URL")]
-    pub(crate) redis: Vec<String>,
-    /// The URLs of --redis are Sentinels, which know the master under this name
-    #[arg(
-        long,
-        value_name = "NAME",
-        requires = "redis",
-        conflicts_with = "redis_cluster"
-    )]
-    pub(crate) redis_sentinel: Option<String>,
-    /// With which user, password and database to go to that master
-    #[arg(long, value_name = "URL", default_value = "redis://master")]
-    pub(crate) redis_master: String,
-    /// The URLs of --redis are nodes of a cluster
-    #[arg(long, requires = "redis")]
-    pub(crate) redis_cluster: bool,
-    /// The token for the servers of --connect
-    #[arg(
-        long,
-        env = "PORTOLAN_TOKEN",
-        value_name = "JWT",
-        hide_env_values = true
-    )]
-    pub(crate) token: Option<String>,
-    /// Read that token from this file, and again whenever it changes; goes before --token
-    #[arg(long, value_name = "FILE", requires = "connect")]
-    pub(crate) token_file: Option<PathBuf>,
-    /// Trust the certificates in this PEM file, instead of the public ones, for --connect and
-    /// --redis
-    #[arg(long, env = "PORTOLAN_CA", value_name = "FILE")]
-    pub(crate) ca: Option<PathBuf>,
-    /// Ask everyone for a token; this file (TOML) says whose tokens are good
-    #[arg(long, value_name = "FILE")]
-    pub(crate) auth: Option<PathBuf>,
-    /// Let web pages of this origin in ("https://app.example.com"); may be repeated
-    #[arg(long, value_name = "ORIGIN")]
-    pub(crate) allow_origin: Vec<String>,
-    /// Certificate chain for TLS, in PEM
-    #[arg(long, value_name = "FILE", requires = "tls_key")]
-    pub(crate) tls_cert: Option<PathBuf>,
-    /// Private key for TLS, in PEM
-    #[arg(long, value_name = "FILE", requires = "tls_cert")]
-    pub(crate) tls_key: Option<PathBuf>,
-    /// Listen beyond this machine although nobody is asked for a token
-    #[arg(long)]
-    pub(crate) insecure: bool,
-    /// Largest body of a transaction or an import, in MiB
-    #[arg(long, value_name = "MIB", default_value_t = 256)]
-    pub(crate) max_body: u64,
-    /// Requests that one address may make in a second
-    #[arg(long, value_name = "N", default_value_t = 5_000)]
-    pub(crate) rate_limit: u32,
-    /// Frames that one connection may send on /v1/sync in a second, one of more than 4 KiB counting
-    /// as several; what exceeds it waits at the sender; 0 for no limit
-    #[arg(long, value_name = "N", default_value_t = 20_000)]
-    pub(crate) sync_rate: u32,
-    /// Replaced or removed values that each open map keeps, for history; each takes some 200 bytes
-    /// beside itself
-    #[arg(long, value_name = "N", default_value_t = 10_000)]
-    pub(crate) history: usize,
-    /// How to write the log; RUST_LOG sets what is in it
-    #[arg(long, value_name = "FORMAT", default_value = "text")]
-    pub(crate) log_format: LogFormat,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(crate) enum LogFormat {
-    Text,
-    Json,
 }
 
 /// Which key of which map.
@@ -462,159 +371,6 @@ pub(crate) struct Status {
     pub(crate) json: bool,
     #[command(flatten)]
     pub(crate) server: Server,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct Redis {
-    #[command(subcommand)]
-    pub(crate) operation: RedisOperation,
-    /// Redis's URL; may be repeated with --sentinel or --cluster
-    #[arg(
-        long = "redis",
-        env = "PORTOLAN_REDIS",
-        value_name = "URL",
-        default_value = "redis://127.0.0.1:6379",
-        hide_env_values = true,
-        global = true,
-        help_heading = "Redis"
-    )]
-    pub(crate) urls: Vec<String>,
-    /// The URLs are Sentinels, which know the master under this name
-    #[arg(
-        long,
-        value_name = "NAME",
-        conflicts_with = "cluster",
-        global = true,
-        help_heading = "Redis"
-    )]
-    pub(crate) sentinel: Option<String>,
-    /// With which user, password and database to go to that master
-    #[arg(
-        long,
-        value_name = "URL",
-        default_value = "redis://master",
-        global = true,
-        help_heading = "Redis"
-    )]
-    pub(crate) master: String,
-    /// The URLs are nodes of a cluster; the map has the layout for clusters
-    #[arg(long, global = true, help_heading = "Redis")]
-    pub(crate) cluster: bool,
-    /// Trust the certificates in this PEM file instead of the public ones
-    #[arg(
-        long,
-        env = "PORTOLAN_CA",
-        value_name = "FILE",
-        global = true,
-        help_heading = "Redis"
-    )]
-    pub(crate) ca: Option<PathBuf>,
-}
-
-#[derive(Debug, Subcommand)]
-pub(crate) enum RedisOperation {
-    /// Print the value of a key
-    Get {
-        #[command(flatten)]
-        place: RedisPlace,
-        /// As JSON
-        #[arg(long)]
-        json: bool,
-    },
-    /// Set a key
-    Set {
-        #[command(flatten)]
-        place: RedisPlace,
-        /// The value, as it is; `-` reads standard input
-        #[arg(allow_hyphen_values = true)]
-        value: String,
-        /// Only if the key is not there
-        #[arg(long, conflicts_with = "if_equals")]
-        if_absent: bool,
-        /// Only if the key holds this
-        #[arg(long, value_name = "TEST", allow_hyphen_values = true)]
-        if_equals: Option<String>,
-        /// End when all nodes read it, or fail after so many seconds
-        #[arg(long, value_name = "SECONDS")]
-        wait: Option<u32>,
-    },
-    /// List the keys
-    Keys {
-        /// Name of the map
-        name: String,
-        /// Only the keys that match: `*` stands for anything but `/`, `**` for anything
-        pattern: Option<String>,
-        /// One key a line as JSON
-        #[arg(long)]
-        json: bool,
-    },
-    /// Print changes as they happen
-    Watch {
-        /// Name of the map
-        name: String,
-        /// Only the keys that match: `*` stands for anything but `/`, `**` for anything
-        pattern: Option<String>,
-        /// One JSON object a line for every change
-        #[arg(long)]
-        json: bool,
-    },
-    /// Delete a key
-    Delete {
-        #[command(flatten)]
-        place: RedisPlace,
-        /// Only if the key holds this
-        #[arg(long, value_name = "TEST", allow_hyphen_values = true)]
-        if_equals: Option<String>,
-    },
-    /// Add to an integer, and print the sum
-    Incr {
-        #[command(flatten)]
-        place: RedisPlace,
-        /// How much
-        #[arg(default_value_t = 1, allow_negative_numbers = true)]
-        by: i64,
-    },
-    /// Append to a list of strings, and print it as JSON
-    Append {
-        #[command(flatten)]
-        place: RedisPlace,
-        /// What to append; after `--` also what begins with `-`
-        #[arg(required = true)]
-        values: Vec<String>,
-        /// Only what is not in it
-        #[arg(long)]
-        unique: bool,
-    },
-    /// Remove from a list of strings, and print the rest as JSON
-    Remove {
-        #[command(flatten)]
-        place: RedisPlace,
-        /// What to remove, wherever it stands; after `--` also what begins with `-`
-        #[arg(required = true)]
-        values: Vec<String>,
-    },
-    /// Delete all keys
-    Reset {
-        /// Name of the map
-        name: String,
-    },
-    /// Show the map's size, revision and nodes
-    Status {
-        /// Name of the map
-        name: String,
-        /// As JSON
-        #[arg(long)]
-        json: bool,
-    },
-}
-
-/// Which key of which coordinated map.
-#[derive(Debug, Args)]
-pub(crate) struct RedisPlace {
-    /// Name of the map
-    pub(crate) name: String,
-    /// The key
-    pub(crate) key: String,
 }
 
 #[derive(Debug, Args)]

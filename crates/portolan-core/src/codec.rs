@@ -78,27 +78,45 @@ fn zigzag(n: i64) -> u64 {
 pub(crate) type Line = [u8; 64];
 
 /// Puts three words into a line, what [`put_key`] gives for a text, and what [`put_value`] gives
-/// for an integer; how many bytes it is. `None` where the text has not 8 to 16 bytes, or the
-/// integer too many.
+/// for an integer; how many bytes it is. `None` where the text or the integer takes too many.
 #[inline]
 pub(crate) fn line_of(line: &mut Line, head: [u64; 3], text: &str, value: i64) -> Option<usize> {
-    let (text, value) = (text.as_bytes(), zigzag(value));
-    let (first, last) = (text.first_chunk::<8>()?, text.last_chunk::<8>()?);
-    if text.len() > 16 || value >= 1 << 56 {
+    let value = zigzag(value);
+    let start = put_line_head(line, head);
+    let end = put_line_text(line, start, text)?;
+    if value >= 1 << 56 {
         return None;
     }
-    let start = 8 * head.len();
-    line[..start].copy_from_slice(head.map(u64::to_le_bytes).as_flattened());
-    line[start] = STR;
-    line[start + 1] = text.len() as u8;
-    let (start, end) = (start + 2, start + 2 + text.len());
-    line[start..start + 8].copy_from_slice(first);
-    // They overlap where they are more than the bytes.
-    line[end - 8..end].copy_from_slice(last);
     line[end] = INT;
     let (word, len) = varint_word(value);
     line[end + 1..end + 9].copy_from_slice(&word.to_le_bytes());
     Some(end + 1 + len)
+}
+
+/// Puts three words into a line; how many bytes they are.
+#[inline]
+pub(crate) fn put_line_head(line: &mut Line, head: [u64; 3]) -> usize {
+    let end = 8 * head.len();
+    line[..end].copy_from_slice(head.map(u64::to_le_bytes).as_flattened());
+    end
+}
+
+/// Puts into a line what [`put_key`] gives for a text; where that ends. `None` where the text has
+/// not 8 to 16 bytes.
+#[inline]
+pub(crate) fn put_line_text(line: &mut Line, at: usize, text: &str) -> Option<usize> {
+    let text = text.as_bytes();
+    let (first, last) = (text.first_chunk::<8>()?, text.last_chunk::<8>()?);
+    if text.len() > 16 {
+        return None;
+    }
+    line[at] = STR;
+    line[at + 1] = text.len() as u8;
+    let (start, end) = (at + 2, at + 2 + text.len());
+    line[start..start + 8].copy_from_slice(first);
+    // They overlap where they are more than the bytes.
+    line[end - 8..end].copy_from_slice(last);
+    Some(end)
 }
 
 /// Appends a length and the bytes.
@@ -184,12 +202,26 @@ impl<'a> Reader<'a> {
     /// An integer in its shortest form only, so that equal content has equal bytes.
     #[inline]
     pub(crate) fn varint(&mut self) -> Result<u64, Fault> {
-        let first = self.byte()?;
-        if first < 0x80 {
-            return Ok(u64::from(first));
+        match *self.rest() {
+            [a, ..] if a < 0x80 => {
+                self.at += 1;
+                Ok(u64::from(a))
+            }
+            [a, b, ..] if matches!(b, 1..0x80) && !crate::SMALL => {
+                self.at += 2;
+                Ok(u64::from(a & 0x7f) | u64::from(b) << 7)
+            }
+            [a, b, c, ..] if matches!((b, c), (0x80.., 1..0x80)) && !crate::SMALL => {
+                self.at += 3;
+                let [a, b] = [a, b].map(|byte| u64::from(byte & 0x7f));
+                Ok(a | b << 7 | u64::from(c) << 14)
+            }
+            _ => self.long_varint(),
         }
-        let mut n = u64::from(first & 0x7f);
-        let mut shift = 7;
+    }
+
+    fn long_varint(&mut self) -> Result<u64, Fault> {
+        let (mut n, mut shift) = (0, 0);
         loop {
             let byte = self.byte()?;
             if shift == 63 && byte > 1 {
@@ -197,7 +229,7 @@ impl<'a> Reader<'a> {
             }
             n |= u64::from(byte & 0x7f) << shift;
             if byte < 0x80 {
-                if byte == 0 {
+                if byte == 0 && shift > 0 {
                     return Err(self.malformed("an integer that is not in its shortest form"));
                 }
                 return Ok(n);

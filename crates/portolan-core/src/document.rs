@@ -260,7 +260,10 @@ impl Document {
         key: impl Into<Key>,
         value: impl Into<Value>,
     ) -> Result<(), Error> {
-        self.write(now, |tx| tx.set(key, value))
+        if crate::SMALL {
+            return self.write(now, |tx| tx.set(key, value));
+        }
+        self.set_alone(now, key.into(), value.into())
     }
 
     /// A transaction of one `unset`: removes what is seen here under the key. False, and no

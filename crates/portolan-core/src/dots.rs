@@ -4,7 +4,7 @@ use alloc::format;
 use alloc::vec::Vec;
 use core::fmt;
 
-use crate::few::{SmallVec, smallvec};
+use crate::few::{self, SmallVec};
 
 use crate::replica::{Dot, ReplicaId};
 use crate::sorting::sort;
@@ -34,9 +34,14 @@ pub struct DotSet {
 impl Clone for DotSet {
     #[inline]
     fn clone(&self) -> Self {
-        let mut ranges = SmallVec::<[DotRange; 1]>::new();
-        ranges.extend_from_slice(&self.ranges);
-        Self { ranges }
+        match *self.ranges {
+            [range] if !crate::SMALL => Self::of_range(range),
+            ref many => {
+                let mut ranges = SmallVec::<[DotRange; 1]>::new();
+                ranges.extend_from_slice(many);
+                Self { ranges }
+            }
+        }
     }
 }
 
@@ -50,15 +55,21 @@ impl DotSet {
     }
 
     /// The operations `first..=last` of one replica.
+    #[inline]
     pub fn from_range(replica: ReplicaId, first: u64, last: u64) -> Self {
-        debug_assert!(1 <= first && first <= last);
-        let range = DotRange {
+        Self::of_range(DotRange {
             replica,
             first,
             last,
-        };
+        })
+    }
+
+    /// The operations of a range.
+    #[inline]
+    pub(crate) fn of_range(range: DotRange) -> Self {
+        debug_assert!(1 <= range.first && range.first <= range.last);
         Self {
-            ranges: smallvec![range],
+            ranges: few::one(range),
         }
     }
 

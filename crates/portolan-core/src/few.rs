@@ -4,6 +4,19 @@
 #[cfg(not(feature = "small"))]
 pub(crate) use smallvec::{SmallVec, smallvec};
 
+/// A list of one item.
+#[cfg(not(feature = "small"))]
+#[inline]
+pub(crate) fn one<T>(item: T) -> SmallVec<[T; 1]> {
+    SmallVec::from_buf([item])
+}
+
+/// As above.
+#[cfg(feature = "small")]
+pub(crate) fn one<T>(item: T) -> alloc::vec::Vec<T> {
+    alloc::vec![item]
+}
+
 #[cfg(feature = "small")]
 pub(crate) use alloc::vec as smallvec;
 #[cfg(feature = "small")]

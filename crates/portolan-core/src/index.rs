@@ -147,21 +147,30 @@ impl Index {
     pub(crate) fn reserve(&mut self, slab: &Slab, keys: usize) {
         let (needed, room) = (self.heads.len() + keys, self.heads.capacity());
         if needed > room {
-            // What is full of places that were given up does not grow by this.
-            self.rebuild(
-                slab,
-                needed.max(self.heads.len() + self.heads.len() / 2 + 1),
-            );
+            self.grow(slab, needed);
         } else if slab.limit() > self.mask {
             self.rebuild(slab, room);
         }
     }
 
+    /// As the keys need it: what is full of places that were given up grows little by this.
+    #[cold]
+    fn grow(&mut self, slab: &Slab, needed: usize) {
+        let keys = self.heads.len();
+        let more = if keys < QUADRUPLED {
+            2 * keys
+        } else {
+            keys / 2
+        };
+        self.rebuild(slab, needed.max(keys + more + 1));
+    }
+
     #[cold]
     fn rebuild(&mut self, slab: &Slab, room: usize) {
         let before = core::mem::replace(&mut self.heads, HashTable::with_capacity(room));
-        // Twice the slots that there are, and more.
-        let after = u32::MAX >> slab.limit().leading_zeros().saturating_sub(1);
+        // More than the slots that there will be when it is full, where each key has one.
+        let slots = slab.limit().saturating_add(self.heads.capacity() as u32);
+        let after = u32::MAX >> slots.leading_zeros();
         let mask = core::mem::replace(&mut self.mask, after);
         for word in before {
             let (head, hash) = (word & mask, slab.hash(word & mask));
@@ -213,6 +222,10 @@ impl Record {
         self.container == container && self.key.is(key)
     }
 }
+
+/// Tables of fewer keys grow fourfold, larger ones twofold: putting all keys into a table anew costs
+/// more than the memory for eleven bytes a key at the most.
+const QUADRUPLED: usize = 1 << 15;
 
 const GOLDEN: u64 = 0x9e37_79b9_7f4a_7c15;
 

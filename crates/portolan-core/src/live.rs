@@ -56,7 +56,11 @@ impl LiveDots {
     }
 
     /// Notes a live operation, of which there was no slot so far, with its fingerprint.
-    #[inline]
+    #[expect(
+        clippy::inline_always,
+        reason = "a few instructions for every operation that comes"
+    )]
+    #[inline(always)]
     pub(crate) fn insert(&mut self, seq: u64, slot: Slot, print: u128) {
         match &mut self.tail {
             Some((tail, page)) if *tail == seq / PAGE => page.insert(seq, slot, print),

@@ -477,6 +477,7 @@ impl Document {
 
 /// Everything of a live operation that replicas must agree on, hashed; 0 of what each lets go by
 /// itself.
+#[inline]
 pub(crate) fn fingerprint(
     scratch: &mut Vec<u8>,
     replica: ReplicaId,
@@ -495,6 +496,16 @@ pub(crate) fn fingerprint(
             return xxh3_128(&line[..len]);
         }
     }
+    fingerprint_of_any(scratch, head, containers, of)
+}
+
+/// As [`fingerprint`], of what is not a short text with an integer in the root.
+fn fingerprint_of_any(
+    scratch: &mut Vec<u8>,
+    head: [u64; 3],
+    containers: &Containers,
+    of: Operation<'_>,
+) -> u128 {
     scratch.clear();
     scratch.extend_from_slice(head.map(u64::to_le_bytes).as_flattened());
     put_key(scratch, of.key);

@@ -13,9 +13,12 @@ pub(crate) use crate::record::{BIRTH, Entry, NONE, Operation, Record, Slot, Stam
 const CHUNK_BITS: u32 = 8;
 const CHUNK: usize = 1 << CHUNK_BITS;
 
-/// What a chunk has room for.
+/// What belongs to a chunk; apart from it, so that reading passes by less.
 #[derive(Debug)]
-struct Room {
+struct Side {
+    stamps: Vec<Stamp>,
+    /// As in the entries: little memory for the index to go through.
+    hashes: Vec<u32>,
     used: usize,
     /// Chain of vacant slots below the length of the chunk.
     vacant: Slot,
@@ -26,12 +29,7 @@ struct Room {
 #[derive(Debug, Default)]
 pub(crate) struct Slab {
     chunks: Vec<Vec<Record>>,
-    /// Those of each chunk.
-    stamps: Vec<Vec<Stamp>>,
-    /// As in the entries, of each chunk: little memory for the index to go through.
-    hashes: Vec<Vec<u32>>,
-    /// Of each chunk; apart from it, so that reading passes by less.
-    rooms: Vec<Room>,
+    sides: Vec<Side>,
     /// Chunks that have room.
     open: Vec<u32>,
     /// How many chunks are not empty.
@@ -57,40 +55,42 @@ impl Slab {
         self.place(record, Stamp::default(), hash)
     }
 
-    #[inline]
+    #[expect(clippy::inline_always, reason = "else each record is built twice")]
+    #[inline(always)]
     fn place(&mut self, record: Record, stamp: Stamp, hash: u32) -> Slot {
         let number = match self.open.last() {
             Some(number) => *number,
             None => self.add_chunk(),
         };
-        let room = &mut self.rooms[number as usize];
-        self.filled += usize::from(room.used == 0);
-        room.used += 1;
-        if room.used == CHUNK {
-            room.open = false;
+        let chunk = &mut self.chunks[number as usize];
+        let side = &mut self.sides[number as usize];
+        if side.used == 0 {
+            self.filled += 1;
+            // A small document grows its first chunk by and by; later ones will fill.
+            if number > 0 {
+                chunk.reserve_exact(CHUNK);
+                side.stamps.reserve_exact(CHUNK);
+                side.hashes.reserve_exact(CHUNK);
+            }
+        }
+        side.used += 1;
+        if side.used == CHUNK {
+            side.open = false;
             self.open.pop();
         }
-        let chunk = &mut self.chunks[number as usize];
-        let stamps = &mut self.stamps[number as usize];
-        let hashes = &mut self.hashes[number as usize];
-        if room.vacant == NONE {
-            // A small document grows its first chunk by and by; later ones will fill.
-            if chunk.capacity() == 0 && number > 0 {
-                chunk.reserve_exact(CHUNK);
-                stamps.reserve_exact(CHUNK);
-                hashes.reserve_exact(CHUNK);
-            }
+        if side.vacant == NONE {
+            let at = chunk.len() as u32;
             chunk.push(record);
-            stamps.push(stamp);
-            hashes.push(hash);
-            (number << CHUNK_BITS) | (chunk.len() - 1) as u32
+            side.stamps.push(stamp);
+            side.hashes.push(hash);
+            (number << CHUNK_BITS) | at
         } else {
-            let slot = room.vacant;
+            let slot = side.vacant;
             let place = &mut chunk[slot as usize % CHUNK];
-            room.vacant = place.next;
+            side.vacant = place.next;
             *place = record;
-            stamps[slot as usize % CHUNK] = stamp;
-            hashes[slot as usize % CHUNK] = hash;
+            side.stamps[slot as usize % CHUNK] = stamp;
+            side.hashes[slot as usize % CHUNK] = hash;
             slot
         }
     }
@@ -108,9 +108,9 @@ impl Slab {
             "a document holds at most 2^31 values in maps, sets and counters"
         );
         self.chunks.push(Vec::new());
-        self.stamps.push(Vec::new());
-        self.hashes.push(Vec::new());
-        self.rooms.push(Room {
+        self.sides.push(Side {
+            stamps: Vec::new(),
+            hashes: Vec::new(),
             used: 0,
             vacant: NONE,
             open: true,
@@ -123,20 +123,20 @@ impl Slab {
         let number = slot >> CHUNK_BITS;
         let (stamp, hash) = (self.stamp(slot), self.hash(slot));
         let chunk = &mut self.chunks[number as usize];
-        let room = &mut self.rooms[number as usize];
-        let vacant = Record::vacant(room.vacant);
+        let side = &mut self.sides[number as usize];
+        let vacant = Record::vacant(side.vacant);
         let record = core::mem::replace(&mut chunk[slot as usize % CHUNK], vacant);
-        room.vacant = slot;
-        room.used -= 1;
-        if room.used == 0 {
+        side.vacant = slot;
+        side.used -= 1;
+        if side.used == 0 {
             *chunk = Vec::new();
-            self.stamps[number as usize] = Vec::new();
-            self.hashes[number as usize] = Vec::new();
-            room.vacant = NONE;
+            side.stamps = Vec::new();
+            side.hashes = Vec::new();
+            side.vacant = NONE;
             self.filled -= 1;
         }
-        if !room.open {
-            room.open = true;
+        if !side.open {
+            side.open = true;
             self.open.push(number);
         }
         // Of many chunks even what is known of them is worth giving back.
@@ -151,20 +151,21 @@ impl Slab {
         let (record, stamp, hash) = entry.split();
         let (chunk, at) = ((slot >> CHUNK_BITS) as usize, slot as usize % CHUNK);
         let record = core::mem::replace(&mut self.chunks[chunk][at], record);
-        let stamp = core::mem::replace(&mut self.stamps[chunk][at], stamp);
-        let hash = core::mem::replace(&mut self.hashes[chunk][at], hash);
+        let side = &mut self.sides[chunk];
+        let stamp = core::mem::replace(&mut side.stamps[at], stamp);
+        let hash = core::mem::replace(&mut side.hashes[at], hash);
         Entry::of(record, stamp, hash)
     }
 
     /// The hash of the container and the key of an entry.
     #[inline]
     pub(crate) fn hash(&self, slot: Slot) -> u32 {
-        self.hashes[(slot >> CHUNK_BITS) as usize][slot as usize % CHUNK]
+        self.sides[(slot >> CHUNK_BITS) as usize].hashes[slot as usize % CHUNK]
     }
 
     #[inline]
     pub(crate) fn stamp(&self, slot: Slot) -> Stamp {
-        self.stamps[(slot >> CHUNK_BITS) as usize][slot as usize % CHUNK]
+        self.sides[(slot >> CHUNK_BITS) as usize].stamps[slot as usize % CHUNK]
     }
 
     /// The live operation at a slot.
@@ -214,9 +215,8 @@ mod tests {
         for slot in slots.drain(..) {
             slab.remove(slot);
         }
-        assert_eq!((slab.chunks.capacity(), slab.stamps.capacity()), (0, 0));
-        assert_eq!(slab.hashes.capacity(), 0);
-        assert_eq!((slab.rooms.capacity(), slab.open.capacity()), (0, 0));
+        assert_eq!((slab.chunks.capacity(), slab.sides.capacity()), (0, 0));
+        assert_eq!(slab.open.capacity(), 0);
         let again: std::collections::BTreeSet<Slot> =
             (0..1000).map(|_| slab.insert(entry())).collect();
         assert_eq!(again.len(), 1000);

@@ -294,11 +294,13 @@ impl Document {
     fn drop_position(&mut self, position: Spot) {
         let element = self.elements.of(position);
         let here = self.elements.place(element) == position;
-        if self.elements[element].shown() {
-            if element == position || here {
-                return; // the element's name, or where it stands
-            }
-        } else if let Some(head) = self.moves_of_element(element) {
+        let names = element == position || here;
+        if names && self.elements[element].shown() {
+            return; // the element's name, or where it stands
+        }
+        // Where it stood before may go while it is not stable that it is deleted: if it comes back,
+        // its moves tell where.
+        if names && let Some(head) = self.moves_of_element(element) {
             // Whatever the element was moved to goes with it.
             let moves: Vec<Slot> = self.chain(head).collect();
             self.kill(moves);

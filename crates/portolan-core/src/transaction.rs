@@ -268,42 +268,70 @@ impl<'a> Transaction<'a> {
         }
         let document = &mut *self.document;
         document.settle(&mut self.journal);
-        let replica = document.replica();
-        let known = document.replicas.get_mut(document.own);
-        known.applied.insert_range(replica, base + 1, seq);
-        if !known.early.is_empty() {
-            // Only somebody who lies can know of removals of what was not written so far.
-            let new = DotSet::from_range(replica, base + 1, seq);
-            known.early = known.early.difference(&new);
-        }
-        let journal = &self.journal;
-        if !journal.removed.is_empty() || !journal.births.is_empty() {
-            let live = document.live();
-            let mut removed = SmallVec::<[(Dot, Dot); 2]>::new();
-            removed.reserve(journal.removed.len());
-            let mut note = |killer, dot| removed.push((Dot::new(replica, killer), dot));
-            for (killer, entry) in &journal.removed {
-                note(*killer, document.dot_of(entry));
-            }
-            for (killer, spot, _) in &journal.births {
-                note(*killer, document.dot_at(*spot));
-            }
-            for (killer, dot) in &journal.spent {
-                note(*killer, *dot);
-            }
-            document.log.note(&removed, live);
-            let killers = DotSet::from_range(replica, base + 1, seq);
-            let timestamp = self.timestamp.unwrap_or_default();
-            document.note_past(Origin::Local, &killers, timestamp, &self.journal);
-        }
-        if document.recorder.is_some() {
-            let new = DotSet::from_range(replica, base + 1, seq);
-            document.record_batch(Origin::Local, &new, core::mem::take(&mut self.journal));
-        }
+        let timestamp = self.timestamp.unwrap_or_default();
+        document.keep(base + 1, seq, timestamp, &mut self.journal);
     }
 }
 
-/// What was not committed is ended: the closure failed, or panicked.
+impl Document {
+    /// A transaction of one value in the root: nothing in it can fail half-way, so it needs nothing
+    /// of what takes back.
+    pub(crate) fn set_alone(&mut self, now: u64, key: Key, value: Value) -> Result<(), Error> {
+        check_key(&key)?;
+        check_value(&value)?;
+        let seq = self.own_seq() + 1;
+        let timestamp = self.clock.tick(now);
+        let mut journal = Journal::new(self);
+        journal.added(ROOT, &key);
+        self.put(ROOT, key, value, seq, timestamp, &mut journal);
+        self.keep(seq, seq, timestamp, &mut journal);
+        Ok(())
+    }
+
+    /// Lets own operations stand that have been written, with what they removed.
+    #[inline]
+    fn keep(&mut self, first: u64, last: u64, timestamp: Timestamp, journal: &mut Journal) {
+        let replica = self.replica();
+        let known = self.replicas.get_mut(self.own);
+        known.applied.insert_range(replica, first, last);
+        if !known.early.is_empty() {
+            // Only somebody who lies can know of removals of what was not written so far.
+            let new = DotSet::from_range(replica, first, last);
+            known.early = known.early.difference(&new);
+        }
+        if !journal.removed.is_empty() || !journal.births.is_empty() {
+            self.keep_removed(
+                &DotSet::from_range(replica, first, last),
+                timestamp,
+                journal,
+            );
+        }
+        if self.recorder.is_some() {
+            let new = DotSet::from_range(replica, first, last);
+            self.record_batch(Origin::Local, &new, core::mem::take(journal));
+        }
+    }
+
+    /// Notes what own operations have removed.
+    fn keep_removed(&mut self, killers: &DotSet, timestamp: Timestamp, journal: &Journal) {
+        let (replica, live) = (self.replica(), self.live());
+        let mut removed = SmallVec::<[(Dot, Dot); 2]>::new();
+        removed.reserve(journal.removed.len());
+        let mut note = |killer, dot| removed.push((Dot::new(replica, killer), dot));
+        for (killer, entry) in &journal.removed {
+            note(*killer, self.dot_of(entry));
+        }
+        for (killer, spot, _) in &journal.births {
+            note(*killer, self.dot_at(*spot));
+        }
+        for (killer, dot) in &journal.spent {
+            note(*killer, *dot);
+        }
+        self.log.note(&removed, live);
+        self.note_past(Origin::Local, killers, timestamp, journal);
+    }
+}
+
 impl Drop for Transaction<'_> {
     #[inline]
     fn drop(&mut self) {

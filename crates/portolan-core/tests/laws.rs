@@ -406,35 +406,69 @@ proptest! {
     }
 }
 
+/// All that can be otherwise around a `set` and an `unset` of one key that know nothing of each
+/// other: ids, clocks, which side is busy and when, which of the two is done first.
+fn around_set_and_unset() -> impl Iterator<Item = ([u64; 2], [u64; 2], [i64; 2], bool)> {
+    let ids = [[1, 2], [2, 1]];
+    let skews = [[0, 0], [0, 60_000], [60_000, 0]];
+    let busy = [[0, 0], [50, 0], [0, 50]];
+    let orders = [true, false];
+    ids.into_iter().flat_map(move |ids| {
+        skews.into_iter().flat_map(move |skews| {
+            busy.into_iter().flat_map(move |busy| {
+                let orders = orders.into_iter();
+                orders.map(move |set_first| (ids, skews, busy, set_first))
+            })
+        })
+    })
+}
+
 #[test]
 fn concurrent_set_survives_unset_whatever_the_ids_and_clocks() {
-    for (ids, busy) in [([1, 2], 0), ([2, 1], 0), ([1, 2], 50), ([2, 1], 50)] {
-        for skews in [[0, 0], [0, 60_000], [60_000, 0]] {
-            let [mut setter, mut remover] = ids.map(|id| Document::new(ReplicaId::new(id)));
-            setter.set(NOW + skews[0], "k", 0).expect("within limits");
-            remover.apply(&setter.snapshot());
-            for i in 0..busy {
-                remover
-                    .set(NOW + skews[1], "busy", i)
-                    .expect("within limits");
+    for (ids, skews, busy, set_first) in around_set_and_unset() {
+        let [mut setter, mut remover] = ids.map(|id| Document::new(ReplicaId::new(id)));
+        let now = |side: usize, later: u64| NOW + skews[side] + later;
+        setter.set(now(0, 0), "k", 0).expect("within limits");
+        remover.apply(&setter.snapshot());
+        for (side, document) in [&mut setter, &mut remover].into_iter().enumerate() {
+            for i in 0..busy[side] {
+                let key = format!("busy {side} {}", i % 5);
+                document.set(now(side, 1), key, i).expect("within limits");
             }
-            let version = setter.version();
-            setter
-                .set(NOW + skews[0] + 1, "k", 1)
-                .expect("within limits");
-            assert!(remover.unset(NOW + skews[1] + 2, "k"));
-            let (to_remover, to_setter) = (
-                setter.delta_since(&version),
-                remover.delta_since(&setter.version()),
+        }
+        let before = [setter.version(), remover.version()];
+        let (set, unset) = if set_first { (2, 3) } else { (3, 2) };
+        setter.set(now(0, set), "k", 1).expect("within limits");
+        assert!(remover.unset(now(1, unset), "k"));
+        let [of_set, of_unset] = [
+            setter.delta_since(&before[0]),
+            remover.delta_since(&before[1]),
+        ];
+        // Who hears of the two alone, and who is given what both did from the first operation on,
+        // whichever comes first.
+        let histories = [&setter, &remover].map(|document| document.delta_since(&Version::new()));
+        let mut others: Vec<Document> =
+            (3..7).map(|id| Document::new(ReplicaId::new(id))).collect();
+        let heard = [[&of_set, &of_unset], [&histories[0], &histories[1]]];
+        for (at, [first, second]) in heard.into_iter().enumerate() {
+            others[2 * at].apply(first);
+            others[2 * at].apply(second);
+            others[2 * at + 1].apply(second);
+            others[2 * at + 1].apply(first);
+        }
+        remover.apply(&setter.delta_since(&remover.version()));
+        setter.apply(&remover.delta_since(&setter.version()));
+        others.extend([setter, remover]);
+        for document in &others {
+            let all: Vec<&Value> = document.get_all("k").map(|sibling| sibling.value).collect();
+            assert_eq!(
+                all,
+                [&Value::from(1)],
+                "{ids:?} {skews:?} {busy:?} {set_first}"
             );
-            remover.apply(&to_remover);
-            setter.apply(&to_setter);
-            let mut third = Document::new(ReplicaId::new(3));
-            third.apply(&to_setter);
-            third.apply(&to_remover);
-            for document in [&setter, &remover, &third] {
-                assert_eq!(document.get("k"), Some(&Value::from(1)));
-            }
+        }
+        for document in &others[3..] {
+            assert_eq!(document.encode(), others[2].encode());
         }
     }
 }

@@ -301,6 +301,41 @@ fn where_a_concurrent_move_lost_nothing_is_left_once_stable() {
     assert_eq!(a.encode(), b.encode());
 }
 
+/// Where an element stood before goes while it is not stable that it is deleted. If it comes back,
+/// it stands where it was moved to, for whoever is sent the whole state too.
+#[test]
+fn an_element_that_comes_back_stands_where_it_was_moved_to() {
+    let mut here = Document::new(ReplicaId::new(1));
+    let appended = here.transact(NOW, |tx| {
+        (0..4).try_for_each(|n| tx.array("l").append(n).map(drop))
+    });
+    appended.unwrap();
+    let moves = [(0, 3), (3, 1)];
+    for (from, to) in moves {
+        let moved = here.transact(NOW + 1, |tx| tx.array("l").move_to(from, to));
+        moved.unwrap();
+    }
+    let mut there = Document::new(ReplicaId::new(2));
+    there.apply(&here.snapshot());
+    let moved = here.version();
+    here.forget_stable(&moved, &Version::new());
+    let id = here.array("l").id(1).unwrap();
+    here.transact(NOW + 2, |tx| tx.array("l").delete(1))
+        .unwrap();
+    here.forget_stable(&moved, &moved);
+    there
+        .transact(NOW + 2, |tx| tx.array("l").set(1, 7))
+        .unwrap();
+    here.apply(&there.delta_since(&here.version()));
+    there.apply(&here.delta_since(&there.version()));
+    let mut fresh = Document::new(ReplicaId::new(9));
+    fresh.apply(&here.snapshot());
+    for document in [&here, &there, &fresh] {
+        assert_eq!(document.array("l").index_of(id), Some(1));
+        assert_eq!(list(document), list(&here));
+    }
+}
+
 /// A move that is taken back after somebody has deleted the element makes a position that never
 /// shows anything.
 #[test]

@@ -161,6 +161,24 @@ mod tests {
         }
     }
 
+    /// The bytes of protocol version 4.
+    #[test]
+    fn messages_keep_their_bytes() {
+        let all: Vec<_> = all()
+            .iter()
+            .map(|message| format!("{:x}", message.encode()))
+            .collect();
+        let golden = [
+            "f01a514e88",
+            "f154a53b98",
+            "f20800666c6565742f2a2a0500746f6b656ec08757f4",
+            "f202002a2a0000e8b36211",
+            "f30100610400c3a92f621f9af883",
+            "f34da3a607",
+        ];
+        assert_eq!(all, golden);
+    }
+
     #[test]
     fn damage_is_refused() {
         for message in all() {

@@ -126,7 +126,7 @@ impl Pattern {
         {
             return Err(Error::Pattern {
                 pattern: negative.text.chars().take(100).collect(),
-                reason: "what it leaves out, another of the patterns may name".to_owned(),
+                reason: "one that begins with an exclamation mark can only stand alone".to_owned(),
             });
         }
         let alternatives: Vec<String> = patterns.iter().map(Self::alternative).collect();

@@ -327,3 +327,125 @@ async fn a_full_disk_refuses_writes_until_there_is_room() {
     let report = portolan::verify(path.join("store")).unwrap();
     assert_eq!(report.maps[0].digest, digest);
 }
+
+/// The database of a store as it was first written, as pieces: u32 length, and as many bytes; or
+/// u32 0, u32 length and the one byte that is repeated so often. Integers are little-endian.
+mod golden {
+    use std::path::PathBuf;
+
+    const PAGE: usize = 512;
+
+    fn file() -> PathBuf {
+        let file = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/store-1.bin");
+        PathBuf::from(file)
+    }
+
+    pub(super) fn read() -> Vec<u8> {
+        let packed = std::fs::read(file()).unwrap();
+        let (mut rest, mut whole) = (&packed[..], Vec::new());
+        while !rest.is_empty() {
+            let (length, after) = number(rest);
+            if length == 0 {
+                let (length, after) = number(after);
+                whole.resize(whole.len() + length, after[0]);
+                rest = &after[1..];
+            } else {
+                let (piece, after) = after.split_at(length);
+                whole.extend_from_slice(piece);
+                rest = after;
+            }
+        }
+        whole
+    }
+
+    fn number(bytes: &[u8]) -> (usize, &[u8]) {
+        let (number, rest) = bytes.split_first_chunk().unwrap();
+        (u32::from_le_bytes(*number) as usize, rest)
+    }
+
+    pub(super) fn write(whole: &[u8]) {
+        let repeated = |page: &[u8]| page.iter().all(|byte| *byte == page[0]).then_some(page[0]);
+        let mut packed = Vec::new();
+        let pages: Vec<&[u8]> = whole.chunks(PAGE).collect();
+        for alike in pages.chunk_by(|a, b| repeated(a) == repeated(b)) {
+            let bytes = alike.concat();
+            let length = u32::try_from(bytes.len()).unwrap().to_le_bytes();
+            match repeated(&bytes) {
+                Some(byte) => packed.extend([&[0; 4][..], &length, &[byte]].concat()),
+                None => packed.extend([&length[..], &bytes].concat()),
+            }
+        }
+        std::fs::write(file(), packed).unwrap();
+    }
+}
+
+/// Fills a store with all that one has: maps with containers and siblings, whole states and logs
+/// after them, members.
+async fn fill(directory: &Path) {
+    let server = Server::start(stored(directory).await).await;
+    let peers = tempfile::tempdir().unwrap();
+    let peer = Node::builder().store(peers.path()).connect(server.url());
+    let peer = peer.spawn().await.unwrap();
+    let there = peer.open("fleet/config").await.unwrap();
+    let here = server.node.open("fleet/config").await.unwrap();
+    soon("ready", there.ready()).await.unwrap();
+    // Zeros, which take no room in the golden file. A log of more than a mebibyte is condensed.
+    for _ in 0..2 {
+        here.set("bulk", vec![0u8; 600_000]).unwrap();
+        soon("flush", here.flush()).await.unwrap();
+    }
+    here.unset("bulk").unwrap();
+    there
+        .map("users")
+        .map("ada")
+        .array("inbox")
+        .append("hello")
+        .unwrap();
+    there.or_set("tags").insert(1.5).unwrap();
+    there.counter("hits").add(5).unwrap();
+    there.set(7i64, true).unwrap();
+    soon("flush", there.flush_peers()).await.unwrap();
+    converge(&here, &there).await;
+    until("the peer is a member", &here, |map| {
+        !map.members().is_empty()
+    })
+    .await;
+    here.set("rate", 10).unwrap();
+    soon("flush", here.flush()).await.unwrap();
+    let other = server.node.open("other").await.unwrap();
+    other.set("k", "v").unwrap();
+    soon("close", peer.close()).await.unwrap();
+    let node = server.stop().await;
+    soon("close", node.close()).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_store_of_yesterday_opens() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("portolan.redb");
+    if std::env::var_os("WRITE_GOLDEN").is_some() {
+        fill(directory.path()).await;
+        golden::write(&std::fs::read(&file).unwrap());
+    }
+    std::fs::write(&file, golden::read()).unwrap();
+
+    for round in 1..3i64 {
+        let node = stored(directory.path()).await;
+        assert_eq!(node.maps(), ["fleet/config", "other"]);
+        let map = node.get("fleet/config").await.unwrap().unwrap();
+        assert_eq!(map.get("rate"), Some(Value::from(10)));
+        assert_eq!(map.get(7i64), Some(Value::from(true)));
+        assert_eq!(map.get("bulk"), None);
+        let inbox = map.map("users").map("ada").array("inbox");
+        assert_eq!(inbox.get(0), Some(Value::from("hello")));
+        assert_eq!(map.or_set("tags").members(), [Value::from(1.5)]);
+        assert_eq!(map.counter("hits").get(), 4 + round);
+        assert_eq!(map.members().len(), 1);
+        let other = node.get("other").await.unwrap().unwrap();
+        assert_eq!(other.get("k"), Some(Value::from("v")));
+        // And it is written to.
+        map.counter("hits").add(1).unwrap();
+        soon("flush", map.flush()).await.unwrap();
+        soon("close", node.close()).await.unwrap();
+    }
+}

@@ -28,19 +28,19 @@ use crate::value::Value;
 pub(super) const COMPACT: u8 = 0x80;
 
 /// Where the removed dots are told: not at all, as one own operation, as a list.
-const REMOVED: u8 = 3;
-const REMOVED_OWN: u8 = 1;
+pub(super) const REMOVED: u8 = 3;
+pub(super) const REMOVED_OWN: u8 = 1;
 const REMOVED_LIST: u8 = 2;
 /// More than one operation.
 const MANY: u8 = 4;
 /// In the container of what is before it.
-const SAME: u8 = 8;
+pub(super) const SAME: u8 = 8;
 /// The value is an integer, and has no tag.
-const INTEGER: u8 = 0x40;
+pub(super) const INTEGER: u8 = 0x40;
 /// What an operation left.
 const FORM: u8 = 0x30;
 const NOTHING: u8 = 0;
-const VALUE: u8 = 0x10;
+pub(super) const VALUE: u8 = 0x10;
 const APPENDED: u8 = 0x20;
 const PLACED: u8 = 0x30;
 
@@ -48,7 +48,7 @@ const PLACED: u8 = 0x30;
 /// may not have heard of it.
 const UNFAMILIAR: u64 = 8;
 /// Numbers from here on leave no room for the bits beside them.
-const MAX_SEQ: u64 = 1 << 60;
+pub(super) const MAX_SEQ: u64 = 1 << 60;
 
 /// What one operation left.
 enum Item<'a> {
@@ -158,7 +158,12 @@ pub(super) fn put(
 }
 
 /// Of an update that leaves no value, the operation before is only counted.
-fn presuppose(presupposed: &mut Vec<u8>, writer: ReplicaId, context: &Context, has_time: bool) {
+pub(super) fn presuppose(
+    presupposed: &mut Vec<u8>,
+    writer: ReplicaId,
+    context: &Context,
+    has_time: bool,
+) {
     presupposed.clear();
     let time = if has_time {
         context.timestamp.bits()
@@ -304,35 +309,8 @@ pub(super) fn read(
     Ok(draft.finish(own, dead))
 }
 
-/// As [`read`], of an update that [is plain](Header::is_plain), and to be read otherwise where it
-/// gives nothing.
-#[inline]
-pub(super) fn read_next(
-    reader: &mut Reader<'_>,
-    presupposed: &mut Vec<u8>,
-    header: &Header,
-    replica: ReplicaId,
-    context: &Context,
-    document: &Document,
-) -> Option<Delta> {
-    presuppose(presupposed, replica, context, true);
-    let seq = context.seq + 1;
-    let own = DotRange {
-        replica,
-        first: seq,
-        last: seq,
-    };
-    let mut familiar = Familiar {
-        replicas: &document.replicas,
-        presupposed,
-    };
-    let plain = read_plain(reader, header.flags, own, context, &mut familiar);
-    plain.ok().filter(|_| seq < MAX_SEQ)
-}
-
 /// As [`read`], of one value in the root, after another one: what most updates are. What it takes
 /// is in the only form that there is.
-#[inline]
 fn read_plain(
     reader: &mut Reader<'_>,
     flags: u8,
@@ -512,7 +490,7 @@ fn put_item_value(out: &mut Vec<u8>, value: &Value) -> u8 {
     }
 }
 
-fn read_item_value(reader: &mut Reader<'_>, flags: u8) -> Result<Value, DecodeError> {
+pub(super) fn read_item_value(reader: &mut Reader<'_>, flags: u8) -> Result<Value, DecodeError> {
     if flags & INTEGER != 0 {
         return Ok(Value::Int(reader.zigzag()?));
     }
@@ -538,7 +516,11 @@ fn put_time(out: &mut Vec<u8>, before: Timestamp, time: Timestamp) -> Option<()>
     Some(())
 }
 
-fn read_time(reader: &mut Reader<'_>, before: Timestamp) -> Result<Timestamp, DecodeError> {
+#[inline]
+pub(super) fn read_time(
+    reader: &mut Reader<'_>,
+    before: Timestamp,
+) -> Result<Timestamp, DecodeError> {
     let step = reader.varint()?;
     let millis = before.millis() + (step >> 1);
     let next = next_counter(before, step >> 1);

@@ -7,7 +7,7 @@ use crate::few::SmallVec;
 use crate::clock::Timestamp;
 use crate::codec::{Reader, put_key, put_varint, read_key};
 use crate::containers::{Form, ROOT};
-use crate::delta::{Delta, DeltaEntry};
+use crate::delta::Delta;
 use crate::document::Document;
 use crate::dots::DotRange;
 use crate::error::DecodeError;
@@ -82,11 +82,14 @@ impl Context {
     }
 
     /// Becomes that of an operation that wrote in the root.
-    pub(super) fn follow(&mut self, entry: &DeltaEntry) {
-        (self.seq, self.timestamp) = (entry.dot.seq, entry.timestamp);
-        self.path.clear();
-        let fits = entry.key.byte_len() < MAX_CONTEXT_BYTES;
-        self.key = fits.then(|| entry.key.clone());
+    #[inline]
+    pub(super) fn follow(&mut self, seq: u64, timestamp: Timestamp, key: &Key) {
+        (self.seq, self.timestamp) = (seq, timestamp);
+        if !self.path.is_empty() {
+            self.path.clear();
+        }
+        let fits = key.byte_len() < MAX_CONTEXT_BYTES;
+        self.key = fits.then(|| key.clone());
     }
 
     /// When an operation was done whose value is live.

@@ -8,10 +8,10 @@
 
 mod body;
 mod context;
+mod next;
 mod writers;
 
 use alloc::borrow::Cow;
-use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 
 use crate::few::SmallVec;
@@ -85,7 +85,9 @@ pub struct Contexts {
     /// Those heard lately. Others' contexts come from the document while they are live there.
     writers: Writers,
     /// Hashes of the latest updates, and what they told of.
-    recent: VecDeque<(u64, DotRange)>,
+    recent: Vec<(u64, DotRange)>,
+    /// Where the oldest of them stands, once there are as many as are kept.
+    oldest: usize,
     /// What an update presupposes, while it is read.
     scratch: Vec<u8>,
 }
@@ -126,7 +128,8 @@ impl Contexts {
         Self {
             scope: xxh3_64_with_seed(name.as_bytes(), 0),
             writers: Writers::default(),
-            recent: VecDeque::new(),
+            recent: Vec::new(),
+            oldest: 0,
             scratch: Vec::new(),
         }
     }
@@ -228,39 +231,6 @@ impl Contexts {
         }
     }
 
-    /// The delta of an update that tells of one value in the root, of who wrote last and there too:
-    /// what most updates are. `None`, and nothing, where it is any other, or is not to be taken.
-    #[inline]
-    fn expand_next(&mut self, document: &Document, update: &[u8]) -> Option<Delta> {
-        if crate::SMALL {
-            return None;
-        }
-        let (told, sum) = update.split_last_chunk::<CHECKSUM_BYTES>()?;
-        let mut reader = Reader::new(told);
-        let header = Header::read(&mut reader).ok()?;
-        let writer = self.writers.latest()?;
-        let context = self.writers.context(writer)?;
-        let last = document.replicas.by_id(writer)?.applied.last_seq(writer);
-        if tag_of(writer) != header.tag
-            || context.seq != last
-            || last as u16 != header.low.wrapping_sub(1)
-            || !header.is_plain(context)
-        {
-            return None;
-        }
-        let presupposed = &mut self.scratch;
-        let delta = body::read_next(&mut reader, presupposed, &header, writer, context, document)?;
-        let hash = self.hash(told);
-        if checksum(hash, &self.scratch) != *sum || !is_checked(&delta, true) {
-            return None;
-        }
-        self.note(&delta);
-        if let [range] = *delta.applied.ranges() {
-            self.remember(hash, *sum, range);
-        }
-        Some(delta)
-    }
-
     /// As [`expand`](Self::expand), of any update.
     fn expand_any(&mut self, document: &Document, update: &[u8]) -> Result<Expansion, DecodeError> {
         let Some((told, sum)) = update.split_last_chunk::<CHECKSUM_BYTES>() else {
@@ -274,8 +244,8 @@ impl Contexts {
         let mut presupposed = core::mem::take(&mut self.scratch);
         // Whoever wrote last writes on in most cases.
         let latest = self.writers.latest();
-        let latest = latest.filter(|writer| tag_of(*writer) == header.tag);
-        let latest = latest.and_then(|writer| document.replicas.by_id(writer));
+        let latest = latest.filter(|(writer, _)| tag_of(*writer) == header.tag);
+        let latest = latest.and_then(|(writer, _)| document.replicas.by_id(writer));
         let likely = latest.and_then(|known| ends(known, &header).next());
         let others = core::iter::once_with(|| candidates(document, &header)).flatten();
         for before in likely.into_iter().chain(others) {
@@ -363,7 +333,7 @@ impl Contexts {
             &delta.nested,
             delta.applied.ranges(),
         ) && entry.dot == Dot::new(range.replica, range.last)
-            && self.writers.follow(entry)
+            && self.writers.follow(entry.dot, entry.timestamp, &entry.key)
         {
             return;
         }
@@ -432,11 +402,15 @@ impl Contexts {
         }
     }
 
+    #[inline]
     fn remember(&mut self, hash: u64, sum: [u8; CHECKSUM_BYTES], told: DotRange) {
-        if self.recent.len() >= RECENT {
-            self.recent.pop_front();
+        let update = (fingerprint(hash, sum), told);
+        if self.recent.len() < RECENT {
+            self.recent.push(update);
+        } else {
+            self.recent[self.oldest] = update;
+            self.oldest = (self.oldest + 1) % RECENT;
         }
-        self.recent.push_back((fingerprint(hash, sum), told));
     }
 
     /// Of an update but for its checksum.
@@ -447,6 +421,7 @@ impl Contexts {
 
 /// Of what an update tells, by the hash of that, and of what it presupposes: what comes out is a
 /// function of these two, so nothing else comes out with the same checksum.
+#[inline]
 fn checksum(hash: u64, presupposed: &[u8]) -> [u8; CHECKSUM_BYTES] {
     (xxh3_64_with_seed(presupposed, hash) as u32).to_le_bytes()
 }

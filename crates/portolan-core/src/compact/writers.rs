@@ -1,17 +1,20 @@
 //! The writers heard lately, with the context of what each wrote last.
 
 use alloc::collections::VecDeque;
+use alloc::vec::Vec;
 
 use hashbrown::HashMap;
 
 use super::Context;
-use crate::delta::DeltaEntry;
+use crate::clock::Timestamp;
+use crate::key::Key;
 use crate::limits::MAX_CONTEXTS;
-use crate::replica::ReplicaId;
+use crate::replica::{Dot, ReplicaId};
 use crate::spotmap::SpotHash;
 
 #[derive(Clone, Debug)]
 struct Heard {
+    writer: ReplicaId,
     context: Context,
     /// When, in updates.
     at: u64,
@@ -20,71 +23,106 @@ struct Heard {
 /// At most [`MAX_CONTEXTS`] of them, so that chosen ids which collide cost little.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Writers {
-    heard: HashMap<ReplicaId, Heard, SpotHash>,
-    /// Each writer once, with when it was heard as it came in here. Who was heard since comes in
-    /// again before he is forgotten, so hearing somebody costs constant time on average.
-    queue: VecDeque<(ReplicaId, u64)>,
+    heard: Vec<Heard>,
+    /// Where each stands.
+    places: HashMap<ReplicaId, u32, SpotHash>,
+    /// Each place once, with when its writer was heard as it came in here. Who was heard since comes
+    /// in again before he is forgotten, so hearing somebody costs constant time on average.
+    queue: VecDeque<(u32, u64)>,
     /// How many updates were heard.
     updates: u64,
-    /// The writer of the last one.
-    latest: Option<ReplicaId>,
+    /// The place of who wrote the last one.
+    latest: u32,
 }
 
 impl Writers {
     /// What a writer wrote last.
     pub(super) fn context(&self, writer: ReplicaId) -> Option<&Context> {
-        self.heard.get(&writer).map(|heard| &heard.context)
+        match self.latest() {
+            Some((latest, context)) if latest == writer => Some(context),
+            _ => {
+                let place = *self.places.get(&writer)?;
+                Some(&self.heard[place as usize].context)
+            }
+        }
     }
 
-    /// The one heard last.
-    pub(super) fn latest(&self) -> Option<ReplicaId> {
-        self.latest
+    /// The one heard last, and what it wrote.
+    #[inline]
+    pub(super) fn latest(&self) -> Option<(ReplicaId, &Context)> {
+        let heard = self.heard.get(self.latest as usize)?;
+        Some((heard.writer, &heard.context))
     }
 
     /// All of them, in no order.
     pub(super) fn iter(&self) -> impl Iterator<Item = (ReplicaId, &Context)> {
         let heard = self.heard.iter();
-        heard.map(|(writer, heard)| (*writer, &heard.context))
+        heard.map(|heard| (heard.writer, &heard.context))
     }
 
     /// Notes that a writer wrote in the root. False, and nothing, where it was not heard lately.
-    pub(super) fn follow(&mut self, entry: &DeltaEntry) -> bool {
-        let Some(heard) = self.heard.get_mut(&entry.dot.replica) else {
-            return false;
-        };
-        self.updates += 1;
-        self.latest = Some(entry.dot.replica);
-        heard.at = self.updates;
-        heard.context.follow(entry);
+    pub(super) fn follow(&mut self, dot: Dot, timestamp: Timestamp, key: &Key) -> bool {
+        if self
+            .latest()
+            .is_none_or(|(writer, _)| writer != dot.replica)
+        {
+            let Some(place) = self.places.get(&dot.replica) else {
+                return false;
+            };
+            self.latest = *place;
+        }
+        self.follow_latest(dot.seq, timestamp, key);
         true
+    }
+
+    /// Notes that the one heard last has written in the root.
+    #[inline]
+    pub(super) fn follow_latest(&mut self, seq: u64, timestamp: Timestamp, key: &Key) {
+        if let Some(heard) = self.heard.get_mut(self.latest as usize) {
+            self.updates += 1;
+            heard.at = self.updates;
+            heard.context.follow(seq, timestamp, key);
+        }
     }
 
     /// Notes what a writer wrote. Of too many the one is forgotten that was silent for longest.
     pub(super) fn hear(&mut self, writer: ReplicaId, context: Context) {
         self.updates += 1;
-        self.latest = Some(writer);
         let at = self.updates;
-        if let Some(heard) = self.heard.get_mut(&writer) {
-            *heard = Heard { context, at };
+        let heard = Heard {
+            writer,
+            context,
+            at,
+        };
+        if let Some(place) = self.places.get(&writer) {
+            self.latest = *place;
+            self.heard[*place as usize] = heard;
             return;
         }
-        if self.heard.len() >= MAX_CONTEXTS {
-            self.forget_one();
-        }
-        self.heard.insert(writer, Heard { context, at });
-        self.queue.push_back((writer, at));
+        self.latest = if self.heard.len() < MAX_CONTEXTS {
+            self.heard.push(heard);
+            (self.heard.len() - 1) as u32
+        } else {
+            let place = self.forget_one();
+            self.heard[place as usize] = heard;
+            place
+        };
+        self.places.insert(writer, self.latest);
+        self.queue.push_back((self.latest, at));
     }
 
-    fn forget_one(&mut self) {
-        while let Some((writer, at)) = self.queue.pop_front() {
-            match self.heard.get(&writer) {
-                Some(heard) if heard.at > at => self.queue.push_back((writer, heard.at)),
-                _ => {
-                    self.heard.remove(&writer);
-                    return;
-                }
+    /// Gives a place free, the one of who was silent for longest.
+    fn forget_one(&mut self) -> u32 {
+        while let Some((place, at)) = self.queue.pop_front() {
+            let heard = &self.heard[place as usize];
+            if heard.at == at {
+                self.places.remove(&heard.writer);
+                return place;
             }
+            self.queue.push_back((place, heard.at));
         }
+        // proof: every place is in the queue, and who is put at its end again is heard no later.
+        unreachable!("a writer that was silent for longest")
     }
 }
 

@@ -273,23 +273,34 @@ fn key_of_sort_bytes(reader: &Reader<'_>, bytes: &[u8]) -> Result<Key, Fault> {
 }
 
 /// Reads a key that was front-coded after any other, in order or not; it shares as much as it can.
+#[inline]
 pub(crate) fn read_front_coded(
     reader: &mut Reader<'_>,
     before: Option<&Key>,
 ) -> Result<Key, Fault> {
     let [shared, own] = read_lengths(reader)?;
     let own = reader.take(own)?;
+    if let (Some(Key::Str(before)), Some(at)) = (before, shared.checked_sub(1))
+        && let Some(text) = text_after(before, at, own)
+    {
+        return Ok(Key::Str(text));
+    }
+    key_after(reader, before, shared, own)
+}
+
+/// The key that shares so many sort bytes with the one before, and has these of its own.
+fn key_after(
+    reader: &Reader<'_>,
+    before: Option<&Key>,
+    shared: usize,
+    own: &[u8],
+) -> Result<Key, Fault> {
     let Some(before) = before else {
         if shared > 0 {
             return Err(reader.malformed("a key that shares more than there is"));
         }
         return key_of_sort_bytes(reader, own);
     };
-    if let (Key::Str(before), Some(at)) = (before, shared.checked_sub(1))
-        && let Some(text) = text_after(before, at, own)
-    {
-        return Ok(Key::Str(text));
-    }
     let mut room = Room::default();
     let (kind, content) = sort_bytes(before, &mut room);
     let (next, rest) = match shared.checked_sub(1) {
@@ -320,17 +331,46 @@ pub(crate) fn read_front_coded(
     key_of_sort_bytes(reader, &bytes)
 }
 
+/// Room for a text, where it is checked by words.
+#[derive(Default)]
+#[repr(align(8))]
+struct ShortText([u8; 32]);
+
 /// The text that shares its first bytes, up to `at`, with the one before, and goes on with others
 /// than that: what most keys are. `None` where it is not so, or long.
 #[inline]
 fn text_after(before: &str, at: usize, own: &[u8]) -> Option<SmolStr> {
-    let mut text = [0; 32];
-    let (before, end) = (before.as_bytes(), at + own.len());
+    let before = before.as_bytes();
     let differs = before.get(at..)?.first() != own.first();
-    if !differs || at >= MAX_SHARED_BYTES || end > text.len() {
+    let (mut text, end) = (ShortText::default(), at + own.len());
+    if !differs || end > text.0.len() || before.len() > text.0.len() {
         return None;
     }
-    text[..at].copy_from_slice(&before[..at]);
-    text[at..end].copy_from_slice(own);
-    core::str::from_utf8(&text[..end]).ok().map(SmolStr::new)
+    // What stands behind the end is in the way only where a character was cut.
+    put_few(&mut text.0, before);
+    put_few(&mut text.0[at..], own);
+    core::str::from_utf8(&text.0)
+        .ok()?
+        .get(..end)
+        .map(SmolStr::new)
+}
+
+/// Puts bytes at the start of others; two words are quicker than a copy of any length.
+#[inline]
+fn put_few(out: &mut [u8], bytes: &[u8]) {
+    let len = bytes.len();
+    let out = &mut out[..len];
+    match (bytes.first_chunk::<4>(), bytes.last_chunk::<4>()) {
+        (Some(first), Some(last)) if len <= 8 => {
+            out[..4].copy_from_slice(first);
+            out[len - 4..].copy_from_slice(last);
+        }
+        _ => match (bytes.first_chunk::<8>(), bytes.last_chunk::<8>()) {
+            (Some(first), Some(last)) if len <= 16 => {
+                out[..8].copy_from_slice(first);
+                out[len - 8..].copy_from_slice(last);
+            }
+            _ => out.copy_from_slice(bytes),
+        },
+    }
 }

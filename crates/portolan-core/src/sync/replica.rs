@@ -799,7 +799,7 @@ impl Replica {
             // Who comes to one of several servers and lacks what is sealed here was not waited for
             // either: he has written since he visited, at another one.
             let behind = is_left_behind(&hello.version, self.document.sealed_at());
-            let moved = behind && !session.opened && self.bus.is_some();
+            let moved = behind && !session.opened;
             session.visited = hello.visits || moved;
             if !hello.visits {
                 self.greet_member(now, hello.replica, &hello.version);

@@ -653,6 +653,76 @@ fn what_was_deleted_before_the_id_changed_goes_all_the_same() {
     }
 }
 
+/// A visitor that has written, and moved before it had caught up, comes under an id of its own.
+/// Where what it refers to may be gone at other servers, it is the one that begins anew.
+#[test]
+fn a_visitor_that_writes_and_moves_begins_anew_and_no_server_does() {
+    let mut net = chain(2);
+    let visitor = net.add(
+        false,
+        Config {
+            borrows: true,
+            ..Config::default()
+        },
+    );
+    net.nodes[visitor].replica.observe(false);
+    append(&mut net, 0, 3);
+    let link = net.join(visitor, 0);
+    pass(&mut net, 30_000);
+    net.cut(link);
+    write(&mut net, visitor, |tx| tx.array("list").set(1, 7));
+    // The second server lets go of what the first one keeps until it hears so.
+    write(&mut net, 0, |tx| tx.array("list").delete(1));
+    net.settle();
+    assert_eq!(tombstones(&net)[..2], [1, 1]);
+    for _ in 0..1_000 {
+        net.now += 100;
+        let now = net.now;
+        for node in &mut net.nodes {
+            node.replica.handle_timeout(now);
+        }
+        let members = net.replica(0).members(now);
+        let applied = members.into_iter().all(|member| member.missing == 0);
+        for _ in 0..4 {
+            net.collect();
+            if applied {
+                net.links[0].wires[0]
+                    .frames
+                    .retain(|frame| Frame::decode(frame.clone()).unwrap().kind() != "members");
+            }
+            for from in [0, 1] {
+                while net.deliver(0, from) {}
+            }
+        }
+    }
+    assert_eq!(tombstones(&net)[..2], [1, 0]);
+    net.cut(0);
+    // There it hears no more than that it writes under its own id.
+    let link = net.join(visitor, 1);
+    for _ in 0..3 {
+        net.collect();
+        while net.deliver(link, 0) {}
+        net.collect();
+        let kind = |bytes: &bytes::Bytes| Frame::decode(bytes.clone()).unwrap().kind();
+        net.links[link].wires[1]
+            .frames
+            .retain(|bytes| matches!(kind(bytes), "hello" | "loan"));
+        while net.deliver(link, 1) {}
+    }
+    net.cut(link);
+    net.join(visitor, 0);
+    pass(&mut net, 1_000);
+    net.join(1, 0);
+    pass(&mut net, 60_000);
+    assert_same(&net);
+    let is_anew = |event: &Event| matches!(event, Event::Resynced { .. });
+    let anew: Vec<bool> = (0..3).map(|node| net.has_event(node, is_anew)).collect();
+    assert_eq!(anew, [false, false, true]);
+    for node in 0..3 {
+        assert_eq!(list(&net, node), values(&[0, 7, 2]));
+    }
+}
+
 /// Bytes of member tables that each client of a server is told and tells for each edit, where
 /// somebody writes once a second.
 fn table_bytes(clients: usize, writers: usize, seconds: usize, durable: bool) -> f64 {

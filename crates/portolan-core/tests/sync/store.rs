@@ -269,6 +269,24 @@ fn an_old_backup_is_noticed_through_a_third_replica() {
     assert!(net.has_event(0, |event| *event == Event::ReplicaReused));
 }
 
+/// Where a backup has used names again and somebody took them, two operations have one name.
+#[test]
+fn a_name_with_two_contents_is_noticed_and_one_stays() {
+    let mut net = Network::new();
+    for (id, value) in [(2, "lost"), (3, "again")] {
+        let mut writer = Document::new(ReplicaId::new(1));
+        writer.set(START, "key", value).unwrap();
+        let mut document = Document::new(ReplicaId::new(id));
+        document.apply(&writer.snapshot());
+        net.add_document(document, false, Config::default());
+    }
+    net.join(0, 1);
+    net.pass(200_000);
+    net.assert_converged();
+    let is_told = |event: &Event| matches!(event, Event::Diverged { .. });
+    assert!([0, 1].iter().any(|node| net.has_event(*node, is_told)));
+}
+
 #[test]
 fn changing_the_id_ends_all_sessions() {
     let (mut net, _) = pair();

@@ -86,7 +86,7 @@ fn the_version_grows_with_those_who_write_at_a_time_and_not_with_all_who_ever_di
 }
 
 #[test]
-#[ignore = "takes a minute without optimisation: cargo test --release -- --ignored"]
+#[ignore = "takes many minutes without optimisation: cargo test --release -- --ignored"]
 fn a_hundred_thousand_sessions_leave_a_version_of_fewer_than_a_thousand() {
     let ranges = ranges_after(100_000, 50, |_| true);
     println!("100,000 sessions, 50 at a time: {ranges} entries in the version");

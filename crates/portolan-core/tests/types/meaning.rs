@@ -1,9 +1,9 @@
 //! What concurrent writes come to.
 
-use portolan_core::types::{Counter, MvMap, MvRegister, OrSet, Update};
-use portolan_core::{Error, Key, Value};
+use portolan_core::types::{Counter, Moment, MvMap, MvRegister, OrSet, Shared, Update};
+use portolan_core::{Error, Key, ReplicaId, Value};
 
-use crate::replica;
+use crate::{ID, NOW, replica};
 
 #[test]
 fn a_sum_that_comes_after_what_reset_it_does_not_count() {
@@ -64,6 +64,55 @@ fn siblings_list_in_one_order_and_the_winner_leads() {
     let cleared = all[1].clear().expect("three values");
     all[2].apply(&cleared).unwrap();
     assert_eq!((all[2].read().count(), all[2].clear()), (0, None));
+}
+
+#[test]
+fn a_set_survives_an_unset_and_a_third_fed_by_history_alone_agrees() {
+    for ids in [[1, 2], [2, 1]] {
+        for skews in [[0, 0], [0, 60_000], [60_000, 0]] {
+            for busy in [[0, 0], [60, 0], [0, 60]] {
+                let side = |at: usize| -> MvMap {
+                    let mut now = NOW + skews[at];
+                    Shared::with_clock(ID, ReplicaId::new(ids[at]), move || {
+                        now += 1;
+                        now
+                    })
+                };
+                let (mut setter, mut remover) = (side(0), side(1));
+                let first = setter.set("k", "seen").unwrap();
+                remover.apply(&first).unwrap();
+                for (one, busy) in [&mut setter, &mut remover].into_iter().zip(busy) {
+                    for n in 0..busy {
+                        one.set(format!("busy {}", n % 3), n).unwrap();
+                    }
+                }
+                setter.set("k", "survives").unwrap();
+                remover.unset("k").expect("it is there");
+                let histories = [&setter, &remover]
+                    .map(|one| one.history(Moment::Open, Moment::Open).expect("it is kept"));
+                let mut thirds: [MvMap; 2] = [replica(3), replica(4)];
+                for (at, third) in thirds.iter_mut().enumerate() {
+                    third.apply(&histories[at].update).unwrap();
+                    third.apply(&histories[1 - at].update).unwrap();
+                }
+                let [to_remover, to_setter] = [
+                    setter.since(&remover.version()),
+                    remover.since(&setter.version()),
+                ];
+                setter.apply(&to_setter).unwrap();
+                remover.apply(&to_remover).unwrap();
+                for one in [&setter, &remover].into_iter().chain(&thirds) {
+                    let all: Vec<&Value> = one.get_all("k").map(|sibling| sibling.value).collect();
+                    assert_eq!(
+                        all,
+                        ["survives".into()].each_ref(),
+                        "{ids:?} {skews:?} {busy:?}"
+                    );
+                    assert_eq!(one.encode(), setter.encode());
+                }
+            }
+        }
+    }
 }
 
 #[test]

@@ -245,6 +245,28 @@ mod tests {
         assert_eq!(Record::decode(&record().encode(2), 3), None);
     }
 
+    /// The bytes of version 1. Where one of these must change, so must [`FORMAT`].
+    #[test]
+    fn rows_keep_their_bytes() {
+        let header = Header {
+            replica: ReplicaId::new(0x0102_0304_0506_0708),
+            documents: 4,
+        };
+        let mut piece = Vec::new();
+        put_delta(&mut piece, b"one");
+        seal(&mut piece, Table::Logs, (2, 9));
+        let rows = [header.encode(), record().encode(2), piece];
+        let rows = rows.map(|row| format!("{:x}", bytes::Bytes::from(row)));
+        let golden = [
+            "50544c4e01000000080706050403020104000000000000009d2bd7d1fd927fbb",
+            "0800666c6565742fc3a90700000000000000030000000000000005000000\
+             00000000e803000000000000090000000000000009000000000000000000\
+             0000000000009fdefbdd3af0e3e8",
+            "030000006f6e65bc3f09c26566bf39",
+        ];
+        assert_eq!(rows, golden);
+    }
+
     #[test]
     fn every_changed_bit_is_noticed() {
         let bytes = record().encode(2);
