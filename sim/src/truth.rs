@@ -188,7 +188,13 @@ impl Truth {
             if write.leaf == Leaf::Count {
                 for (earlier, other) in self.writes[..*number].iter().enumerate() {
                     let same = other.leaf == Leaf::Count && other.path == write.path;
-                    let by = |write: &Write| (write.dot.replica, write.loaded);
+                    // A backup has not seen what was added under its id after it was made, though
+                    // its store held as much as was found there before that.
+                    let by = |write: &Write| {
+                        let known = self.transactions.get(write.transaction);
+                        let shadow = known.map_or(draft.seen.backup.is_some(), |t| t.shadow);
+                        (write.dot.replica, write.loaded, shadow)
+                    };
                     if same && by(other) == by(write) {
                         draft.live.remove(&earlier);
                         draft.removed.push(earlier);

@@ -400,7 +400,7 @@ impl Document {
             Value::Null,
             seq,
             timestamp,
-            journal,
+            &mut journal.removed,
         );
     }
 

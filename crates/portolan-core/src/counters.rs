@@ -221,7 +221,8 @@ impl Document {
             }
             let (seq, timestamp) = next(self);
             let note = Value::from(vec![Value::Int(seen_seq as i64), Value::Int(sum)]);
-            self.put(counter, Key::Element(epoch), note, seq, timestamp, journal);
+            let removed = &mut journal.removed;
+            self.put(counter, Key::Element(epoch), note, seq, timestamp, removed);
         }
     }
 }

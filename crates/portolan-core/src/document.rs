@@ -260,7 +260,7 @@ impl Document {
         key: impl Into<Key>,
         value: impl Into<Value>,
     ) -> Result<(), Error> {
-        if crate::SMALL {
+        if crate::SMALL || self.recorder.is_some() {
             return self.write(now, |tx| tx.set(key, value));
         }
         self.set_alone(now, key.into(), value.into())

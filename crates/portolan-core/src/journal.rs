@@ -81,6 +81,14 @@ impl Journal {
         }
     }
 
+    /// Of what one operation removed, where nobody observes.
+    pub(crate) fn of_removed(removed: Vec<(u64, Entry)>) -> Self {
+        Self {
+            removed,
+            ..Self::default()
+        }
+    }
+
     /// Whether somebody wants events.
     #[inline]
     pub(crate) fn is_observed(&self) -> bool {

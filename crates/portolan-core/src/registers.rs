@@ -28,8 +28,8 @@ pub(crate) fn rank_of(replicas: &Replicas, of: Operation<'_>) -> Rank {
 }
 
 impl Document {
-    /// Writes a value with the dot `own:seq`, in place of every sibling. What it replaces is
-    /// noted in the journal.
+    /// Writes a value with the dot `own:seq`, in place of every sibling; these are noted as
+    /// `removed`, each with that number.
     pub(crate) fn put(
         &mut self,
         container: u32,
@@ -37,7 +37,7 @@ impl Document {
         value: Value,
         seq: u64,
         timestamp: Timestamp,
-        journal: &mut Journal,
+        removed: &mut Vec<(u64, Entry)>,
     ) {
         let hash = self.index.hash(container, key.borrowed());
         let replica = self.own;
@@ -78,13 +78,13 @@ impl Document {
                     let old = self.slab.replace(head, fresh);
                     let mut next = old.next;
                     self.bury(&old);
-                    journal.removed(seq, old);
+                    removed.push((seq, old));
                     while next != NONE && !self.slab[next].is_container() {
                         let sibling = self.slab.remove(next);
                         next = sibling.next;
                         self.live -= 1;
                         self.bury(&sibling);
-                        journal.removed(seq, sibling);
+                        removed.push((seq, sibling));
                     }
                     self.slab[head].next = next;
                     head

@@ -156,9 +156,9 @@ impl<'a> Transaction<'a> {
         check_value(&value)?;
         let (seq, timestamp) = self.next();
         self.journal.added(container, &key);
-        let journal = &mut self.journal;
+        let removed = &mut self.journal.removed;
         self.document
-            .put(container, key, value, seq, timestamp, journal);
+            .put(container, key, value, seq, timestamp, removed);
         Ok(())
     }
 
@@ -268,29 +268,41 @@ impl<'a> Transaction<'a> {
         }
         let document = &mut *self.document;
         document.settle(&mut self.journal);
-        let timestamp = self.timestamp.unwrap_or_default();
-        document.keep(base + 1, seq, timestamp, &mut self.journal);
+        document.keep(base + 1, seq);
+        let replica = document.replica();
+        let new = || DotSet::from_range(replica, base + 1, seq);
+        let journal = &self.journal;
+        if !journal.removed.is_empty() || !journal.births.is_empty() {
+            let timestamp = self.timestamp.unwrap_or_default();
+            document.keep_removed(&new(), timestamp, journal);
+        }
+        if document.recorder.is_some() {
+            document.record_batch(Origin::Local, &new(), core::mem::take(&mut self.journal));
+        }
     }
 }
 
 impl Document {
-    /// A transaction of one value in the root: nothing in it can fail half-way, so it needs nothing
-    /// of what takes back.
+    /// A transaction of one value in the root, where nobody observes: nothing in it can fail
+    /// half-way, so it needs nothing of what takes back.
     pub(crate) fn set_alone(&mut self, now: u64, key: Key, value: Value) -> Result<(), Error> {
         check_key(&key)?;
         check_value(&value)?;
         let seq = self.own_seq() + 1;
         let timestamp = self.clock.tick(now);
-        let mut journal = Journal::new(self);
-        journal.added(ROOT, &key);
-        self.put(ROOT, key, value, seq, timestamp, &mut journal);
-        self.keep(seq, seq, timestamp, &mut journal);
+        let mut removed = Vec::new();
+        self.put(ROOT, key, value, seq, timestamp, &mut removed);
+        self.keep(seq, seq);
+        if !removed.is_empty() {
+            let killers = DotSet::from_range(self.replica(), seq, seq);
+            self.keep_removed(&killers, timestamp, &Journal::of_removed(removed));
+        }
         Ok(())
     }
 
-    /// Lets own operations stand that have been written, with what they removed.
+    /// Lets own operations stand that have been written.
     #[inline]
-    fn keep(&mut self, first: u64, last: u64, timestamp: Timestamp, journal: &mut Journal) {
+    fn keep(&mut self, first: u64, last: u64) {
         let replica = self.replica();
         let known = self.replicas.get_mut(self.own);
         known.applied.insert_range(replica, first, last);
@@ -298,17 +310,6 @@ impl Document {
             // Only somebody who lies can know of removals of what was not written so far.
             let new = DotSet::from_range(replica, first, last);
             known.early = known.early.difference(&new);
-        }
-        if !journal.removed.is_empty() || !journal.births.is_empty() {
-            self.keep_removed(
-                &DotSet::from_range(replica, first, last),
-                timestamp,
-                journal,
-            );
-        }
-        if self.recorder.is_some() {
-            let new = DotSet::from_range(replica, first, last);
-            self.record_batch(Origin::Local, &new, core::mem::take(journal));
         }
     }
 

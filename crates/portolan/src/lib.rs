@@ -63,6 +63,7 @@ mod site;
 mod status;
 mod store;
 mod timers;
+mod undo;
 mod watch;
 mod websocket;
 mod within;
@@ -93,6 +94,7 @@ pub use portolan_core::{
 pub use set::Set;
 pub use status::{BusStatus, LinkState, LinkStatus, MapOnBus, MapStatus, NodeStatus, StoreStatus};
 pub use store::{MapReport, Report, verify};
+pub use undo::Undoable;
 pub use watch::{Event, Numbered, Watch};
 
 /// The examples in the documents are compiled with those here.

@@ -83,6 +83,10 @@ impl Map {
         self.site.core()
     }
 
+    pub(crate) fn site(&self) -> &Site {
+        &self.site
+    }
+
     pub(crate) fn shared(&self) -> &Arc<Shared> {
         &self.site.shared
     }

@@ -40,12 +40,18 @@ impl Site {
         &self,
         f: impl FnOnce(&mut Transaction<'_>) -> Result<T, E>,
     ) -> Result<T, E> {
+        self.check_free()?;
+        self.shared
+            .with(|state, now| state.replica.transact(now, f))
+    }
+
+    /// Passes if the map can be written to, here and now.
+    pub(crate) fn check_free(&self) -> Result<()> {
         self.core().check_writable()?;
         if within::held(&self.shared).is_some() {
             let map = self.shared.name.to_string();
-            return Err(Error::Held { map }.into());
+            return Err(Error::Held { map });
         }
-        self.shared
-            .with(|state, now| state.replica.transact(now, f))
+        Ok(())
     }
 }

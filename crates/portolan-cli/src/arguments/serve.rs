@@ -1,6 +1,6 @@
 //! What `portolan serve` may be told.
 
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
@@ -8,7 +8,7 @@ use clap::{Args, ValueEnum};
 #[derive(Debug, Args)]
 pub(crate) struct Serve {
     /// Address to listen on
-    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:7117")]
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:7117", value_parser = address)]
     pub(crate) listen: SocketAddr,
     /// Folder that keeps the maps
     #[arg(
@@ -92,6 +92,17 @@ pub(crate) struct Serve {
     /// How to write the log; RUST_LOG sets what is in it
     #[arg(long, value_name = "FORMAT", default_value = "text")]
     pub(crate) log_format: LogFormat,
+}
+
+/// An address with a port; the one name that means the same everywhere will do too.
+fn address(text: &str) -> Result<SocketAddr, String> {
+    let numbers = match text.strip_prefix("localhost:") {
+        Some(port) => format!("{}:{port}", Ipv4Addr::LOCALHOST),
+        None => text.to_owned(),
+    };
+    numbers
+        .parse()
+        .map_err(|_| "write an address and a port, such as 127.0.0.1:7117 or [::]:7117".to_owned())
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]

@@ -36,6 +36,22 @@ fn what_was_stored_is_there_after_a_stop() {
 }
 
 #[test]
+fn an_address_is_numbers_or_localhost() {
+    let server = Server::start_on("localhost:0", ["--memory"]);
+    assert!(server.address().ip().is_loopback());
+    for wrong in [
+        "localhost",
+        "127.0.0.1",
+        "127.0.0.1:99999",
+        "example.org:80",
+    ] {
+        let done = run(["serve", "--memory", "--listen", wrong]);
+        assert_eq!(done.code, 2, "{done:?}");
+        assert!(done.err.contains("127.0.0.1:7117"), "{done:?}");
+    }
+}
+
+#[test]
 fn a_request_under_way_is_answered_when_the_server_stops() {
     let mut server = Server::in_memory();
     let mut stream = TcpStream::connect(server.address()).unwrap();
@@ -222,7 +238,14 @@ fn a_full_disk_is_told_and_loses_nothing() {
             .contains("full")
     );
     assert!(!stored.is_empty());
-    for i in stored {
+    // What is on the disk now, as after a crash; its file system is seen by the server alone.
+    let disk = format!("/proc/{}/root{mount}/store/portolan.redb", server.pid());
+    let copy = crate::support::folder();
+    server.signal("STOP");
+    std::fs::copy(disk, copy.path().join("portolan.redb")).expect("it can be read");
+    server.signal("CONT");
+    let again = Server::on(copy.path());
+    for (i, server) in stored.iter().flat_map(|i| [(i, &server), (i, &again)]) {
         let value = server.get("m", &i.to_string()).expect("it was stored");
         assert!(value.as_str().unwrap().starts_with(&format!("{i}x")));
     }
