@@ -37,15 +37,24 @@ pub(crate) enum Misfit {
 impl Document {
     /// Whether a delta by a peer cannot be applied, since one of the two was not waited for when
     /// positions were let go of. From a visitor, for whom nobody has waited, what is sealed here may
-    /// be gone elsewhere, and counts as gone. Costs nothing for a delta of maps at the root.
-    pub(crate) fn misfit_of_peer(&self, delta: &Delta, visits: bool) -> Option<Misfit> {
+    /// be gone elsewhere, and counts as gone; so does what was `refused` before. Costs nothing for a
+    /// delta of maps at the root.
+    pub(crate) fn misfit_of_peer(
+        &self,
+        delta: &Delta,
+        refused: &DotSet,
+        visits: bool,
+    ) -> Option<Misfit> {
         let is_gone = |spot: Spot| visits && self.elements[spot].is_sealed();
         let nested = delta.nested.as_deref()?;
         let here = |dot: Dot| {
             let known = self.replicas.by_id(dot.replica);
             known.is_some_and(|known| known.applied.contains(dot))
         };
-        let gone = |dot: Dot| here(dot) && self.spot(dot).is_none_or(is_gone);
+        let gone = |dot: Dot| {
+            let had = here(dot) && self.spot(dot).is_none_or(is_gone);
+            had || refused.contains(dot) && !delta.applied.contains(dot)
+        };
         let mut inside = vec![false; nested.containers.len() + 1];
         for (number, container) in (1..).zip(&nested.containers) {
             let element = match container.key {

@@ -4,6 +4,7 @@ use proptest::prelude::*;
 
 use super::Misfit;
 use super::image::image_of;
+use crate::dots::DotSet;
 use crate::edit::{ArrayMut, CounterMut, MapMut, SetMut};
 use crate::transaction::Transaction;
 use crate::view::{ArrayView, Held, MapView};
@@ -40,7 +41,7 @@ fn what_was_inserted_into_an_element_that_is_gone_is_done_again() {
     assert!(again.contains(&(id, list.id(0).unwrap())));
     assert_eq!(away.current(id), list.id(0).unwrap());
     let delta = away.delta_since(&here.version());
-    assert_eq!(here.misfit_of_peer(&delta, false), None);
+    assert_eq!(here.misfit_of_peer(&delta, &DotSet::new(), false), None);
     here.apply(&delta);
     assert_eq!(here.encode(), away.encode());
 }
@@ -87,8 +88,62 @@ fn a_write_to_an_element_that_is_gone_is_refused_though_its_position_comes_with_
         let now = here.version();
         here.forget_stable(&now, &now);
     }
-    let misfit = here.misfit_of_peer(&away.snapshot(), false);
+    let misfit = here.misfit_of_peer(&away.snapshot(), &DotSet::new(), false);
     assert_eq!(misfit, Some(Misfit::Theirs));
+}
+
+/// It would wait for a position that never comes.
+#[test]
+fn what_refers_to_what_was_refused_is_refused_too() {
+    let mut here = Document::new(ReplicaId::new(1));
+    let append = |tx: &mut Transaction<'_>| tx.array("list").append("element").map(drop);
+    here.transact(1, append).unwrap();
+    let [mut away, mut next] = [2, 3].map(|id| Document::new(ReplicaId::new(id)));
+    away.apply(&here.snapshot());
+    away.transact(2, |tx| tx.array("list").insert(0, "beside").map(drop))
+        .unwrap();
+    next.apply(&away.snapshot());
+    here.transact(2, |tx| tx.array("list").delete(0)).unwrap();
+    for _ in 0..3 {
+        let now = here.version();
+        here.forget_stable(&now, &now);
+    }
+    let mut refused = DotSet::new();
+    let delta = away.delta_since(&here.version());
+    assert_eq!(
+        here.misfit_of_peer(&delta, &refused, false),
+        Some(Misfit::Theirs)
+    );
+    refused.union_with(delta.applied());
+    let before = next.version();
+    let writes: [fn(&mut Transaction<'_>) -> Result<(), Error>; 4] = [
+        |tx| tx.array("list").insert(0, "next to it").map(drop),
+        |tx| tx.array("list").set(1, "written to it"),
+        |tx| tx.array("list").map(1).set("inside", 7),
+        |tx| tx.array("list").move_to(1, 0),
+    ];
+    for write in writes {
+        let before = next.version();
+        next.transact(3, write).unwrap();
+        let delta = next.delta_since(&before);
+        assert_eq!(here.misfit_of_peer(&delta, &DotSet::new(), false), None);
+        let misfit = here.misfit_of_peer(&delta, &refused, false);
+        assert_eq!(misfit, Some(Misfit::Theirs));
+        refused.union_with(delta.applied());
+    }
+    // What refers to none of it is none of that.
+    let before_last = next.version();
+    next.transact(4, |tx| tx.set("key", 8)).unwrap();
+    next.transact(4, append).unwrap();
+    let delta = next.delta_since(&before_last);
+    assert_eq!(here.misfit_of_peer(&delta, &refused, false), None);
+    // Who had not heard of it does it again as well.
+    next.begin_anew(&here.snapshot(), 5);
+    assert!(next.version().covers(&before));
+    let delta = next.delta_since(&here.version());
+    assert_eq!(here.misfit_of_peer(&delta, &refused, false), None);
+    here.apply(&delta);
+    assert_eq!(here.encode(), next.encode());
 }
 
 /// What the others have seen of a counter, they have removed; what came after comes again. Who
@@ -384,7 +439,7 @@ proptest! {
         }
         let delta = away.real.delta_since(&a.real.version());
         for there in [&mut *a, &mut *b] {
-            prop_assert_eq!(there.real.misfit_of_peer(&delta, false), None);
+            prop_assert_eq!(there.real.misfit_of_peer(&delta, &DotSet::new(), false), None);
             there.real.apply(&delta);
         }
         let expected = {
@@ -412,7 +467,7 @@ proptest! {
             let _ = document.transact(NOW + 2, |tx| operate(tx, operation, n, &mut Vec::new()));
             let delta = document.own_since(before);
             for other in &mut all {
-                prop_assert_eq!(other.real.misfit_of_peer(&delta, false), None);
+                prop_assert_eq!(other.real.misfit_of_peer(&delta, &DotSet::new(), false), None);
                 other.real.apply(&delta);
             }
         }
@@ -477,7 +532,7 @@ proptest! {
         for [from, to] in [[2, 0], [3, 1], [0, 1], [1, 0], [0, 2], [1, 3]] {
             let [from, to] = all.get_disjoint_mut([from, to]).unwrap();
             let delta = from.real.delta_since(&to.real.version());
-            prop_assert_eq!(to.real.misfit_of_peer(&delta, false), None);
+            prop_assert_eq!(to.real.misfit_of_peer(&delta, &DotSet::new(), false), None);
             to.real.apply(&delta);
         }
         let shown = shape(&all[0].real);

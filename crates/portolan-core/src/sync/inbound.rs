@@ -202,7 +202,7 @@ impl Replica {
 
         let mut new = DotSet::new();
         if !self.version.covers(dots) {
-            match self.document.misfit_of_peer(delta, visited) {
+            match self.document.misfit_of_peer(delta, &DotSet::new(), visited) {
                 None => {}
                 Some(Misfit::Theirs) => return self.send_whole(id),
                 Some(Misfit::Ours) => return self.ask_whole(id),

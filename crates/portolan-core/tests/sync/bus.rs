@@ -240,3 +240,37 @@ fn a_server_that_misses_an_entry_while_another_forgets_who_is_there_is_brought_b
     world.wrongs = true;
     run_with(world, &steps);
 }
+
+#[test]
+fn what_refers_to_an_entry_that_was_refused_is_done_again_with_it() {
+    // A visitor inserts beside an element that its server's neighbour has let go of meanwhile, and
+    // another one, which knows of that, moves an element next to it.
+    let steps = [
+        (54, 125, 0),
+        (230, 0, 5),
+        (214, 0, 0),
+        (54, 4, 0),
+        (0, 14, 0),
+        (12, 162, 0),
+        (252, 184, 16356),
+        (8, 3, 0),
+        (0, 0, 0),
+        (150, 136, 0),
+        (65, 0, 0),
+        (230, 0, 12291),
+        (14, 46, 0),
+        (252, 45, 14978),
+        (214, 0, 0),
+        (32, 148, 0),
+        (5, 9, 0),
+        (40, 0, 0),
+        (41, 0, 0),
+        (0, 6, 0),
+        (0, 0, 0),
+        (150, 60, 0),
+        (36, 0, 0),
+        (0, 0, 0),
+        (21, 0, 0),
+    ];
+    run(2, &[false; 3], true, &steps);
+}

@@ -40,6 +40,9 @@ impl Replica {
         entries: &[Bytes],
     ) -> Result<Joined, BusFault> {
         let mut joined = Joined::default();
+        if let Some(bus) = &mut self.bus {
+            bus.refused = DotSet::new();
+        }
         let mut log = Content::default();
         let contents = snapshot.map(Content::read).transpose()?;
         let contents = contents

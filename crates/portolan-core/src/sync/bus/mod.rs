@@ -92,6 +92,8 @@ pub(super) struct Bus {
     flight: Option<Flight>,
     /// Operations applied here that are not known to be on the log.
     pub(super) unpublished: DotSet,
+    /// Operations of entries that had no place here: their writer does them again.
+    refused: DotSet,
     /// Whether the table of members is to be published.
     pub(super) members_due: bool,
     /// The generation in which this replica named itself when it joined.
@@ -492,6 +494,10 @@ impl Replica {
 
     /// Applies a delta and has it stored; gives what was new, or nothing where its writer has been
     /// left behind.
+    ///
+    /// What refers to an entry that was refused is refused with it: it would wait here for a
+    /// position that never comes, and whoever begins anew from what is here would take it over
+    /// like that, and not do it again.
     fn take_delta(
         &mut self,
         now: u64,
@@ -501,9 +507,19 @@ impl Replica {
         if self.version.covers(&delta.applied) {
             return Some(Ok(DotSet::new()));
         }
-        match self.document.misfit_of_peer(delta, false) {
+        let refused = match &mut self.bus {
+            Some(bus) => &mut bus.refused,
+            None => &mut DotSet::new(),
+        };
+        if !refused.is_empty() {
+            *refused = refused.difference(&self.version); // some has come otherwise since
+        }
+        match self.document.misfit_of_peer(delta, refused, false) {
             None => {}
-            Some(Misfit::Theirs) => return None,
+            Some(Misfit::Theirs) => {
+                refused.union_with(&delta.applied.difference(&self.version));
+                return None;
+            }
             Some(Misfit::Ours) => {
                 self.forsake_bus();
                 return Some(Err(BusFault::LeftBehind));
