@@ -116,7 +116,8 @@ fn what_refers_to_what_was_refused_is_refused_too() {
     );
     refused.union_with(delta.applied());
     let before = next.version();
-    let writes: [fn(&mut Transaction<'_>) -> Result<(), Error>; 4] = [
+    type Write = fn(&mut Transaction<'_>) -> Result<(), Error>;
+    let writes: [Write; 4] = [
         |tx| tx.array("list").insert(0, "next to it").map(drop),
         |tx| tx.array("list").set(1, "written to it"),
         |tx| tx.array("list").map(1).set("inside", 7),
