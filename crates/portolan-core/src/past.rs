@@ -1,5 +1,8 @@
 //! Looking back: values that were replaced or removed lately, and the states that they were in.
 
+#[cfg(feature = "digest")]
+mod digest;
+
 use alloc::collections::{BTreeMap, VecDeque};
 use alloc::vec::Vec;
 
@@ -411,11 +414,16 @@ impl Document {
         if !self.can_recall(version) {
             return None;
         }
+        let alive = self.past_values_at(version);
+        Some(self.compose_past(version.clone(), DotSet::new(), alive))
+    }
+
+    /// What was live at a version that can be recalled, and is not now.
+    fn past_values_at<'a>(&'a self, version: &'a Version) -> impl Iterator<Item = &'a PastValue> {
         let past = self.past.removals.iter();
         let alive = past.filter(|removal| !version.intersects(&removal.killers));
         let alive = alive.flat_map(|removal| &removal.values);
-        let alive = alive.filter(|value| version.contains(value.dot));
-        Some(self.compose_past(version.clone(), DotSet::new(), alive))
+        alive.filter(|value| version.contains(value.dot))
     }
 
     /// Whether the state at a version is known.

@@ -399,6 +399,7 @@ proptest! {
         }
         for (version, bytes) in states {
             let then = map.as_of(&version).expect("few values are removed");
+            prop_assert_eq!(map.digest_at(&version), Some(then.digest()));
             prop_assert_eq!(then.encode(), bytes);
         }
     }

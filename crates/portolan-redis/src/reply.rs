@@ -95,7 +95,8 @@ pub(crate) fn failure(error: &RedisError, content: &str) -> Error {
     let reason = error.to_string();
     // A script's own word.
     if error.code() == Some("FORMAT") {
-        return Error::Format { what: reason };
+        let what = error.detail().map_or(reason, ToOwned::to_owned);
+        return Error::Format { what };
     }
     match error.kind() {
         _ if is_elsewhere(error) => Error::Unreachable { reason },

@@ -231,8 +231,16 @@ impl Core {
         lanes[lane].link.clone()
     }
 
-    /// Opens a map, from the store if it is there.
+    /// Opens a map, from the store if it is there. Who opens it finds what the others on the bus
+    /// have, where that can be had.
     pub(crate) async fn open(self: &Arc<Self>, name: &str) -> Result<Arc<Shared>> {
+        let map = self.open_at_once(name).await?;
+        let _ = tokio::time::timeout(BUS_PATIENCE, map.tried_bus()).await;
+        Ok(map)
+    }
+
+    /// As [`open`](Self::open), without waiting for the bus.
+    pub(crate) async fn open_at_once(self: &Arc<Self>, name: &str) -> Result<Arc<Shared>> {
         if !(1..=MAX_NAME_BYTES).contains(&name.len()) {
             return Err(Error::MapName {
                 found: name.len(),
@@ -271,8 +279,6 @@ impl Core {
                 }
             }
         }
-        // Who opens a map finds what the others have, where that can be had.
-        let _ = tokio::time::timeout(BUS_PATIENCE, map.tried_bus()).await;
         Ok(map)
     }
 

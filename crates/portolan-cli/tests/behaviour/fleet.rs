@@ -302,6 +302,34 @@ fn a_client_is_not_ready_before_its_server_has_read_the_map() {
     }
 }
 
+#[test]
+fn a_silent_redis_holds_up_a_connection_once_and_not_for_each_of_its_maps() {
+    let redis = Redis::start();
+    let line = Proxy::to(redis.address());
+    let server = server_at(&format!("redis://{}", line.address));
+    let runtime = Runtime::new().expect("a runtime");
+    let address = server.url.replace("http", "ws");
+    let (node, known) = runtime.block_on(client(&address));
+    known.set("k", 1).expect("it is open");
+    runtime.block_on(known.flush_peers()).expect("it is stored");
+    // Nothing is answered from now on, nor refused.
+    line.deaden();
+    let opened: Vec<Map> = (0..30)
+        .map(|n| runtime.block_on(node.open(&format!("new/{n}"))))
+        .collect::<Result<_, _>>()
+        .expect("they are open");
+    wait_until("it is told that the server has read none of them", || {
+        let mut causes = opened.iter().map(Map::unready);
+        causes.all(|cause| matches!(cause, Some(Error::Incomplete { .. })))
+    });
+    line.mend();
+    for map in &opened {
+        let ready = async { tokio::time::timeout(DEADLINE, map.ready()).await };
+        let ready = runtime.block_on(ready).expect("it is ready in time");
+        ready.expect("it is ready");
+    }
+}
+
 type Held = BTreeMap<Vec<Key>, Value>;
 
 /// Keeps what a watcher is told, each of which must follow on what it was told before, until that
@@ -440,6 +468,59 @@ fn a_command_that_watches_moves_to_another_server_and_tells_each_change_once() {
         let key = change["path"][0].as_str().expect("a key").to_owned();
         assert!(change.get("old").is_none(), "{change}");
         assert!(told.insert(key), "{change} is told twice");
+    }
+}
+
+/// Who else is present, by what they say.
+fn present(map: &Map) -> Vec<String> {
+    let states = map.presences().into_iter().map(|(_, state)| state);
+    let texts = states.map(|state| String::from_utf8_lossy(&state).into_owned());
+    let mut texts: Vec<String> = texts.collect();
+    texts.sort();
+    texts
+}
+
+#[test]
+fn clients_of_all_servers_see_each_other_and_nothing_of_it_is_kept() {
+    let redis = Redis::start();
+    let (mut first, second) = (server_at(&redis.url()), server_at(&redis.url()));
+    let balancer = Proxy::to(first.address());
+    let runtime = Runtime::new().expect("a runtime");
+    let come = |address: String, name: &'static str| {
+        let (node, map) = runtime.block_on(client(&address));
+        map.set_presence(Some(name.into())).expect("it is short");
+        (node, map)
+    };
+    // Two come by the balancer, to the first server; one to the second.
+    let address = format!("ws://{}", balancer.address);
+    let (_a, ada) = come(address.clone(), "ada");
+    let (bob, map_of_bob) = come(address, "bob");
+    let (_c, cy) = come(second.url.replace("http", "ws"), "cy");
+    let see = |map: &Map, names: &[&str]| {
+        wait_until(&format!("{names:?} are seen"), || present(map) == names);
+    };
+    see(&ada, &["bob", "cy"]);
+    see(&map_of_bob, &["ada", "cy"]);
+    see(&cy, &["ada", "bob"]);
+    // Who moves to another server is present there.
+    balancer.aim(second.address());
+    first.kill();
+    see(&ada, &["bob", "cy"]);
+    see(&cy, &["ada", "bob"]);
+    // What changes there, and who leaves, is seen at once by clients of a server that comes.
+    first.restart();
+    let (_d, dan) = come(first.url.replace("http", "ws"), "dan");
+    see(&dan, &["ada", "bob", "cy"]);
+    ada.set_presence(Some("ada writes".into()))
+        .expect("it is short");
+    see(&dan, &["ada writes", "bob", "cy"]);
+    runtime.block_on(bob.close()).expect("it closes");
+    see(&dan, &["ada writes", "cy"]);
+    see(&cy, &["ada writes", "dan"]);
+    let keys = redis.ask(&["KEYS", "*"]);
+    for key in keys.lines().filter(|key| key.contains("log")) {
+        let log = redis.ask(&["XRANGE", key, "-", "+"]);
+        assert!(!log.contains("writes"), "{log}");
     }
 }
 

@@ -541,19 +541,31 @@ impl Replica {
                 self.note_complete(id, &theirs.version);
             }
         }
-        let Some(fingerprint) = theirs
-            .fingerprint
-            .filter(|_| theirs.version == self.version)
-        else {
+        if self.compares_later(id, theirs) {
+            return Ok(());
+        }
+        self.compare(id, now, theirs)
+    }
+
+    /// Whether the states of both sides are equal, as far as it can be told; repairs them otherwise.
+    pub(super) fn compare(
+        &mut self,
+        id: SessionId,
+        now: u64,
+        theirs: &Digest,
+    ) -> Result<(), ProtocolError> {
+        let receives = self.open(id)?.receives();
+        self.document.hash_births();
+        let ours = self.digest_to_compare(id, &theirs.version);
+        let Some((fingerprint, ours)) = theirs.fingerprint.zip(ours) else {
             return Ok(());
         };
-        self.document.hash_births();
-        if fingerprint != self.document.digest() {
+        if fingerprint != ours {
             self.note_divergence(id);
             self.recount(id, now);
         }
         let own = self.document.replica();
-        if fingerprint == self.document.digest() {
+        if self.digest_to_compare(id, &theirs.version) == Some(fingerprint) {
             let session = self.open(id)?;
             session.unequal = 0;
             session.equal = true;
@@ -576,6 +588,16 @@ impl Replica {
             self.search_repair(id, now);
         }
         Ok(())
+    }
+
+    /// What the digest was at this version. Servers on a bus recall it where more has come since:
+    /// all write there, and are seldom at one version.
+    fn digest_to_compare(&self, id: SessionId, version: &Version) -> Option<u128> {
+        if *version == self.version {
+            return Some(self.document.digest());
+        }
+        let on_bus = self.sessions.get(&id).is_some_and(|s| s.on_bus);
+        on_bus.then(|| self.document.digest_at(version)).flatten()
     }
 
     fn receive_repair(

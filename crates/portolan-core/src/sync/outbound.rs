@@ -446,7 +446,7 @@ impl Replica {
         let version = self.published();
         let digest = Digest {
             unstored: self.unsafe_dots().intersection(&version),
-            fingerprint: (self.gate() == 0).then(|| self.document.digest()),
+            fingerprint: self.document.digest_at(&version),
             incomplete: self.is_incomplete(),
             members: self.told_revision(),
             version,

@@ -8,7 +8,7 @@ mod reference;
 mod shadow;
 mod shown;
 
-use portolan_core::{Batch, Delta, Kind, Origin, ReplicaId};
+use portolan_core::{Batch, Delta, Document, Kind, Origin, ReplicaId};
 use proptest::prelude::*;
 
 use crate::peer::{Operation, Peer};
@@ -277,6 +277,8 @@ fn look_back(peer: &mut Peer) {
         let then = document.as_of(version);
         let timeline = document.timeline(Some(version), None);
         assert_eq!(then.is_some(), timeline.is_some());
+        let digest = then.as_ref().map(Document::digest);
+        assert_eq!(document.digest_at(version), digest);
         let (Some(then), Some(timeline)) = (then, timeline) else {
             continue;
         };

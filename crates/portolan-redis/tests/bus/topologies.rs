@@ -174,6 +174,45 @@ async fn maps_in_a_cluster_go_on_when_their_slots_move() {
 }
 
 #[tokio::test]
+async fn a_failover_in_a_cluster_is_followed() {
+    let mut cluster = Cluster::with_replicas().await;
+    let server = cluster.server();
+    let bus = || Arc::new(RedisBus::with_period(server.clone(), PERIOD));
+    let (a, first) = node_on(bus()).await;
+    let (_b, second) = node_on(bus()).await;
+    first.set("before", 1).unwrap();
+    first.flush().await.unwrap();
+    converge(&[&first, &second]).await;
+    let meta = format!("portolan:{{{NAME}}}:meta");
+    let writing = tokio::spawn({
+        let first = first.clone();
+        async move {
+            for n in 0..200 {
+                first.set(format!("during/{n}"), n).unwrap();
+                first.flush().await.unwrap();
+            }
+        }
+    });
+    let told = until("it is told", async || {
+        a.status().bus.is_some_and(|bus| bus.failure.is_some())
+    });
+    let (mut master, ()) = tokio::join!(cluster.fail_over(&meta), told);
+    writing.await.unwrap();
+    second.set("after", 1).unwrap();
+    second.flush().await.unwrap();
+    converge(&[&first, &second]).await;
+    until("all is well", async || {
+        a.status().bus.is_some_and(|bus| bus.failure.is_none())
+    })
+    .await;
+    assert_eq!(first.len(), 202);
+    let there: u64 = ask(&mut master, &["EXISTS", &meta]).await;
+    assert_eq!(there, 1);
+    let (_c, third) = node_on(bus()).await;
+    converge(&[&first, &third]).await;
+}
+
+#[tokio::test]
 async fn what_redis_refuses_is_told_and_nothing_is_lost() {
     let redis = Redis::start().await;
     let mut plain = redis.plain().await;

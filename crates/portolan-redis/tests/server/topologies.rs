@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use portolan_redis::{CoordinatedMap, Error, Layout, Options, Server};
+use portolan_redis::{CoordinatedMap, Error, Layout, Options, Server, State};
 
 use crate::support::{
     Cluster, PATIENCE, Redis, Watched, agrees, ask, entries, free_port, hash, options, plain,
-    reads, until,
+    reaches, reads, until,
 };
 
 #[tokio::test]
@@ -63,6 +63,33 @@ async fn a_master_that_is_demoted_and_stays_up_is_left() {
     })
     .await;
     agrees(&map, &mut at_new).await;
+}
+
+#[tokio::test]
+async fn a_failover_in_a_cluster_is_followed() {
+    let mut cluster = Cluster::with_replicas().await;
+    let server = cluster.server();
+    let options = || options().layout(Layout::Cluster);
+    let join = async || CoordinatedMap::join(&server, "fleet", options()).await;
+    let (a, b) = (join().await.unwrap(), join().await.unwrap());
+    a.set("a", "1").await.unwrap();
+    reads(&b, "a", "1").await;
+    let told = async {
+        reaches(&b, |state| matches!(state, State::Stale { .. })).await;
+        // What was there is read meanwhile.
+        assert_eq!(b.get("a").as_deref(), Some(&b"1"[..]));
+    };
+    let (mut master, ()) = tokio::join!(cluster.fail_over("map:{fleet}:content"), told);
+    until("the new master takes writes", async || {
+        a.set("b", "2").await.is_ok()
+    })
+    .await;
+    reads(&b, "b", "2").await;
+    reaches(&b, |state| *state == State::Live).await;
+    b.set("c", "3").await.unwrap();
+    reads(&a, "c", "3").await;
+    let all: Vec<String> = ask(&mut master, &["HKEYS", "map:{fleet}:content"]).await;
+    assert_eq!(all.len(), 5);
 }
 
 #[tokio::test]

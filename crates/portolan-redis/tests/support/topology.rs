@@ -79,7 +79,7 @@ impl Watched {
     }
 }
 
-/// Three nodes with all slots.
+/// Three masters with all slots, and their replicas.
 pub(crate) struct Cluster {
     nodes: Vec<Redis>,
     connections: Vec<MultiplexedConnection>,
@@ -87,8 +87,25 @@ pub(crate) struct Cluster {
 
 impl Cluster {
     pub(crate) async fn start() -> Self {
+        Self::of(3, "0").await
+    }
+
+    /// With a replica for each master.
+    pub(crate) async fn with_replicas() -> Self {
+        let cluster = Self::of(6, "1").await;
+        for connection in &cluster.connections {
+            until("the replicas follow", async || {
+                let info: String = ask(&mut connection.clone(), &["INFO", "replication"]).await;
+                info.contains("master_link_status:up") || info.contains("state=online")
+            })
+            .await;
+        }
+        cluster
+    }
+
+    async fn of(count: usize, replicas: &str) -> Self {
         let (mut nodes, mut connections) = (Vec::new(), Vec::new());
-        for _ in 0..3 {
+        for _ in 0..count {
             // The nodes talk to each other on a port 10,000 higher.
             let port = std::iter::repeat_with(free_port)
                 .find(|port| *port < 55_000)
@@ -102,7 +119,7 @@ impl Cluster {
         let made = Command::new("redis-cli")
             .args(["--cluster", "create"])
             .args(nodes.iter().map(|node| format!("127.0.0.1:{}", node.port)))
-            .arg("--cluster-yes")
+            .args(["--cluster-replicas", replicas, "--cluster-yes"])
             .output()
             .unwrap();
         assert!(
@@ -124,6 +141,52 @@ impl Cluster {
         let urls: Vec<String> = self.nodes.iter().map(Redis::url).collect();
         let urls: Vec<&str> = urls.iter().map(String::as_str).collect();
         Server::cluster(&urls).unwrap()
+    }
+
+    /// Kills the master that has a key, and waits until its replica has taken its place; a
+    /// connection to that.
+    pub(crate) async fn fail_over(&mut self, key: &str) -> MultiplexedConnection {
+        let at = self.master_of(key).await.expect("it is somewhere");
+        let copied: u64 = ask(&mut self.connections[at], &["WAIT", "1", "5000"]).await;
+        assert_eq!(copied, 1, "the replica has all of it");
+        self.nodes[at].kill();
+        self.connections.remove(at);
+        // Dropped, and its folder with it: it does not come back.
+        self.nodes.remove(at);
+        until("the replica is the master", async || {
+            self.master_of(key).await.is_some()
+        })
+        .await;
+        for connection in &self.connections {
+            until("the cluster is whole", async || {
+                let info: String = ask(&mut connection.clone(), &["CLUSTER", "INFO"]).await;
+                info.contains("cluster_state:ok")
+            })
+            .await;
+        }
+        let master = self.master_of(key).await.expect("it was found");
+        self.connections[master].clone()
+    }
+
+    /// The master that has a key, by its place among the nodes.
+    async fn master_of(&self, key: &str) -> Option<usize> {
+        for (at, connection) in self.connections.iter().enumerate() {
+            let mut connection = connection.clone();
+            let role: redis::RedisResult<Vec<redis::Value>> =
+                redis::cmd("ROLE").query_async(&mut connection).await;
+            let is_master = role.is_ok_and(|role| {
+                role.first() == Some(&redis::Value::BulkString(b"master".to_vec()))
+            });
+            // One that does not have it sends elsewhere.
+            let here: redis::RedisResult<u64> = redis::cmd("EXISTS")
+                .arg(key)
+                .query_async(&mut connection)
+                .await;
+            if is_master && here == Ok(1) {
+                return Some(at);
+            }
+        }
+        None
     }
 
     /// Moves the slot of a key to another node, with all keys in it, one after the other; a

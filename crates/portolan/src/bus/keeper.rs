@@ -1,22 +1,24 @@
 //! The task that keeps a map and its log on the bus together: joins, reads on, appends what is new
 //! here, saves snapshots, and begins again whenever something does not fit.
 
+mod following;
+mod joining;
+
 use std::iter::from_fn;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use futures_util::FutureExt as _;
-use portolan_core::sync::BusFault;
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep, sleep_until};
 
 use super::append::{Append, tell};
-use super::inbox::{Heard, Inbox};
-use super::{Bus, BusError, Listener, Log, Renewal, Snapshot};
+use super::inbox::Inbox;
+use super::{Bus, BusError, Listener, Snapshot};
 use crate::clock::random;
 use crate::core::Core;
-use crate::shared::{Shared, State};
+use crate::shared::Shared;
 
 /// Entries since the snapshot after which there is to be another one …
 const SNAPSHOT_ENTRIES: u64 = 1_000;
@@ -284,329 +286,6 @@ impl Keeper {
         (!messages.is_empty()).then_some(messages)
     }
 
-    /// The bus has answered that it has the own entry; whether it was read back with that.
-    fn take_own(&mut self, number: u64) -> bool {
-        let Some((tag, position)) = self.sent.zip(self.position) else {
-            return true;
-        };
-        let Some(map) = self.map.upgrade().filter(|_| number == position.place + 1) else {
-            return false;
-        };
-        self.log_bytes += self.sent_bytes;
-        self.take(&map, &[(number, Bytes::copy_from_slice(&tag))]);
-        true
-    }
-
-    /// Takes in what was heard; whether nothing is missing.
-    fn take_heard(&mut self, map: &Arc<Shared>, heard: Vec<Heard>) -> bool {
-        let Some(position) = self.position else {
-            return false;
-        };
-        let mut entries = Vec::with_capacity(heard.len());
-        let mut place = position.place;
-        for Heard {
-            epoch,
-            number,
-            entry,
-        } in heard
-        {
-            let entry = entry.filter(|_| epoch == position.epoch && number == place + 1);
-            match entry {
-                Some(entry) => {
-                    place = number;
-                    entries.push((number, entry));
-                }
-                // What was read before.
-                None if epoch == position.epoch && number <= place => {}
-                None => {
-                    self.take(map, &entries);
-                    return false;
-                }
-            }
-        }
-        self.take(map, &entries);
-        true
-    }
-
-    /// Takes in the next entries, which follow on what was read.
-    fn take(&mut self, map: &Arc<Shared>, entries: &[(u64, Bytes)]) {
-        if entries.is_empty() {
-            return;
-        }
-        let mut progress = false;
-        map.with(|state, now| {
-            for (number, entry) in entries {
-                let tag = tag_of(entry);
-                if let Some(position) = &mut self.position {
-                    (position.place, position.tag) = (*number, tag);
-                }
-                self.log_bytes += entry.len();
-                if self.sent == Some(tag) {
-                    self.sent = None;
-                    state.replica.entry_read(now);
-                    progress = true;
-                    continue;
-                }
-                let content = entry.get(TAG_BYTES..).unwrap_or_default();
-                if let Err(fault) = state.replica.receive_entry(now, content) {
-                    let map = &*self.name;
-                    match fault {
-                        BusFault::LeftBehind | BusFault::Reused(_) => {
-                            tracing::info!(map, %fault, "joining the bus again");
-                        }
-                        fault => tracing::warn!(map, number, %fault, "an entry was left out"),
-                    }
-                }
-            }
-        });
-        self.core.bus_meter.read(entries.len());
-        if progress {
-            map.progress.notify_waiters();
-        }
-    }
-
-    /// Reads the log from where it was read, to its end; what else to do where it is another.
-    async fn read_on(&mut self, map: &Arc<Shared>) -> Result<Option<Next>, BusError> {
-        loop {
-            let Some(position) = self.position else {
-                return Ok(Some(Next::Join { suspect: false }));
-            };
-            let reading = self.bus.read(&self.name, position.place).await?;
-            let Some(reading) = reading.filter(|reading| reading.log.epoch == position.epoch)
-            else {
-                return Ok(Some(Next::Join { suspect: false }));
-            };
-            self.note_snapshot(reading.log);
-            let mut entries = reading.entries.into_iter();
-            let known = entries.next();
-            if known
-                .as_ref()
-                .map(|(number, entry)| (*number, tag_of(entry)))
-                != Some((position.place, position.tag))
-            {
-                // Trimmed away behind a snapshot, or not the log that was read.
-                let trimmed = reading.log.snapshot >= position.place
-                    && known.is_none_or(|(number, _)| number > position.place);
-                return Ok(Some(Next::Join { suspect: !trimmed }));
-            }
-            let numbers = position.place + 1..;
-            let fitting = numbers
-                .zip(entries)
-                .take_while(|(n, (number, _))| n == number);
-            let entries: Vec<_> = fitting.map(|(_, entry)| entry).collect();
-            self.take(map, &entries);
-            let place = position.place + entries.len() as u64;
-            if place >= reading.log.last {
-                return Ok(None);
-            }
-            if entries.is_empty() {
-                return Ok(Some(Next::Join { suspect: true }));
-            }
-        }
-    }
-
-    /// Gets onto the log, from nothing; false where there is none, and nothing to put into one.
-    async fn join(&mut self, mut suspect: bool) -> Result<bool, BusError> {
-        for _ in 0..JOIN_ATTEMPTS {
-            let Some(map) = self.map.upgrade() else {
-                return Ok(true);
-            };
-            // What is heard from here on comes after what is read.
-            let _ = self.inbox.take();
-            let reading = match self.bus.read(&self.name, u64::MAX).await {
-                Err(BusError::Damaged(what)) => Err(what),
-                reading => Ok(reading?),
-            };
-            if let Err(what) = &reading {
-                tracing::warn!(map = &*self.name, what, "the log is damaged");
-            }
-            let damaged = reading.is_err();
-            let Ok(Some(reading)) = reading else {
-                // Its snapshot may be there still.
-                self.take_snapshot(&map).await?;
-                // What it had is here, if nowhere else.
-                let empty = |state: &State| state.replica.version().is_empty();
-                let nothing = |state: &State| empty(state) && !state.replica.wants_bus();
-                // Entries of one that is damaged go over into the new one.
-                if !damaged && map.read(nothing) {
-                    self.works();
-                    return Ok(false);
-                }
-                if self.renew(&map, None, 0).await? {
-                    self.works();
-                    return Ok(true);
-                }
-                continue;
-            };
-            let log = reading.log;
-            let named = map.with(|state, now| state.replica.join_entry(now));
-            let (tag, named) = self.tagged(&named);
-            let upto = match self.bus.append(&self.name, log.epoch, named).await {
-                Ok(Some(number)) => (number, Some(tag)),
-                Ok(None) => continue,
-                Err(BusError::Damaged(what)) => {
-                    tracing::warn!(map = &*self.name, what, "the log is damaged");
-                    suspect = true;
-                    (log.last, None)
-                }
-                Err(error) => return Err(error),
-            };
-            let snapshot = match log.snapshot {
-                0 => None,
-                _ => self.bus.snapshot(&self.name).await?,
-            };
-            suspect |= log.snapshot > 0 && snapshot.is_none();
-            let Some(read) = self.read_all(log, snapshot.as_ref(), upto).await? else {
-                continue;
-            };
-            suspect |= !read.whole;
-            let whole = snapshot.as_ref().map(|snapshot| &*snapshot.bytes);
-            let joined = map.with(|state, now| state.replica.join_bus(now, whole, &read.contents));
-            let joined = match joined {
-                Ok(joined) => joined,
-                Err(BusFault::Unreadable(error)) => return Err(BusError::Newer(error.to_string())),
-                // It goes on under another id.
-                Err(_) => continue,
-            };
-            self.joined();
-            if self.followed.is_some_and(|epoch| epoch != log.epoch) {
-                map.with(|state, now| state.replica.distrust_bus(now));
-            }
-            if joined.unreadable > 0 {
-                let (map, entries) = (&*self.name, joined.unreadable);
-                tracing::warn!(map, entries, "entries of the bus cannot be read: left out");
-            }
-            self.snapshot_bytes = whole.map_or(0, <[u8]>::len);
-            self.log_bytes = read.contents.iter().map(Bytes::len).sum();
-            if suspect || joined.is_behind {
-                let (map_name, epoch) = (&*self.name, log.epoch);
-                tracing::warn!(
-                    map = map_name,
-                    "the log on the bus is not what it was: it is begun anew from what is here"
-                );
-                if !self.renew(&map, Some(epoch), read.place).await? {
-                    continue;
-                }
-            } else {
-                self.followed = Some(log.epoch);
-                self.position = Some(Position {
-                    epoch: log.epoch,
-                    place: read.place,
-                    tag: read.tag,
-                    snapshot: log.snapshot,
-                });
-            }
-            if map.read(|state| state.replica.is_on_bus()) {
-                tracing::debug!(map = &*self.name, place = read.place, "on the bus");
-                self.works();
-                return Ok(true);
-            }
-        }
-        let what = "it changes faster than it can be joined".to_owned();
-        Err(BusError::Refused(what))
-    }
-
-    /// Takes in the snapshot of a log whose other data are gone, if it can be read.
-    async fn take_snapshot(&self, map: &Arc<Shared>) -> Result<(), BusError> {
-        let snapshot = self.bus.snapshot(&self.name).await?;
-        if let Some(Snapshot { bytes, .. }) = snapshot
-            && let Err(fault) =
-                map.with(|state, now| state.replica.join_bus(now, Some(&bytes), &[]))
-        {
-            tracing::warn!(map = &*self.name, %fault, "a snapshot was left out");
-        }
-        Ok(())
-    }
-
-    /// All entries behind the snapshot, at least up to a number, where one of this name is to stand.
-    /// Nothing where the log changed.
-    async fn read_all(
-        &self,
-        log: Log,
-        snapshot: Option<&Snapshot>,
-        (upto, named): (u64, Option<Tag>),
-    ) -> Result<Option<Held>, BusError> {
-        let mut read = Held {
-            contents: Vec::new(),
-            place: snapshot.map_or(0, |snapshot| snapshot.place),
-            tag: [0; TAG_BYTES],
-            whole: true,
-        };
-        loop {
-            let next = read.place.saturating_add(1);
-            let reading = self.bus.read(&self.name, next).await?;
-            let Some(reading) = reading.filter(|reading| reading.log.epoch == log.epoch) else {
-                return Ok(None);
-            };
-            if reading.entries.is_empty() {
-                read.whole &= read.place >= upto;
-                read.place = read.place.max(reading.log.last);
-                return Ok(Some(read));
-            }
-            for (number, entry) in reading.entries {
-                if read.place.checked_add(1) != Some(number) {
-                    // Another snapshot was saved meanwhile, or something is missing.
-                    if snapshot.is_none_or(|known| known.place < reading.log.snapshot)
-                        && reading.log.snapshot > log.snapshot
-                    {
-                        return Ok(None);
-                    }
-                    read.whole = false;
-                }
-                read.place = number;
-                read.tag = tag_of(&entry);
-                read.whole &= number != upto || named.is_none_or(|named| named == read.tag);
-                let from = TAG_BYTES.min(entry.len());
-                read.contents.push(entry.slice(from..));
-            }
-            if read.place >= upto {
-                return Ok(Some(read));
-            }
-        }
-    }
-
-    /// Begins the log anew with all that is here; false where another was faster.
-    async fn renew(
-        &mut self,
-        map: &Arc<Shared>,
-        old: Option<u64>,
-        read: u64,
-    ) -> Result<bool, BusError> {
-        let (content, gate) = map.with(|state, now| state.replica.whole_entry(now));
-        told(map, gate).await;
-        let (tag, entry) = self.tagged(&content);
-        let epoch = random();
-        let renewal = Renewal {
-            old,
-            read,
-            epoch,
-            entry,
-        };
-        if !self.bus.renew(&self.name, renewal).await? {
-            return Ok(false);
-        }
-        let before = self.followed.replace(epoch);
-        if old.or(before).is_some() {
-            map.with(|state, now| state.replica.distrust_bus(now));
-        }
-        self.position = Some(Position {
-            epoch,
-            place: 1,
-            tag,
-            snapshot: 0,
-        });
-        (self.log_bytes, self.snapshot_bytes) = (content.len(), 0);
-        let joined = map.with(|state, now| state.replica.join_bus(now, None, &[content]));
-        if let Err(fault) = joined {
-            tracing::error!(map = &*self.name, %fault, "what was written here cannot be read here");
-            return Ok(false);
-        }
-        self.joined();
-        // Entries of the old log may have gone over.
-        self.inbox.disturbed();
-        Ok(true)
-    }
-
     /// Saves a snapshot where the log has grown long and nobody else does.
     async fn save(&mut self, map: &Arc<Shared>) -> Result<(), BusError> {
         let Some(position) = self.position else {
@@ -649,16 +328,6 @@ impl Keeper {
         self.joined_at = Some(Instant::now());
     }
 
-    /// Others save snapshots too.
-    fn note_snapshot(&mut self, log: Log) {
-        if let Some(position) = &mut self.position
-            && log.snapshot > position.snapshot
-        {
-            position.snapshot = log.snapshot.min(position.place);
-            self.log_bytes = 0;
-        }
-    }
-
     /// An entry as it stands in the log, and its name.
     fn tagged(&mut self, content: &[u8]) -> (Tag, Bytes) {
         self.sequence += 1;
@@ -679,15 +348,6 @@ impl Keeper {
             map.on_bus();
         }
     }
-}
-
-/// A log as it was read.
-struct Held {
-    contents: Vec<Bytes>,
-    place: u64,
-    tag: Tag,
-    /// Whether nothing was missing.
-    whole: bool,
 }
 
 /// The name of an entry; of one that is too short for any, none.

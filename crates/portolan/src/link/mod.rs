@@ -121,6 +121,8 @@ struct Link<'c> {
     /// What a peer follows, and its credentials for it.
     follows: Mutex<Option<(Pattern, Option<Bytes>)>>,
     pace: Mutex<Pace>,
+    /// Until when hellos wait for the bus.
+    bus_until: Mutex<Option<Instant>>,
     strikes: AtomicU32,
     pong_due: AtomicBool,
     /// A rule of the connection was broken: what still arrives is thrown away.
@@ -145,6 +147,7 @@ impl<'c> Link<'c> {
             routes: Mutex::default(),
             follows: Mutex::default(),
             pace: Mutex::new(Pace::new(rate)),
+            bus_until: Mutex::default(),
             strikes: AtomicU32::new(0),
             pong_due: AtomicBool::new(false),
             over: AtomicBool::new(false),
@@ -273,7 +276,7 @@ impl<'c> Link<'c> {
 
     /// Opens a map that exists here or at the peer; opening it connects it.
     async fn mirror(&self, name: &str) {
-        if let Err(error) = self.core.open(name).await {
+        if let Err(error) = self.core.open_at_once(name).await {
             tracing::error!(map = name, %error, "not shared");
         }
     }

@@ -6,12 +6,12 @@ use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
 use portolan_core::sync::{Access, ErrorCode, Frame, Hello, ProtocolError, SessionId};
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout_at};
 
 use super::{Link, Reopen, Role};
 use crate::control::Control;
 use crate::error::{Error, Result};
-use crate::limits::{MAX_DOCUMENTS_PER_CONNECTION, NAMES_PER_MESSAGE};
+use crate::limits::{BUS_PATIENCE, MAX_DOCUMENTS_PER_CONNECTION, NAMES_PER_MESSAGE};
 use crate::pattern::Pattern;
 use crate::shared::Shared;
 
@@ -134,7 +134,7 @@ impl Link<'_> {
         let credentials = hello.credentials.clone();
         let granted = authorizer.authorize(&hello.document, hello.access, credentials.as_deref());
         let granted = granted.map_err(refused)?;
-        let opened = self.core.open(&hello.document).await;
+        let opened = self.core.open_at_once(&hello.document).await;
         let map = opened.map_err(|error| {
             // The peer is told as well, but it is here that something is to be done about it.
             if matches!(error, Error::StoreDamaged { .. }) {
@@ -142,6 +142,7 @@ impl Link<'_> {
             }
             refused(error.to_string())
         })?;
+        self.wait_for_bus(&map).await;
         let outbox = self.outbox.clone();
         let accepted = map.with(|state, now| {
             let session = state.replica.accept(now, hello, granted)?;
@@ -161,6 +162,18 @@ impl Link<'_> {
             },
         );
         Ok(())
+    }
+
+    /// Waits for what the bus has of a map: so that the peer need not be told that it is not here,
+    /// nor tell all of it. A silent bus holds up a connection once, and not for each of its maps.
+    async fn wait_for_bus(&self, map: &Arc<Shared>) {
+        let until = *self
+            .bus_until
+            .lock()
+            .get_or_insert_with(|| Instant::now() + BUS_PATIENCE);
+        if timeout_at(until, map.tried_bus()).await.is_ok() {
+            *self.bus_until.lock() = None;
+        }
     }
 
     fn route(&self, handle: u32, route: Route) {

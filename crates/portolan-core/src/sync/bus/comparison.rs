@@ -1,7 +1,8 @@
 //! Servers on a bus compare what they hold, and repair it where it differs.
 //!
 //! Each tells now and then how far it has read the log, its version, and a digest: one of them for
-//! all, where the others hold the same. What was on the log up to a place, everybody has who has
+//! all, where the others hold the same. Who has written or read more since compares what he held
+//! at that version, as far as he can recall it; who lacks some of it waits for it first. What was on the log up to a place, everybody has who has
 //! read up to there. Who lacks some of it (an entry was lost, or had no place there), or holds
 //! something else at an equal version (damage, a mistake in the program), opens a session with who
 //! told it, whose frames go by the bus: there the usual ways of catching up, of repair, and of
@@ -15,7 +16,7 @@ use bytes::Bytes;
 use super::message::{Digest, Line, Word};
 use crate::dots::DotSet;
 use crate::sync::error::ErrorCode;
-use crate::sync::frame::{Access, Frame};
+use crate::sync::frame::{self, Access, Frame};
 use crate::sync::replica::Replica;
 use crate::sync::session::{Phase, Session, SessionId};
 
@@ -24,13 +25,16 @@ const MAX_LINES: usize = 16;
 /// How long such a session may take in periods of digests, and at the least, in milliseconds.
 const PATIENCE: (u64, u64) = (2, 10_000);
 
+/// Until both sides of a session by the bus compare again.
+const ASK_AGAIN: u64 = 1_000;
+
 /// How a replica is in comparing.
 #[derive(Debug, Default)]
 pub(super) struct Comparison {
     /// When the own digest is told if nobody tells the same before, and whether it is due.
     at: Option<u64>,
     due: bool,
-    /// A digest of somebody who has read further, and his address.
+    /// A digest of somebody who has read further or has more, and his address.
     ahead: Option<(u64, Digest)>,
     lines: BTreeMap<SessionId, End>,
     /// The number of the last session that was opened here.
@@ -47,13 +51,17 @@ struct End {
     opened: bool,
     /// When it is given up.
     until: u64,
+    /// When it is compared again.
+    asks_at: u64,
+    /// What the peer has told that it holds, more than is here so far.
+    ahead: Option<frame::Digest>,
     /// Whether it ends as soon as all is sent.
     ends: bool,
 }
 
 impl Comparison {
     pub(super) fn awaits_entries(&self) -> bool {
-        self.ahead.is_some()
+        self.ahead.is_some() || self.lines.values().any(|end| end.ahead.is_some())
     }
 }
 
@@ -94,6 +102,11 @@ impl Replica {
             bus.comparison.due = true;
             bus.comparison.at = Some(now + period);
         }
+        let lines = bus.comparison.lines.keys().copied();
+        for id in lines.collect::<Vec<_>>() {
+            self.ask_line(id, now);
+        }
+        let bus = self.bus.as_mut()?;
         let overdue = bus.comparison.lines.iter();
         let overdue = overdue.filter(|(_, end)| end.until <= now);
         let overdue = overdue.map(|(id, _)| *id);
@@ -101,19 +114,68 @@ impl Replica {
             self.end(id, ErrorCode::Timeout, "not equal for too long");
         }
         let comparison = &self.bus.as_ref()?.comparison;
-        let ends = comparison.lines.values().map(|end| end.until);
+        let ends = comparison.lines.values();
+        let ends = ends.flat_map(|end| [end.until, end.asks_at]);
         ends.filter(|until| *until > now).chain(comparison.at).min()
+    }
+
+    /// Keeps what the peer of a session by the bus holds until it is here too; whether that is to
+    /// be waited for.
+    pub(in crate::sync) fn compares_later(
+        &mut self,
+        id: SessionId,
+        theirs: &frame::Digest,
+    ) -> bool {
+        let later = !self.version.covers(&theirs.version);
+        let lines = self.bus.as_mut().map(|bus| &mut bus.comparison.lines);
+        let end = lines.and_then(|lines| lines.get_mut(&id));
+        end.is_some_and(|end| {
+            end.ahead = later.then(|| theirs.clone());
+            later
+        })
+    }
+
+    fn compare_late(&mut self, id: SessionId, now: u64) {
+        let lines = self.bus.as_mut().map(|bus| &mut bus.comparison.lines);
+        let end = lines.and_then(|lines| lines.get_mut(&id));
+        let version = &self.version;
+        let here = |digest: &mut frame::Digest| version.covers(&digest.version);
+        if let Some(digest) = end.and_then(|end| end.ahead.take_if(here)) {
+            // Whatever is wrong with it, it was said when it came.
+            let _ = self.compare(id, now, &digest);
+            self.end_if_equal(id);
+        }
+    }
+
+    /// While all write, both sides hold the same for moments only: they are compared again and
+    /// again.
+    fn ask_line(&mut self, id: SessionId, now: u64) {
+        let lines = self.bus.as_mut().map(|bus| &mut bus.comparison.lines);
+        let end = lines.and_then(|lines| lines.get_mut(&id));
+        let Some(end) = end.filter(|end| end.asks_at <= now && !end.ends) else {
+            return;
+        };
+        end.asks_at = now + ASK_AGAIN;
+        if let Some(session) = self.sessions.get_mut(&id).filter(|s| s.is_open()) {
+            session.digest_due = true;
+        }
+        self.wake(id);
     }
 
     /// What is to be said, having read the log up to a place.
     pub(super) fn comparison_word(&mut self, now: u64, at: (u64, u64)) -> Option<Word> {
         let bus = self.bus.as_mut()?;
-        let reached = |(_, digest): &mut (u64, Digest)| digest.at.0 != at.0 || digest.at.1 <= at.1;
+        let version = &self.version;
+        let reached = |(_, digest): &mut (u64, Digest)| {
+            let read = digest.at.1 <= at.1 && version.covers(&digest.version);
+            digest.at.0 != at.0 || read
+        };
         if let Some((from, digest)) = bus.comparison.ahead.take_if(reached) {
             self.receive_bus_digest(now, at, from, digest);
         }
         let ids = self.bus.as_ref()?.comparison.lines.keys().copied();
         for id in ids.collect::<Vec<_>>() {
+            self.compare_late(id, now);
             if let Some(frame) = self.line_frame(id, now) {
                 return Some(frame);
             }
@@ -132,7 +194,7 @@ impl Replica {
         Digest {
             at,
             unpublished: unpublished.intersection(&version),
-            fingerprint: (self.gate() == 0).then(|| self.document.digest()),
+            fingerprint: self.document.digest_at(&version),
             version,
         }
     }
@@ -160,13 +222,21 @@ impl Replica {
         if !self.version.covers(&on_log) {
             return self.open_line(now, from);
         }
+        if !self.version.covers(&theirs.version) {
+            // The rest is under way.
+            bus.comparison.ahead = Some((from, theirs));
+            return;
+        }
+        self.document.hash_births();
+        let ours = self.document.digest_at(&theirs.version);
+        if let Some((ours, theirs)) = ours.zip(theirs.fingerprint)
+            && ours != theirs
+        {
+            return self.open_line(now, from);
+        }
         if theirs.version == self.version {
-            let Some(fingerprint) = theirs.fingerprint else {
+            if theirs.fingerprint.is_none() {
                 return;
-            };
-            self.document.hash_births();
-            if fingerprint != self.document.digest() {
-                return self.open_line(now, from);
             }
             bus.comparison.due = false;
             let at = now + period + bus.address % (period / 4 + 1);
@@ -196,6 +266,8 @@ impl Replica {
             number: comparison.opened,
             opened: true,
             until: patience,
+            asks_at: now + ASK_AGAIN,
+            ahead: None,
             ends: false,
         };
         let id = self.connect_by_bus(now);
@@ -204,11 +276,11 @@ impl Replica {
     }
 
     fn note_line(&mut self, id: SessionId, end: End) {
-        let until = end.until;
+        let asks_at = end.asks_at;
         if let Some(bus) = &mut self.bus {
             bus.comparison.lines.insert(id, end);
         }
-        self.arm_bus(until);
+        self.arm_bus(asks_at);
     }
 
     fn line_patience(&self, now: u64) -> u64 {
@@ -240,6 +312,8 @@ impl Replica {
                     number: line.number,
                     opened: false,
                     until: self.line_patience(now),
+                    asks_at: now + ASK_AGAIN,
+                    ahead: None,
                     ends: false,
                 };
                 if let Ok(id) = self.accept_from(now, hello, Access::ALL, true) {

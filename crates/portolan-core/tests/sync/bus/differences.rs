@@ -72,8 +72,8 @@ fn an_entry_that_one_server_never_got_is_noticed_and_comes_by_another_way() {
     assert_eq!(differences(&world), 1);
 }
 
-#[test]
-fn damage_at_one_server_is_found_by_its_digest_and_repaired() {
+/// Two servers that hold something else of one writer.
+fn damaged() -> World {
     let mut world = World::new(0, &[], false);
     for (id, first) in [(1, "left"), (2, "right")] {
         let mut writer = Document::new(ReplicaId::new(7));
@@ -86,6 +86,41 @@ fn damage_at_one_server_is_found_by_its_digest_and_repaired() {
     for server in 0..2 {
         world.attend(server);
     }
+    world
+}
+
+#[test]
+fn damage_is_found_and_repaired_while_all_write_without_end() {
+    let mut world = damaged();
+    let repaired = |event: &Event| matches!(event, Event::Repaired { .. });
+    for round in 0..3_000 {
+        for server in 0..2 {
+            world.append(server, false);
+            world.read(server, usize::MAX);
+            world.hear(server);
+            // What it tells of then holds what no other has.
+            set(&mut world, server, &format!("{server}"), round);
+            world.say(server);
+        }
+        world.net.pass(7);
+        let [first, second] = [0, 1].map(|node| world.net.replica(node).version());
+        assert!(!first.covers(second) && !second.covers(first));
+        if (0..2).any(|node| world.net.has_event(node, repaired)) {
+            world.calm();
+            assert_same(&world);
+            assert_eq!(world.net.replica(0).document().len(), 4);
+            return;
+        }
+    }
+    panic!(
+        "{} differences were found, and not repaired",
+        differences(&world)
+    );
+}
+
+#[test]
+fn damage_at_one_server_is_found_by_its_digest_and_repaired() {
+    let mut world = damaged();
     world.calm();
     assert_same(&world);
     // Under one name there were two values, of which one is left.
