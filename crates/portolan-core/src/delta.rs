@@ -15,8 +15,8 @@ use self::columns::encode_single;
 pub(crate) use self::columns::{
     Columns, EntryRef, encode, encode_flat, encode_packed, encode_packed_flat, replicas_of,
 };
-use self::entries::read_entries;
 pub(crate) use self::entries::{check_entries, read_bounded_value, read_runs};
+use self::entries::{read_entries, read_write};
 pub(crate) use self::keys::{
     Keys, LONG, MAX_SHARED_BYTES, Room, Start, put_front_coded, put_text_end, read_front_coded,
 };
@@ -188,7 +188,17 @@ impl Delta {
     }
 
     /// Reads to the end what [`encode`](Self::encode) wrote, but for the checksum.
-    pub(crate) fn read(mut reader: Reader<'_>) -> Result<Self, Fault> {
+    pub(crate) fn read(reader: Reader<'_>) -> Result<Self, Fault> {
+        if !crate::SMALL
+            && let Some(delta) = read_write(reader.clone())
+        {
+            return Ok(delta);
+        }
+        Self::read_any(reader)
+    }
+
+    /// As [`read`](Self::read), of any delta.
+    fn read_any(mut reader: Reader<'_>) -> Result<Self, Fault> {
         let total = reader.remaining();
         let version = reader.byte()?;
         let (coding, mut expansion) = match version {

@@ -333,8 +333,8 @@ impl Contexts {
             &delta.nested,
             delta.applied.ranges(),
         ) && entry.dot == Dot::new(range.replica, range.last)
-            && self.writers.follow(entry.dot, entry.timestamp, &entry.key)
         {
+            self.writers.follow(entry.dot, entry.timestamp, &entry.key);
             return;
         }
         if let Some((writer, context)) = Context::after(delta) {

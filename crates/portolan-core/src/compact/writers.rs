@@ -60,19 +60,18 @@ impl Writers {
         heard.map(|heard| (heard.writer, &heard.context))
     }
 
-    /// Notes that a writer wrote in the root. False, and nothing, where it was not heard lately.
-    pub(super) fn follow(&mut self, dot: Dot, timestamp: Timestamp, key: &Key) -> bool {
-        if self
-            .latest()
-            .is_none_or(|(writer, _)| writer != dot.replica)
-        {
+    /// Notes that a writer wrote in the root.
+    pub(super) fn follow(&mut self, dot: Dot, timestamp: Timestamp, key: &Key) {
+        let known = self.latest().map(|(writer, _)| writer) == Some(dot.replica);
+        if !known {
             let Some(place) = self.places.get(&dot.replica) else {
-                return false;
+                let mut context = Context::bare(dot.seq);
+                context.follow(dot.seq, timestamp, key);
+                return self.come_in(dot.replica, context);
             };
             self.latest = *place;
         }
         self.follow_latest(dot.seq, timestamp, key);
-        true
     }
 
     /// Notes that the one heard last has written in the root.
@@ -85,8 +84,23 @@ impl Writers {
         }
     }
 
-    /// Notes what a writer wrote. Of too many the one is forgotten that was silent for longest.
+    /// Notes what a writer wrote.
     pub(super) fn hear(&mut self, writer: ReplicaId, context: Context) {
+        let Some(place) = self.places.get(&writer) else {
+            return self.come_in(writer, context);
+        };
+        self.updates += 1;
+        self.latest = *place;
+        self.heard[*place as usize] = Heard {
+            writer,
+            context,
+            at: self.updates,
+        };
+    }
+
+    /// Notes what a writer wrote that was not heard lately. Of too many the one is forgotten that
+    /// was silent for longest.
+    fn come_in(&mut self, writer: ReplicaId, context: Context) {
         self.updates += 1;
         let at = self.updates;
         let heard = Heard {
@@ -94,11 +108,6 @@ impl Writers {
             context,
             at,
         };
-        if let Some(place) = self.places.get(&writer) {
-            self.latest = *place;
-            self.heard[*place as usize] = heard;
-            return;
-        }
         self.latest = if self.heard.len() < MAX_CONTEXTS {
             self.heard.push(heard);
             (self.heard.len() - 1) as u32

@@ -5,18 +5,60 @@ use alloc::vec::Vec;
 
 use super::columns::{IN_RUNS, PLAIN, replicas_of, times_in_runs};
 use super::keys::{Keys, read_front_coded};
-use super::{DeltaEntry, Entries};
+use super::{Delta, DeltaEntry, Entries, FLAT};
 use crate::clock::Timestamp;
 use crate::codec::{Reader, read_value_body};
 use crate::dots::DotSet;
 use crate::error::Fault;
-use crate::few::{SmallVec, smallvec};
+use crate::few::{self, SmallVec, smallvec};
 use crate::key::Key;
 use crate::limits::MAX_VALUE_BYTES;
 use crate::nested::DeltaContainer;
 use crate::replica::{Dot, ReplicaId};
 use crate::sorting::sort;
 use crate::value::Value;
+
+/// The delta of one operation that set a key of the root and removed nothing, as comes first from
+/// every new replica, without building what others take. `None` where it is any other, and where
+/// anything is wrong with it.
+pub(super) fn read_write(mut reader: Reader<'_>) -> Option<Delta> {
+    // One replica, of one range.
+    let [FLAT, 1, replica @ .., 1] = reader.take(11).ok()?.first_chunk::<11>()? else {
+        return None;
+    };
+    let replica = ReplicaId::new(u64::from_le_bytes(*replica));
+    // The largest number stays free.
+    let seq = reader.varint().ok()?.checked_add(1);
+    let seq = seq.filter(|seq| *seq < u64::MAX)?;
+    // That number alone, none removed, no container, one value.
+    if *reader.take(4).ok()? != [0, 0, 0, 1] {
+        return None;
+    }
+    let key = read_front_coded(&mut reader, None).ok()?;
+    if reader.byte().ok()? != 1 || matches!(key, Key::Element(_)) {
+        return None;
+    }
+    let tag = reader.byte().ok()?;
+    let value = read_bounded_value(&mut reader, tag).ok()?;
+    // Of the first replica, and of its first number.
+    if *reader.take(5).ok()? != [1, 0, 0, IN_RUNS, 1] {
+        return None;
+    }
+    let timestamp = Timestamp::from_bits(reader.zigzag().ok()? as u64);
+    reader.finish().ok()?;
+    Some(Delta {
+        applied: DotSet::from_range(replica, seq, seq),
+        dead: DotSet::new(),
+        entries: few::one(DeltaEntry {
+            container: 0,
+            key,
+            value,
+            dot: Dot::new(replica, seq),
+            timestamp,
+        }),
+        nested: None,
+    })
+}
 
 pub(super) fn read_entries(
     reader: &mut Reader<'_>,
@@ -28,7 +70,7 @@ pub(super) fn read_entries(
     let most = reader.remaining() / 2;
     let count = reader.bounded("the number of values", most as u64)?;
     if count == 1 && containers.is_empty() && !crate::SMALL {
-        return Ok(smallvec![read_single(reader, applied)?]);
+        return Ok(few::one(read_single(reader, applied)?));
     }
     let groups = if containers.is_empty() {
         smallvec![(count, 0)]
@@ -298,5 +340,80 @@ fn for_runs(
             f(entry, *item);
         }
         rest = after;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::codec::check_checksum;
+
+    fn keys() -> impl Strategy<Value = Key> {
+        prop_oneof![
+            "[aéê世]{0,40}".prop_map(Key::from),
+            any::<i64>().prop_map(Key::from),
+            any::<bool>().prop_map(Key::from),
+            prop::collection::vec(any::<u8>(), 0..4).prop_map(Key::from),
+            any::<(u64, u64)>()
+                .prop_map(|(id, seq)| Key::Element(Dot::new(ReplicaId::new(id), seq))),
+        ]
+    }
+
+    fn values() -> impl Strategy<Value = Value> {
+        prop_oneof![
+            any::<i64>().prop_map(Value::from),
+            "[a-zé]{0,30}".prop_map(Value::from),
+            any::<f64>().prop_map(Value::from),
+            prop::collection::vec(any::<u8>(), 0..4).prop_map(Value::from),
+        ]
+    }
+
+    proptest! {
+        /// Whatever byte is another one, or cut off.
+        #[test]
+        fn a_write_is_read_shortly_as_any_delta_is(
+            key in keys(),
+            value in values(),
+            replica: u64,
+            (seq, last, removed) in (1..300u64, 0..2u64, any::<bool>()),
+            timestamp: u64,
+            shift in 0..64u32,
+            changes in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..60),
+        ) {
+            let replica = ReplicaId::new(replica);
+            let mut delta = Delta {
+                applied: DotSet::from_range(replica, seq, seq + last),
+                entries: few::one(DeltaEntry {
+                    container: 0,
+                    key,
+                    value,
+                    dot: Dot::new(replica, seq),
+                    timestamp: Timestamp::from_bits(timestamp >> shift),
+                }),
+                ..Delta::default()
+            };
+            if removed && seq > 1 {
+                delta.dead = DotSet::from_range(replica, 1, 1);
+            }
+            let element = matches!(delta.entries[0].key, Key::Element(_));
+            let is_write = last == 0 && delta.dead.is_empty() && !element;
+            let bytes = delta.encode();
+            let body = check_checksum(&bytes).unwrap();
+            prop_assert_eq!(read_write(Reader::new(body)), is_write.then_some(delta));
+            for (place, byte) in changes {
+                let place = place.index(body.len());
+                let mut changed = body.to_vec();
+                changed[place] = byte;
+                for changed in [&changed[..], &changed[..place]] {
+                    if let Some(short) = read_write(Reader::new(changed)) {
+                        // By their bytes: a value may be no number, which is not equal to itself.
+                        let any = Delta::read_any(Reader::new(changed));
+                        prop_assert_eq!(any.map(|any| any.encode()), Ok(short.encode()));
+                    }
+                }
+            }
+        }
     }
 }
