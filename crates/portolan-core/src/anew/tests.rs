@@ -95,6 +95,7 @@ fn a_write_to_an_element_that_is_gone_is_refused_though_its_position_comes_with_
 /// It would wait for a position that never comes.
 #[test]
 fn what_refers_to_what_was_refused_is_refused_too() {
+    type Write = fn(&mut Transaction<'_>) -> Result<(), Error>;
     let mut here = Document::new(ReplicaId::new(1));
     let append = |tx: &mut Transaction<'_>| tx.array("list").append("element").map(drop);
     here.transact(1, append).unwrap();
@@ -116,7 +117,6 @@ fn what_refers_to_what_was_refused_is_refused_too() {
     );
     refused.union_with(delta.applied());
     let before = next.version();
-    type Write = fn(&mut Transaction<'_>) -> Result<(), Error>;
     let writes: [Write; 4] = [
         |tx| tx.array("list").insert(0, "next to it").map(drop),
         |tx| tx.array("list").set(1, "written to it"),
