@@ -171,7 +171,7 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever stands in an update, its checksum being right.
+        /// Whatever stands in an update, its checksum being right. One with a wrong checksum is not read.
         #[test]
         fn what_is_read_shortly_is_what_is_read_of_any_update(
             writes in prop::collection::vec((keys(), values(), 0..3u64, any::<(u8, u8)>()), 2..12),
@@ -198,6 +198,10 @@ mod tests {
                             prop_assert!(matches!(any, Ok(Expansion::New(any)) if any == short));
                         }
                     }
+                    let mut damaged = update.to_vec();
+                    damaged[place] ^= flip;
+                    let short = there.1.clone().expand_next(&there.0, &damaged);
+                    prop_assert!(flip == 0 || short.is_none(), "its checksum is wrong");
                     let short = there.1.expand_next(&there.0, &update);
                     let shortly = !crate::SMALL && delta.dead.ranges().len() < 2;
                     prop_assert_eq!(short, shortly.then(|| delta.clone()));
