@@ -198,7 +198,7 @@ mod tests {
                             prop_assert!(matches!(any, Ok(Expansion::New(any)) if any == short));
                         }
                     }
-                    let mut damaged = update.to_vec();
+                    let mut damaged = update.clone();
                     damaged[place] ^= flip;
                     let short = there.1.clone().expand_next(&there.0, &damaged);
                     prop_assert!(flip == 0 || short.is_none(), "its checksum is wrong");
